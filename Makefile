@@ -1,0 +1,30 @@
+# `make demo` runs the embedded benchmark, `make test` the test suite. Each sets up .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.installed
+
+.PHONY: demo test check figures clean
+
+demo: $(SETUP)
+	$(BIN)/python -m harness.grid experiments/embedded.toml
+
+test: $(SETUP)
+	$(BIN)/python -m pytest
+
+check: $(SETUP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+figures: $(SETUP)
+	$(BIN)/python -m harness.figures runs/embedded --out figures
+
+$(SETUP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv runs

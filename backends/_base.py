@@ -1,0 +1,143 @@
+"""What an adapter is: the `Backend` protocol, its answers, and the result of a quantization.
+
+An adapter is one file that exposes `BACKEND`. It never does something other than what was asked:
+what it cannot do is answered by `capability` (without looking at a model) or by `check` (with the
+model, before a weight is touched).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from backends._report import QuantReport
+from backends._spec import QuantSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Calibration = Iterable["Mapping[str, Tensor] | Tensor"]
+"""Inputs on which activation ranges are observed: each item is passed to the model as keyword arguments, or alone."""
+
+
+@dataclass(frozen=True)
+class Supported:
+    """The backend can do it.
+
+    Attributes:
+        simulated: the arithmetic is done in float on values rounded beforehand; no latency may be claimed.
+        note: what a user should know, such as a kernel that stands in for a missing one.
+    """
+
+    simulated: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """The backend cannot do it, and why, in words that a user understands."""
+
+    reason: str
+
+
+Capability = Supported | Unsupported
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a backend that has none."""
+
+
+@dataclass
+class Quantized:
+    """A quantized model.
+
+    Attributes:
+        model: takes the same arguments as the original, `generate` included.
+        report: what every layer asked for and got, and what it occupies.
+        backend: name of the adapter that made it.
+        spec: the resolved specification.
+        options: the adapter's options, every default filled in.
+    """
+
+    model: nn.Module
+    report: QuantReport
+    backend: str
+    spec: QuantSpec
+    options: Any = field(default_factory=NoOptions)
+
+    def save(self, directory: str | Path, processor: Any = None) -> None:
+        """Write the model so that `backends.load(directory)` restores it bit for bit.
+
+        Args:
+            directory: made when missing; files of an earlier save in it are replaced.
+            processor: saved beside the model. Without one, a transformers model that came from a
+                local directory takes the processor found there.
+
+        Raises:
+            CheckpointError: the directory cannot be written.
+        """
+        from backends._checkpoint import save
+
+        save(self, Path(directory), processor)
+
+
+class Backend(Protocol):
+    """A quantization library behind one face."""
+
+    name: str
+    packages: tuple[str, ...]
+    """Distributions whose versions decide the result; the first is the library itself."""
+    options: type
+    """A frozen dataclass of what only this library knows, every field with a default."""
+
+    def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
+        """Return `spec` with every blank filled by this library's default. Pure, without torch."""
+        ...
+
+    def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
+        """Say whether a resolved spec can be done on `device` (`cpu` or `cuda`). Pure, without torch."""
+        ...
+
+    def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
+        """Raise `ModelError` naming every module that the spec cannot be applied to. Changes nothing."""
+        ...
+
+    def quantize(self, model: nn.Module, spec: QuantSpec, options: Any, calibration: Calibration | None) -> Quantized:
+        """Quantize `model` in place and report. After an error the model is not to be used."""
+        ...
+
+    def pack(self, module: nn.Module) -> dict[str, Tensor]:
+        """Return all tensors of one quantized module: codes, scales, zero points and bias."""
+        ...
+
+    def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
+        """Return a quantized module made of packed tensors; `module` is the float module it takes the place of."""
+        ...
+
+
+def missing_package(backend: Backend) -> Unsupported | None:
+    """The answer of a backend whose library is not installed, or `None` where all is there."""
+    for package in backend.packages:
+        if find_spec(_IMPORT_NAMES.get(package, package)) is None:
+            return Unsupported(f"{package} is not installed: pip install {package}")
+    return None
+
+
+def package_versions(backend: Backend) -> dict[str, str]:
+    """Versions of the distributions that decide this backend's results; `none` where one is missing."""
+    return {package: _version(package) for package in backend.packages}
+
+
+_IMPORT_NAMES = {"optimum-quanto": "optimum"}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,186 @@
+"""Saving a quantized model and restoring it bit for bit, for every backend in one format.
+
+A directory holds `quantization.json` (format version, backend, resolved spec, options, library
+versions, quantized modules, shared tensors), `quantized.safetensors` (packed modules and everything
+that stayed float; a shared tensor once), and for transformers models their configuration and
+processor. No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends._base import Quantized, package_versions
+from backends._errors import CheckpointError
+from backends._registry import get
+from backends._serial import options_from_dict, report_from_dict, spec_from_dict, spec_to_dict, to_jsonable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MANIFEST = "quantization.json"
+WEIGHTS = "quantized.safetensors"
+FORMAT_VERSION = 1
+
+
+def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
+    """Write `quantized` to `directory`; see `Quantized.save`."""
+    from safetensors.torch import save_file
+
+    backend = get(quantized.backend)
+    names = [layer.name for layer in quantized.report.layers if layer.effective is not None]
+    tensors = _packed(quantized, names) | _float_state(quantized.model, names)
+    unique, aliases = _without_aliases(tensors)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "backend": quantized.backend,
+        "spec": spec_to_dict(quantized.spec),
+        "options": to_jsonable(quantized.options),
+        "versions": package_versions(backend),
+        "architecture": type(quantized.model).__name__,
+        "modules": names,
+        "aliases": aliases,
+        "report": to_jsonable(quantized.report),
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(unique, directory / WEIGHTS)
+        (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        _save_configuration(quantized.model, directory, processor)
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from error
+
+
+def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
+    """Restore what `Quantized.save` wrote; its logits are bit-equal to those of the saved model.
+
+    Args:
+        directory: as given to `save`.
+        model: for models that are not transformers': a freshly built module of the same
+            architecture, which is filled in place. Its own weights are not used.
+
+    Raises:
+        CheckpointError: files are missing, or of an unknown format version, or need `model`.
+        UnsupportedError: the backend's library is not installed.
+    """
+    from safetensors.torch import load_file
+
+    directory = Path(directory)
+    manifest = _read_manifest(directory)
+    backend = get(manifest["backend"])
+    spec, options = spec_from_dict(manifest["spec"]), options_from_dict(backend.options, manifest["options"])
+    skeleton = _skeleton(directory, manifest["architecture"]) if model is None else model
+    tensors = load_file(directory / WEIGHTS)
+    tensors |= {alias: tensors[name] for alias, name in manifest["aliases"].items()}
+    skeleton.eval()
+    for name in manifest["modules"]:
+        own = {key.removeprefix(name + "."): tensors.pop(key) for key in _keys_of(name, tensors)}
+        skeleton.set_submodule(name, backend.unpack(skeleton.get_submodule(name), own, spec, options))
+    _fill(skeleton, tensors)
+    return Quantized(skeleton, report_from_dict(manifest["report"]), backend.name, spec, options)
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    path = directory / MANIFEST
+    if not path.is_file() or not (directory / WEIGHTS).is_file():
+        raise CheckpointError(f"{directory} has no {MANIFEST} with {WEIGHTS}: it was not written by Quantized.save")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format_version {manifest['format_version']}; this release reads {FORMAT_VERSION}")
+    return manifest
+
+
+def _packed(quantized: Quantized, names: list[str]) -> dict[str, Tensor]:
+    backend = get(quantized.backend)
+    return {
+        f"{name}.{key}": tensor.detach().contiguous()
+        for name in names
+        for key, tensor in backend.pack(quantized.model.get_submodule(name)).items()
+    }
+
+
+def _float_state(model: nn.Module, quantized: list[str]) -> dict[str, Tensor]:
+    """Parameters and persistent buffers outside the quantized modules, every name of a shared one."""
+    inside = tuple(name + "." for name in quantized)
+    state = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        if (prefix + ".").startswith(inside):
+            continue
+        own = {**module._parameters, **module._buffers}
+        for key, tensor in own.items():
+            if tensor is not None and key not in module._non_persistent_buffers_set:
+                state[f"{prefix}.{key}".lstrip(".")] = tensor.detach()
+    return state
+
+
+def _without_aliases(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    first: dict[Any, str] = {}
+    unique, aliases = {}, {}
+    for name, tensor in tensors.items():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype) if tensor.numel() else name
+        if key in first:
+            aliases[name] = first[key]
+        else:
+            first[key] = name
+            unique[name] = tensor.contiguous()
+    return unique, aliases
+
+
+def _keys_of(name: str, tensors: dict[str, Tensor]) -> list[str]:
+    return [key for key in tensors if key.startswith(name + ".")]
+
+
+def _fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put `tensors` into `model` by name; a tensor under two names becomes one shared parameter."""
+    from torch import nn
+
+    parameters: dict[int, nn.Parameter] = {}
+    for name, tensor in tensors.items():
+        prefix, _, key = name.rpartition(".")
+        module = model.get_submodule(prefix)
+        if key in module._buffers:
+            module._buffers[key] = tensor
+        else:
+            module._parameters[key] = parameters.setdefault(id(tensor), nn.Parameter(tensor, requires_grad=False))
+
+
+def _skeleton(directory: Path, architecture: str) -> nn.Module:
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(
+            f"{directory} holds a {architecture}, which is no transformers model: pass load(directory, model=...)"
+        )
+    import transformers
+    from transformers import AutoConfig, GenerationConfig
+
+    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    model: nn.Module = getattr(transformers, architecture)._from_config(config)
+    if (directory / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(directory, local_files_only=True)  # type: ignore[assignment]
+    return model
+
+
+def _save_configuration(model: nn.Module, directory: Path, processor: Any) -> None:
+    for part in (getattr(model, "config", None), getattr(model, "generation_config", None), processor):
+        if hasattr(part, "save_pretrained"):
+            part.save_pretrained(directory)
+    source = Path(getattr(model, "name_or_path", "") or ".")
+    if processor is None and source != Path(".") and source.is_dir():
+        for file in _PROCESSOR_FILES:
+            if (source / file).is_file():
+                shutil.copyfile(source / file, directory / file)
+
+
+_PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+)

@@ -1,0 +1,151 @@
+"""The door: words and numbers come in here, and inside only specs travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends._base import Calibration, Capability, Quantized, Unsupported, missing_package, package_versions
+from backends._errors import SpecError, UnsupportedError
+from backends._registry import get
+from backends._serial import options_from_dict
+from backends._spec import (
+    ENCODER_AND_DECODER,
+    LINEAR,
+    Activations,
+    Granularity,
+    QuantSpec,
+    Scheme,
+    parse_granularity,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def quantize(
+    model: nn.Module,
+    scheme: str,
+    granularity: str | Granularity,
+    bits: int | None,
+    *,
+    backend: str,
+    method: str | None = None,
+    format: str = "int",
+    symmetric: bool | None = None,
+    activations: Activations | None = None,
+    modules: Iterable[str] = LINEAR,
+    parts: Iterable[str] = ENCODER_AND_DECODER,
+    calibration: Calibration | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Quantized:
+    """Quantize a model with one of the libraries.
+
+    Args:
+        model: any `nn.Module` with linear layers; consumed: it is changed in place, set to evaluation
+            mode, and not to be used after an error.
+        scheme: `weight_only`, `dynamic`, `static`, or `none` for casts.
+        granularity: of the weights: `per_tensor`, `per_channel` or `per_group:SIZE`.
+        bits: of a weight code.
+        backend: one of `available()`.
+        method: how codes are chosen; the library's default otherwise.
+        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `fp16`, `bf16`, `fp32`.
+        symmetric: of the weight code; the library's default otherwise.
+        activations: how activations are coded; the library's default for the scheme otherwise.
+        modules: which of `linear`, `head`, `embedding`, `conv`. The default leaves a tied head tied.
+        parts: which of `encoder`, `decoder`.
+        calibration: inputs for the static scheme, each a mapping of keyword arguments of the model or one tensor.
+        options: what only this library knows, by name.
+
+    Returns:
+        The quantized model with its report. Deterministic for the same library version and device.
+
+    Raises:
+        SpecError: the request contradicts itself or names something unknown.
+        UnsupportedError: the library cannot do it; the message says why.
+        ModelError: the model has modules that it cannot be done with; the message names them.
+    """
+    chosen = QuantSpec(
+        Scheme(scheme) if scheme in list(Scheme) else scheme,  # type: ignore[arg-type]
+        parse_granularity(granularity),
+        bits,
+        format,  # type: ignore[arg-type]
+        symmetric,
+        activations,
+        method,
+        frozenset([modules] if isinstance(modules, str) else modules),  # type: ignore[arg-type]
+        frozenset([parts] if isinstance(parts, str) else parts),  # type: ignore[arg-type]
+    )
+    return quantize_spec(model, chosen, backend, options, calibration)
+
+
+def quantize_spec(
+    model: nn.Module,
+    spec: QuantSpec,
+    backend: str,
+    options: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
+) -> Quantized:
+    """`quantize` for those who hold a `QuantSpec` already; same behaviour and errors."""
+    adapter = get(backend)
+    resolved, filled = resolve(spec, backend, options)
+    answer = capability(resolved, backend, options, device_of(model))
+    if isinstance(answer, Unsupported):
+        raise UnsupportedError(f"{backend}: {answer.reason}")
+    return adapter.quantize(model, resolved, filled, calibration)
+
+
+def resolve(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = None) -> tuple[QuantSpec, Any]:
+    """Return `spec` and the backend's options with every default filled in; idempotent, without torch.
+
+    Raises:
+        SpecError: an unknown backend or option.
+    """
+    adapter = get(backend)
+    try:
+        filled = options_from_dict(adapter.options, dict(options or {}))
+    except SpecError as error:
+        raise SpecError(f"{backend}: {error}") from None
+    return adapter.resolve(spec, filled), filled
+
+
+def capability(
+    spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = None, device: str = "cpu"
+) -> Capability:
+    """Whether `backend` can do `spec` on `device` (`cpu` or `cuda`), and if not, why; without importing torch.
+
+    Raises:
+        SpecError: an unknown backend or option.
+    """
+    adapter = get(backend)
+    resolved, filled = resolve(spec, backend, options)
+    return missing_package(adapter) or adapter.capability(resolved, filled, device)
+
+
+def versions(backend: str) -> dict[str, str]:
+    """Versions of the distributions that decide a backend's results, by name; `none` where one is missing."""
+    return package_versions(get(backend))
+
+
+def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
+    """Restore what `Quantized.save` wrote, from its files alone; logits are bit-equal to the saved model's.
+
+    Args:
+        directory: as given to `save`.
+        model: for models that are not transformers': a freshly built module of the same
+            architecture, which is filled in place.
+
+    Raises:
+        CheckpointError: files are missing, of an unknown version, or need `model`.
+    """
+    from backends._checkpoint import load as load_checkpoint
+
+    return load_checkpoint(directory, model)
+
+
+def device_of(model: nn.Module) -> str:
+    """`cpu` or `cuda`: where the model's parameters are; `cpu` for a model without any."""
+    for parameter in model.parameters():
+        return parameter.device.type
+    return "cpu"

@@ -1,0 +1,63 @@
+"""Quanto's linear layer, made as a spec says, and with an unpacking that needs no compiler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from optimum.quanto import qfloat8_e4m3fn, qint2, qint4, qint8
+from optimum.quanto.nn import QLinear
+from optimum.quanto.tensor import HqqOptimizer, QTensor
+from optimum.quanto.tensor.grouped import ungroup
+from torch import Tensor, nn
+
+from backends._spec import Activations, NumberFormat, PerGroup, QuantSpec
+
+_INTEGERS = {8: qint8, 4: qint4, 2: qint2}
+
+
+class PortableLinear(QLinear):  # type: ignore[misc]
+    """Quanto's `QLinear` whose int4 and int2 weights are unpacked in plain torch."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Same as Quanto's, bit for bit."""
+        return nn.functional.linear(inputs, dequantized(self.weight), self.bias)
+
+
+def make(module: nn.Module, spec: QuantSpec, options: Any) -> Any:
+    """Quanto's module for a float linear layer, its weights not frozen yet; the float module is not changed."""
+    packed = spec.bits in (4, 2)
+    kind = PortableLinear if packed and options.unpack == "torch" else QLinear
+    weights = qfloat8_e4m3fn if spec.format is NumberFormat.FP8_E4M3 else _INTEGERS[spec.bits or 0]
+    optimizer = HqqOptimizer() if spec.method == "hqq" else None
+    made = kind.from_module(module, weights=weights, activations=_activation_type(spec.activations), optimizer=optimizer)
+    made.weight_group_size = spec.granularity.group_size if isinstance(spec.granularity, PerGroup) else None
+    return made.eval()
+
+
+def _activation_type(activations: Activations | None) -> Any:
+    if activations is None:
+        return None
+    return qint8 if activations.format is NumberFormat.INT else qfloat8_e4m3fn
+
+
+def dequantized(weight: Tensor) -> Tensor:
+    """The float weight of a Quanto tensor; packed codes are unpacked here, others by Quanto."""
+    if not isinstance(weight, QTensor):
+        return weight
+    if not hasattr(weight, "_shift"):
+        return weight.dequantize()
+    packed: Any = weight._data
+    codes = unpack(packed._data, packed.bits)[: packed.shape[0]]
+    restored = weight._scale * codes - weight._shift
+    return restored if weight.axis is None else ungroup(restored, axis=weight.axis, orig_shape=weight.shape)
+
+
+def unpack(packed: Tensor, bits: int) -> Tensor:
+    """Codes of `bits` bits from bytes: the lowest bits of all bytes come first. uint8 in, uint8 out.
+
+    >>> unpack(torch.tensor([0x21, 0x43], dtype=torch.uint8), 4).tolist()
+    [1, 3, 2, 4]
+    """
+    mask = 2**bits - 1
+    return torch.cat([(packed >> shift) & mask for shift in range(0, 8, bits)])

@@ -1,0 +1,135 @@
+"""torch.ao's static quantization in eager mode: int8 weights, activation ranges fixed by calibration.
+
+Every chosen module gets its own quantize and dequantize stubs, so everything between modules stays
+float. `reduce_range` narrows activations to 7 bits; it is needed on processors without VNNI, where
+16-bit sums would saturate, and costs accuracy elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from backends._base import Capability, Supported, Unsupported
+from backends._layerwise import Candidate, LayerwiseBackend
+from backends._spec import Activations, ModuleKind, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_OBSERVERS = ("histogram", "minmax")
+_ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
+
+
+@dataclass(frozen=True)
+class TorchStaticOptions:
+    """How activation ranges are found and computed with.
+
+    Attributes:
+        observer: `histogram` (minimises the quantization error over a histogram) or `minmax`.
+        reduce_range: 7-bit activations.
+        engine: torch's kernel library, one of x86, fbgemm, onednn, qnnpack.
+    """
+
+    observer: str = "histogram"
+    reduce_range: bool = False
+    engine: str = "x86"
+
+
+class TorchStatic(LayerwiseBackend):
+    """Linear layers, the head and convolutions as static int8."""
+
+    name = "torch_static"
+    packages = ("torch",)
+    options = TorchStaticOptions
+    kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.CONV})
+
+    def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
+        """Symmetric weights, affine activations per tensor of 8 bits, or 7 with `reduce_range`."""
+        symmetric = True if spec.symmetric is None else spec.symmetric
+        activations = spec.activations
+        if spec.scheme is Scheme.STATIC and activations is None:
+            activations = Activations(7 if options.reduce_range else 8, symmetric=False)
+        return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "rtn")
+
+    def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
+        """Static int8 per tensor or per channel, on the CPU."""
+        if device != "cpu":
+            return Unsupported("torch.ao's quantized kernels run on the CPU only")
+        if options.observer not in _OBSERVERS or options.engine not in _ENGINES:
+            return Unsupported(f"observer is one of {', '.join(_OBSERVERS)}, engine one of {', '.join(_ENGINES)}")
+        if spec.scheme is not Scheme.STATIC:
+            return Unsupported("torch.ao static offers the scheme static only")
+        if not spec.modules <= self.kinds:
+            return Unsupported("torch.ao static does not quantize embeddings: leave embedding out")
+        if spec.format is not NumberFormat.INT or spec.bits != 8 or spec.method != "rtn":
+            return Unsupported("torch.ao static has 8-bit integer weights, method rtn")
+        if isinstance(spec.granularity, PerGroup):
+            return Unsupported("torch.ao has no groups: use per_tensor or per_channel")
+        if not spec.symmetric or spec.activations != Activations(7 if options.reduce_range else 8, symmetric=False):
+            return Unsupported("weights are symmetric, activations affine of 8 bits, or 7 with the option reduce_range")
+        return Supported()
+
+    def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
+        """The float module between observing stubs."""
+        from torch.ao.quantization import prepare
+
+        from backends._torch_static_modules import StubbedModule, configuration
+
+        per_channel = isinstance(spec.granularity, PerChannel)
+        stubbed = StubbedModule(candidate.module, options.engine)
+        qconfig = configuration(options.observer, options.reduce_range, per_channel)
+        for part in (stubbed.quant, stubbed.module, stubbed):
+            part.qconfig = qconfig  # type: ignore[assignment]
+        prepare(stubbed, inplace=True)
+        return stubbed
+
+    def freeze(self, module: nn.Module) -> nn.Module:
+        """Turn observed ranges into scales and pack the weight."""
+        from torch.ao.quantization import convert
+
+        from backends._torch_packed import engine
+
+        with engine(module.engine):  # type: ignore[arg-type]
+            convert(module, inplace=True)
+        return module
+
+    def dequantize(self, module: nn.Module) -> Tensor:
+        """The weight that the packed parameters stand for."""
+        inner: Any = module.module
+        weight: Tensor = inner.weight().dequantize()
+        return weight
+
+    def pack(self, module: nn.Module) -> dict[str, Tensor]:
+        """Codes, scales and zero points of weight, input and output, and the bias."""
+        import torch
+
+        from backends._torch_packed import weight_to_tensors
+
+        inner: Any = module.module
+        stub: Any = module.quant
+        tensors = weight_to_tensors(inner.weight())
+        tensors["input_scale"], tensors["input_zero_point"] = stub.scale.clone(), stub.zero_point.clone()
+        tensors["output_scale"] = torch.tensor(inner.scale, dtype=torch.float64)
+        tensors["output_zero_point"] = torch.tensor(inner.zero_point)
+        if inner.bias() is not None:
+            tensors["bias"] = inner.bias().detach()
+        return tensors
+
+    def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
+        """The inverse of `pack`."""
+        from backends._torch_packed import engine, weight_from_tensors
+        from backends._torch_static_modules import StubbedModule, quantized_stub, quantized_twin
+
+        stubbed = StubbedModule(module, options.engine)
+        with engine(options.engine):
+            inner = quantized_twin(module)
+            inner.set_weight_bias(weight_from_tensors(tensors), tensors.get("bias"))
+        inner.scale, inner.zero_point = float(tensors["output_scale"]), int(tensors["output_zero_point"])
+        stubbed.module = inner
+        stubbed.quant = quantized_stub(tensors["input_scale"], tensors["input_zero_point"])
+        stubbed.dequant = StubbedModule.float_exit()
+        return stubbed
+
+
+BACKEND = TorchStatic()

@@ -1,0 +1,144 @@
+"""Configurations and cells, and what identifies them. Pure values; nothing is loaded here.
+
+A *configuration* is a model, a resolved spec with options, a device and the decoding. A *cell* is a
+configuration on one data split. `cell_id` is a hash of all that can change a hypothesis.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from backends import FULL_PRECISION, Capability, ModuleKind, PerGroup, QuantSpec, Scheme, resolve
+from harness.config import Calibration, Data, Decoding, Model, Reference
+
+SCHEMA_VERSION = 1
+
+
+class CellStatus(StrEnum):
+    """How a cell ended."""
+
+    DONE = "done"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What one worker process does.
+
+    Attributes:
+        model: the recogniser.
+        backend: name of the adapter; `none` for full precision.
+        spec: resolved, no blanks.
+        options: the adapter's, every default filled in, as JSON text with sorted keys.
+        device: `cpu` or `cuda`.
+        capability: whether the backend can do it.
+        reference: published values to show beside it; no part of its identity.
+    """
+
+    model: Model
+    backend: str
+    spec: QuantSpec
+    options: str
+    device: str
+    capability: Capability = field(compare=False)
+    reference: Reference | None = field(default=None, compare=False)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is a full-precision twin of other configurations."""
+        return self.backend == "none" and self.spec == FULL_PRECISION
+
+    @property
+    def option_values(self) -> dict[str, Any]:
+        """The adapter's options by name."""
+        values: dict[str, Any] = json.loads(self.options)
+        return values
+
+    @property
+    def label(self) -> str:
+        """Short name for people, never parsed: backend, code, granularity, and what differs from the defaults."""
+        spec = self.spec
+        if spec.scheme is Scheme.NONE:
+            return f"{self.backend} {spec.format}" if self.backend != "none" else f"full precision {self.model.dtype}"
+        width = f"{spec.format}{spec.bits}" if spec.format == "int" else str(spec.format)
+        parts = [self.backend, str(spec.scheme), width, str(spec.granularity)]
+        if spec.modules != {ModuleKind.LINEAR}:
+            parts.append("+".join(sorted(spec.modules)))
+        parts += [f"{key}={value}" for key, value in self.option_values.items() if value != _default_option(self.backend, key)]
+        return " ".join(parts)
+
+
+def _default_option(backend: str, key: str) -> Any:
+    return getattr(resolve(FULL_PRECISION, backend)[1], key, None)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A configuration on one split, identified.
+
+    Attributes:
+        configuration: what runs.
+        data: the split.
+        identity: all that can change a hypothesis, as JSON values.
+        cell_id: its hash.
+        batches: ids of the utterances of every planned batch, in order.
+    """
+
+    configuration: Configuration
+    data: Data
+    identity: dict[str, Any] = field(compare=False)
+    cell_id: str
+    batches: tuple[tuple[str, ...], ...] = field(compare=False)
+
+
+def hash_of(value: Any) -> str:
+    """Sixteen hexadecimal digits that identify JSON values: SHA-256 of their canonical text."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def batch_plan(sample_ids: list[str], batch_size: int) -> tuple[tuple[str, ...], ...]:
+    """Cut the sorted ids into batches; the same ids and size always give the same batches.
+
+    >>> batch_plan(["b", "a", "c"], 2)
+    (('a', 'b'), ('c',))
+    """
+    ordered = sorted(sample_ids)
+    return tuple(tuple(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size))
+
+
+def spec_columns(configuration: Configuration) -> dict[str, Any]:
+    """The configuration as columns of the results."""
+    spec = configuration.spec
+    return {
+        "model": configuration.model.path,
+        "backend": configuration.backend,
+        "method": spec.method,
+        "scheme": str(spec.scheme),
+        "granularity": str(spec.granularity).partition(":")[0],
+        "group_size": spec.granularity.group_size if isinstance(spec.granularity, PerGroup) else None,
+        "bits": spec.bits,
+        "format": str(spec.format),
+        "symmetric": spec.symmetric,
+        "activations": None if spec.activations is None else str(spec.activations),
+        "modules": "+".join(sorted(spec.modules)),
+        "parts": "+".join(sorted(spec.parts)),
+        "options": configuration.options,
+        "dtype": configuration.model.dtype,
+        "device": configuration.device,
+    }
+
+
+def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
+    """Decoding and calibration settings as JSON values, for the identity of a cell."""
+    return {
+        "decoding": decoding.model_dump(mode="json"),
+        "calibration": None if calibration is None else calibration.model_dump(mode="json"),
+    }

@@ -1,0 +1,282 @@
+"""Experiment files: TOML to frozen, validated values. Nothing is resolved here that needs a model or the network.
+
+A file has `name`, tables `[run]`, `[decoding]`, `[calibration]`, and the repeatable `[[model]]`,
+`[[data]]` and `[[grid]]`. The lists of a grid block are multiplied out; blocks are united.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import ConfigError
+
+Scalar = str | int | float | bool
+
+
+class Table(BaseModel):
+    """Base of all tables: immutable, and a key that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Model(Table):
+    """A recogniser.
+
+    Attributes:
+        path: `embedded`, a local directory, or a repository on the hub such as `openai/whisper-small`.
+        revision: of a hub repository; a commit, tag or branch.
+        dtype: in which it is loaded, and relative to which sizes are reported.
+        license: shown in the plan, for models that are not free of conditions.
+    """
+
+    path: str
+    revision: str | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    license: str = ""
+
+
+class Data(Table):
+    """A test set.
+
+    Attributes:
+        dataset: a built-in corpus (`embedded`, `librispeech`, `folder`) or a plug-in's.
+        split: such as `test-clean`; the corpus says which it has.
+        root: local directory of the corpus; without it, a corpus that has one is taken from the hub.
+        revision: of the hub's data set.
+        limit: only the first N utterances, in the order of their ids.
+    """
+
+    dataset: str
+    split: str = "test"
+    root: str | None = None
+    revision: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+
+
+class Decoding(Table):
+    """How tokens are generated; the same for all cells.
+
+    Attributes:
+        strategy: `plain` generation.
+        batch_size: utterances per planned batch.
+        num_beams: 1 is greedy.
+        max_new_tokens: cap of an utterance.
+        language, task: forced on multilingual Whisper checkpoints.
+        long_audio: what happens to audio longer than the model's window: `truncate` cuts it.
+    """
+
+    strategy: Literal["plain"] = "plain"
+    batch_size: int = Field(default=16, ge=1)
+    num_beams: int = Field(default=1, ge=1)
+    max_new_tokens: int = Field(default=225, ge=1)
+    language: str = "en"
+    task: Literal["transcribe", "translate"] = "transcribe"
+    long_audio: Literal["truncate"] = "truncate"
+
+
+class Calibration(Table):
+    """Speech on which static activation ranges are found; never a test set of the experiment.
+
+    Attributes:
+        data: where it comes from.
+        utterances: how many, the first in the order of ids.
+        batch_size: windows per forward; utterances are joined until a window is full, so that
+            calibration does not see padding only.
+    """
+
+    data: Data
+    utterances: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+
+
+class Run(Table):
+    """How the work is done; nothing here changes a hypothesis except `seed` and `threads_per_worker`.
+
+    Attributes:
+        output: directory under which `<name>/` is made.
+        workers: processes at a time; 0 is one a core.
+        threads_per_worker: torch threads of each.
+        device: `cpu`, `cuda`, or `auto` (cuda where there is one); a grid block may say otherwise.
+        seed: recorded with every cell.
+        stall_timeout: a configuration that finishes no batch for so many seconds is ended.
+    """
+
+    output: str = "runs"
+    workers: int = Field(default=0, ge=0)
+    threads_per_worker: int = Field(default=1, ge=1)
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    seed: int = 0
+    stall_timeout: float = Field(default=3600.0, gt=0)
+
+
+class Reference(Table):
+    """A published value, shown beside what was measured.
+
+    Attributes:
+        source: the publication, and whether it is its own table.
+        wer: in percent, by split.
+    """
+
+    source: str
+    wer: dict[str, float]
+
+
+class ActivationsTable(Table):
+    """See `backends.Activations`."""
+
+    bits: int = 8
+    format: str = "int"
+    granularity: str = "per_tensor"
+    symmetric: bool | None = None
+
+
+class Grid(Table):
+    """One block of configurations: every combination of its lists.
+
+    Attributes:
+        backend, scheme, granularity, bits, format, method, symmetric: one value or a list of them.
+        activations: one table or a list.
+        modules, parts: one set (a list of names) or a list of sets.
+        options: by backend, the adapter's own options; each one value or a list.
+        device: where this block runs, if not where `[run]` says.
+        reference: published values for this block.
+    """
+
+    backend: str | list[str]
+    scheme: str | list[str] = "weight_only"
+    granularity: str | list[str] = "per_channel"
+    bits: int | list[int]
+    format: str | list[str] = "int"
+    method: str | list[str] | None = None
+    symmetric: bool | list[bool] | None = None
+    activations: ActivationsTable | list[ActivationsTable] | None = None
+    modules: list[str] | list[list[str]] = Field(default_factory=lambda: ["linear"])
+    parts: list[str] | list[list[str]] = Field(default_factory=lambda: ["encoder", "decoder"])
+    options: dict[str, dict[str, Scalar | list[Scalar]]] = Field(default_factory=dict)
+    device: Literal["cpu", "cuda", "auto"] | None = None
+    reference: Reference | None = None
+
+
+class Experiment(Table):
+    """A whole experiment file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    description: str = ""
+    model: list[Model] = Field(min_length=1)
+    data: list[Data] = Field(min_length=1)
+    decoding: Decoding = Decoding()
+    calibration: Calibration | None = None
+    run: Run = Run()
+    grid: list[Grid] = Field(min_length=1)
+
+    @field_validator("model", "data", "grid")
+    @classmethod
+    def _no_repetition(cls, entries: list[Any]) -> list[Any]:
+        for position, entry in enumerate(entries):
+            if entry in entries[:position]:
+                raise ValueError(f"entry {position + 1} repeats an earlier one")
+        return entries
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate an experiment file.
+
+    Args:
+        path: of the TOML file; relative paths in it are taken from the working directory.
+        overrides: `key=value` pairs such as `decoding.batch_size=8`, values written as in TOML.
+
+    Raises:
+        ConfigError: names the file, the key and the allowed values.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such experiment file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for override in overrides:
+        _apply(document, override)
+    try:
+        return Experiment.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_sentence(error, document)}") from None
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {override}: write key=value, such as decoding.batch_size=8")
+    table: Any = document
+    *path, last = key.strip().split(".")
+    for part in path:
+        table = table[int(part)] if isinstance(table, list) and part.isdigit() and int(part) < len(table) else table
+        if isinstance(table, dict) and not part.isdigit():
+            table = table.setdefault(part, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"--set {override}: {key} is not a key of a table; number the entries of lists, as in model.0.path")
+    table[last] = _toml_value(text)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+
+
+def _first_sentence(error: ValidationError, document: Mapping[str, Any]) -> str:
+    first = error.errors()[0]
+    key = _key_path(first["loc"])
+    if first["type"] == "extra_forbidden":
+        allowed = ", ".join(_fields_at(first["loc"][:-1]))
+        return f"unknown key {key}; allowed here are {allowed}"
+    if first["type"] == "missing":
+        return f"the key {key} is missing"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"key {key}: {message[0].lower()}{message[1:]}, but it is {first['input']!r}"
+
+
+def _key_path(location: Sequence[int | str]) -> str:
+    """`('grid', 1, 'bits', 'int')` as `grid[2].bits`: entries counted from 1, the names of alternatives left out."""
+    path = ""
+    table: Any = Experiment
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part + 1}]"
+        elif _is_key(table, part):
+            path += f".{part}" if path else part
+            table = _table_of(table, part)
+    return path
+
+
+def _is_key(table: Any, part: str) -> bool:
+    alternatives = {"str", "int", "bool", "float", "ActivationsTable"}
+    return part not in alternatives and not part.startswith(("list[", "literal[", "dict["))
+
+
+def _table_of(table: Any, key: str) -> Any:
+    return {
+        "model": Model,
+        "data": Data,
+        "decoding": Decoding,
+        "calibration": Calibration,
+        "run": Run,
+        "grid": Grid,
+        "reference": Reference,
+        "activations": ActivationsTable,
+    }.get(key, table)
+
+
+def _fields_at(location: Sequence[int | str]) -> list[str]:
+    table: Any = Experiment
+    for part in location:
+        if isinstance(part, str):
+            table = _table_of(table, part)
+    return sorted(table.model_fields)

@@ -1,0 +1,64 @@
+"""What a running process costs: peak resident memory and the machine it runs on. Measured in the worker."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    "asrquant",
+    "torch",
+    "transformers",
+    "optimum-quanto",
+    "hqq",
+    "bitsandbytes",
+    "datasets",
+    "jiwer",
+    "numpy",
+)
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count from now; `ru_maxrss` never falls, so the kernel's own mark is reset (Linux)."""
+    if _CLEAR_REFS.exists():
+        _CLEAR_REFS.write_text("5")
+
+
+def peak_memory() -> int | None:
+    """Largest resident set since `reset_peak_memory`, in bytes; `None` where the kernel does not tell."""
+    if not _STATUS.exists():
+        return None
+    line = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
+    return None if line is None else int(line.split()[1]) * 1024
+
+
+def environment(threads: int, command: str) -> dict[str, Any]:
+    """Versions and machine, to be kept with every cell."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "command": command,
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

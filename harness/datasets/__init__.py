@@ -1,0 +1,38 @@
+"""Corpora by name: the public modules of this package, and what others offer by entry point."""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from importlib import import_module, metadata
+
+from harness.config import Data
+from harness.datasets._base import SAMPLE_RATE, Corpus, Dataset, Utterance, Waveform
+from harness.errors import ConfigError
+
+ENTRY_POINT_GROUP = "asrquant.datasets"
+
+__all__ = ["SAMPLE_RATE", "Corpus", "Data", "Dataset", "Utterance", "Waveform", "available", "get"]
+
+
+def available() -> list[str]:
+    """Names of all corpora, sorted; none is imported."""
+    built_in = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
+    return sorted({*built_in, *(point.name for point in metadata.entry_points(group=ENTRY_POINT_GROUP))})
+
+
+def get(name: str) -> Dataset:
+    """Return the corpus called `name`.
+
+    Raises:
+        ConfigError: there is none; the nearest name is proposed.
+    """
+    if name not in available():
+        close = difflib.get_close_matches(name, available(), n=1, cutoff=0.0)
+        raise ConfigError(f"unknown dataset {name!r}; did you mean {close[0]!r}? There are {', '.join(available())}")
+    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if point.name == name:
+            plugged: Dataset = point.load()
+            return plugged
+    dataset: Dataset = import_module(f"harness.datasets.{name}").DATASET
+    return dataset

@@ -1,0 +1,134 @@
+"""Speech corpora behind one face. Adding one is adding one file that exposes `DATASET`.
+
+Listing a corpus reads names, transcripts and file sizes, no audio; audio is decoded when asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.config import Data
+from harness.errors import DataError
+
+SAMPLE_RATE = 16_000
+Waveform = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One test item.
+
+    Attributes:
+        id: unique in its corpus.
+        speaker: whom statistics are blocked by; the id itself where speakers are unknown.
+        text: the reference as the corpus writes it.
+        audio: a file, or a function that returns the bytes of one.
+    """
+
+    id: str
+    speaker: str
+    text: str
+    audio: Path | Callable[[], bytes]
+
+    def waveform(self) -> Waveform:
+        """Decode to float32 mono at 16 kHz, shape (samples,); several channels are averaged.
+
+        Raises:
+            DataError: the audio cannot be decoded.
+        """
+        import soundfile
+        import soxr
+
+        source: Any = self.audio if isinstance(self.audio, Path) else io.BytesIO(self.audio())
+        try:
+            samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{self._origin()}: the audio cannot be decoded: {error}") from None
+        mono = samples.mean(axis=1)
+        resampled = mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
+        waveform: Waveform = np.ascontiguousarray(resampled, dtype=np.float32)
+        return waveform
+
+    def _origin(self) -> str:
+        return str(self.audio) if isinstance(self.audio, Path) else f"utterance {self.id}"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The utterances of one split, with what identifies them.
+
+    Attributes:
+        id: name of the data, such as `openslr/librispeech_asr`.
+        revision: commit of the hub, or hash of a local directory's contents list.
+        utterances: in the order of their ids.
+    """
+
+    id: str
+    revision: str
+    utterances: tuple[Utterance, ...]
+
+
+class Dataset(Protocol):
+    """A corpus that can be named in an experiment file."""
+
+    name: str
+
+    def hours(self, data: Data) -> float | None:
+        """Hours of speech in a split, as far as known without reading it."""
+        ...
+
+    def load(self, data: Data) -> Corpus:
+        """List the utterances that `data` asks for, `limit` applied.
+
+        Raises:
+            DataError: files are missing or empty, or the split is unknown.
+            HubUnreachableError: neither the hub nor the cache has it.
+        """
+        ...
+
+
+def corpus_of(name: str, utterances: list[Utterance], data: Data, revision: str | None = None) -> Corpus:
+    """Order, limit and check utterances, and make a corpus of them.
+
+    Raises:
+        DataError: there are none, ids repeat, or a file is missing or unreadable.
+    """
+    ordered = sorted(utterances, key=lambda utterance: utterance.id)[: data.limit]
+    if not ordered:
+        raise DataError(f"{name}: there is no utterance in split {data.split!r}")
+    repeated = [a.id for a, b in zip(ordered, ordered[1:], strict=False) if a.id == b.id]
+    if repeated:
+        raise DataError(f"{name}: the id {repeated[0]!r} occurs twice")
+    for utterance in ordered:
+        _check_file(utterance)
+    return Corpus(name, revision or _contents_hash(ordered), tuple(ordered))
+
+
+def _check_file(utterance: Utterance) -> None:
+    import soundfile
+
+    if not isinstance(utterance.audio, Path):
+        return
+    if not utterance.audio.is_file():
+        raise DataError(f"{utterance.audio}: the audio file of utterance {utterance.id} is missing")
+    try:
+        soundfile.info(utterance.audio)
+    except (OSError, RuntimeError):
+        raise DataError(f"{utterance.audio}: not readable as audio: replace the file or drop utterance {utterance.id}") from None
+
+
+def _contents_hash(utterances: list[Utterance]) -> str:
+    """Hash of ids, transcripts and file sizes."""
+    digest = hashlib.sha256()
+    for utterance in utterances:
+        size = utterance.audio.stat().st_size if isinstance(utterance.audio, Path) else 0
+        digest.update(f"{utterance.id}\t{utterance.text}\t{size}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,27 @@
+"""The embedded benchmark's own speech: the splits `clean`, `other` and `calibration`."""
+
+from __future__ import annotations
+
+from harness.config import Data
+from harness.datasets._base import Corpus
+from harness.datasets._openslr import load_tree
+from harness.embedded import SPEECH_DIRECTORY
+
+_HOURS = {"clean": 0.46, "other": 0.45, "calibration": 0.10}
+
+
+class Embedded:
+    """Synthesised speech that travels with the package."""
+
+    name = "embedded"
+
+    def hours(self, data: Data) -> float | None:
+        """Known by measurement."""
+        return _HOURS.get(data.split)
+
+    def load(self, data: Data) -> Corpus:
+        """`root` and `revision` do not apply."""
+        return load_tree("embedded", SPEECH_DIRECTORY, data)
+
+
+DATASET = Embedded()

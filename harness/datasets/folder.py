@@ -1,0 +1,57 @@
+"""A user's own folder: audio files and `metadata.csv` or `metadata.jsonl` with `file_name`, `text` and perhaps `speaker`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.config import Data
+from harness.datasets._base import Corpus, Utterance, corpus_of
+from harness.errors import DataError
+
+
+class Folder:
+    """The layout of the `audiofolder` of `datasets`; `split` names a subdirectory, if there is one."""
+
+    name = "folder"
+
+    def hours(self, data: Data) -> float | None:
+        """Not known before reading."""
+        return None
+
+    def load(self, data: Data) -> Corpus:
+        """`root` is required; the split's subdirectory is used where it exists."""
+        if data.root is None:
+            raise DataError("data: the dataset folder needs root = \"path/to/folder\"")
+        root = Path(data.root)
+        directory = root / data.split if (root / data.split).is_dir() else root
+        path = next((directory / n for n in ("metadata.csv", "metadata.jsonl") if (directory / n).is_file()), None)
+        if path is None:
+            raise DataError(f"{directory}: there is no metadata.csv or metadata.jsonl with the columns file_name, text")
+        rows = _rows(path)
+        if not rows:
+            raise DataError(f"{path}: the transcript file is empty")
+        return corpus_of(str(root), [_utterance(path, number, row) for number, row in enumerate(rows, 1)], data)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".csv":
+        return list(csv.DictReader(text.splitlines()))
+    try:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: line {error.lineno} is not JSON: {error.msg}") from None
+
+
+def _utterance(path: Path, number: int, row: dict[str, Any]) -> Utterance:
+    missing = [key for key in ("file_name", "text") if not isinstance(row, dict) or row.get(key) is None]
+    if missing:
+        raise DataError(f"{path}: row {number} has no {missing[0]}; the columns are file_name, text and perhaps speaker")
+    name = str(row["file_name"])
+    return Utterance(name, str(row.get("speaker") or name), str(row["text"]), path.parent / name)
+
+
+DATASET = Folder()

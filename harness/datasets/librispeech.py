@@ -1,0 +1,44 @@
+"""LibriSpeech, from the hub (`openslr/librispeech_asr`) or from a local OpenSLR directory (`root`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.config import Data
+from harness.datasets._base import Corpus
+from harness.datasets._hub import Source, load_from_hub
+from harness.datasets._openslr import load_tree
+from harness.errors import DataError
+
+_REPOSITORY = "openslr/librispeech_asr"
+_HOURS = {"test-clean": 5.4, "test-other": 5.3, "dev-clean": 5.4, "dev-other": 5.1}
+_HUB_SPLITS = {
+    "test-clean": ("clean", "test"),
+    "test-other": ("other", "test"),
+    "dev-clean": ("clean", "validation"),
+    "dev-other": ("other", "validation"),
+    "train-clean-100": ("clean", "train.100"),
+}
+
+
+class LibriSpeech:
+    """Read English (Panayotov et al. 2015, ICASSP), CC BY 4.0; splits are named as at OpenSLR."""
+
+    name = "librispeech"
+
+    def hours(self, data: Data) -> float | None:
+        """As published with the corpus."""
+        return None if data.limit or data.root else _HOURS.get(data.split)
+
+    def load(self, data: Data) -> Corpus:
+        """From `root` where it is given, else from the hub."""
+        if data.root is not None:
+            return load_tree("librispeech", Path(data.root), data)
+        if data.split not in _HUB_SPLITS:
+            raise DataError(f"librispeech: split {data.split!r} is not one of {', '.join(_HUB_SPLITS)}")
+        configuration, split = _HUB_SPLITS[data.split]
+        source = Source(_REPOSITORY, configuration, split, speaker="speaker_id")
+        return load_from_hub(source, data)
+
+
+DATASET = LibriSpeech()

@@ -1,0 +1,11 @@
+"""The embedded benchmark: a small Whisper and synthesised speech that travel with the package.
+
+`model/` and `speech/` are its result, MODEL_CARD.md describes them, and the private modules here
+are the recipe that made them (`python -m harness.embedded.make`).
+"""
+
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+MODEL_DIRECTORY = _HERE / "model"
+SPEECH_DIRECTORY = _HERE / "speech"

@@ -1,0 +1,157 @@
+"""Run an experiment file: every combination of model, library, scheme, granularity and bits, on every split.
+
+A second run does only what is missing. Exit status: 0 all planned cells have a row, 1 some cells
+failed, 2 something is for you to mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from backends import AsrQuantError
+from harness.cell import Cell, CellStatus, Configuration
+from harness.config import Experiment, load_experiment
+from harness.plan import configurations, select
+from harness.task import Task
+
+if TYPE_CHECKING:
+    from harness.identity import Resolved
+    from harness.store import RunDirectory
+
+_FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    try:
+        return _run(options, console)
+    except AsrQuantError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("\ninterrupted: finished cells are kept, and the same command does the rest")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.grid", description=__doc__)
+    parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
+    parser.add_argument("--dry-run", action="store_true", help="validate, print the plan and a rough cost, run nothing")
+    parser.add_argument("--list", action="store_true", help="print the configurations, one a line, run nothing")
+    parser.add_argument("--only", metavar="KEY=VALUE,...", help="only matching configurations, such as backend=hqq,bits=4|3")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of every split")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
+    parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument("--retry", action="store_true", help="try again what failed, timed out or ran out of memory")
+    return parser
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    experiment = _experiment(options)
+    planned = configurations(experiment)
+    if options.only:
+        planned = select(planned, options.only)
+    if options.list or options.dry_run:
+        _print_plan(planned, experiment, console, brief=options.list)
+        return 0
+    return _run_planned(experiment, planned, console, retry=options.retry)
+
+
+def _experiment(options: argparse.Namespace) -> Experiment:
+    overrides = list(options.set)
+    overrides += [] if options.workers is None else [f"run.workers={options.workers}"]
+    overrides += [] if options.out is None else [f"run.output='{options.out}'"]
+    experiment = load_experiment(options.file, overrides)
+    if options.limit is None:
+        return experiment
+    limited = [f"data.{i}.limit={options.limit}" for i in range(len(experiment.data))]
+    return load_experiment(options.file, [*overrides, *limited])
+
+
+def _print_plan(planned: Sequence[Configuration], experiment: Experiment, console: Console, *, brief: bool) -> None:
+    from harness.report.tables import cost_sentence, plan_table
+
+    if brief:
+        for configuration in planned:
+            console.print(f"{configuration.model.path}  {configuration.label}", markup=False, highlight=False, soft_wrap=True)
+        return
+    console.print(plan_table(planned, experiment))
+    console.print(cost_sentence(planned, experiment), highlight=False)
+
+
+def _run_planned(experiment: Experiment, planned: Sequence[Configuration], console: Console, *, retry: bool) -> int:
+    from harness.identity import cells_of, resolve
+    from harness.results import result_rows
+    from harness.store import RunDirectory
+
+    directory = RunDirectory(Path(experiment.run.output) / experiment.name)
+    with directory.held():
+        resolved = resolve(experiment, planned)
+        cells = [cell for c in planned for cell in cells_of(c, experiment, resolved)]
+        missing = [cell for cell in cells if _is_missing(cell, directory, retry=retry)]
+        if missing:
+            _run_missing(experiment, missing, directory, resolved, console)
+        rows = result_rows(directory, cells)
+        directory.write_results(rows)
+    return _print_results(rows, directory, console)
+
+
+def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
+    stored = directory.finished(cell.cell_id)
+    return stored is None or (retry and stored["status"] in _FAILURES)
+
+
+def _run_missing(
+    experiment: Experiment, missing: Sequence[Cell], directory: RunDirectory, resolved: Resolved, console: Console
+) -> None:
+    from harness import runner
+    from harness.report.progress import observing
+
+    by_configuration: dict[Configuration, list[Cell]] = {}
+    for cell in missing:
+        by_configuration.setdefault(cell.configuration, []).append(cell)
+    workers = min(experiment.run.workers or os.cpu_count() or 1, len(by_configuration))
+    tasks = [
+        Task(
+            configuration,
+            tuple(own),
+            resolved.models[configuration.model].directory,
+            directory.path.resolve(),
+            experiment.decoding,
+            experiment.calibration,
+            experiment.run.threads_per_worker,
+            alone=workers == 1,
+            command=shlex.join(sys.argv),
+        )
+        for configuration, own in by_configuration.items()
+    ]
+    utterances = sum(len(batch) for cell in missing for batch in cell.batches)
+    console.print(f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False)
+    with observing(console, len(tasks), len(missing), utterances) as observer:
+        runner.run(tasks, directory, workers, experiment.run.stall_timeout, observer)
+
+
+def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:
+    from harness.report.tables import results_table, unfinished_table
+
+    console.print(results_table(rows))
+    unfinished = unfinished_table(rows)
+    if unfinished is not None:
+        console.print(unfinished)
+    console.print(f"{directory.path / 'results.csv'}: {len(rows)} rows", highlight=False)
+    return 1 if any(row["status"] in _FAILURES for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Who is who: models to directories, corpora to samples, and both with all settings to cell ids.
+
+Resolving may read files and ask the hub; it loads no model and decodes no audio.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from backends import versions
+from harness import datasets
+from harness._hub import model_snapshot
+from harness.cell import SCHEMA_VERSION, Cell, Configuration, batch_plan, hash_of, settings_of, spec_columns
+from harness.config import Data, Experiment, Model
+from harness.datasets import Corpus
+from harness.embedded import MODEL_DIRECTORY
+from harness.errors import CheckpointNotFoundError, ConfigError
+from harness.metrics import Normaliser
+
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """A model's files, with what identifies them: a commit of the hub or a hash of the contents."""
+
+    directory: Path
+    revision: str
+
+
+def resolve_model(model: Model) -> ResolvedModel:
+    """Find the files of `model`: the embedded one, a local directory, or a snapshot of the hub.
+
+    Raises:
+        CheckpointNotFoundError: it is nowhere, or lacks its configuration, processor or safetensors.
+        HubUnreachableError: it is on the hub only, and that is out of reach.
+    """
+    local = MODEL_DIRECTORY if model.path == "embedded" else Path(model.path).expanduser()
+    if local.is_dir():
+        _check_files(local)
+        return ResolvedModel(local.resolve(), _contents_hash(local.resolve()))
+    if model.path.count("/") != 1 or model.path.startswith((".", "/", "~")):
+        raise CheckpointNotFoundError(f"model.path {model.path!r}: there is no such directory")
+    snapshot = model_snapshot(model.path, model.revision)
+    _check_files(snapshot)
+    return ResolvedModel(snapshot, snapshot.name)
+
+
+def _check_files(directory: Path) -> None:
+    if not (directory / "config.json").is_file():
+        raise CheckpointNotFoundError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
+    if not any((directory / name).is_file() for name in _PROCESSOR_FILES):
+        raise CheckpointNotFoundError(
+            f"{directory}: there is no processor (preprocessor_config.json): save it there with processor.save_pretrained"
+        )
+    if not (directory / "tokenizer_config.json").is_file():
+        raise CheckpointNotFoundError(f"{directory}: there is no tokenizer_config.json: save the processor there")
+    if not any(directory.glob("*.safetensors")):
+        raise CheckpointNotFoundError(f"{directory}: there are no weights in safetensors; convert the checkpoint first")
+
+
+@cache
+def _contents_hash(directory: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(p for p in directory.iterdir() if p.suffix in (".json", ".txt", ".safetensors")):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """All that an experiment needs from disk or hub."""
+
+    models: dict[Model, ResolvedModel]
+    corpora: dict[Data, Corpus]
+    calibration: Corpus | None
+
+
+def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolved:
+    """Find models and corpora of the planned configurations.
+
+    Raises:
+        ConfigError: calibration speech is also test speech.
+        CheckpointNotFoundError, DataError, HubUnreachableError: something is not there.
+    """
+    models = {model: resolve_model(model) for model in dict.fromkeys(c.model for c in planned)}
+    corpora = {data: datasets.get(data.dataset).load(data) for data in experiment.data}
+    calibration = None
+    if experiment.calibration is not None:
+        source = experiment.calibration.data.model_copy(update={"limit": experiment.calibration.utterances})
+        calibration = datasets.get(source.dataset).load(source)
+        _check_disjoint(calibration, corpora)
+    return Resolved(models, corpora, calibration)
+
+
+def _check_disjoint(calibration: Corpus, corpora: dict[Data, Corpus]) -> None:
+    own = {utterance.id for utterance in calibration.utterances}
+    for data, corpus in corpora.items():
+        if corpus.id == calibration.id and own & {utterance.id for utterance in corpus.utterances}:
+            raise ConfigError(f"calibration.data: it shares utterances with the test split {data.split}; choose another split")
+
+
+def cells_of(configuration: Configuration, experiment: Experiment, resolved: Resolved) -> list[Cell]:
+    """The cells of one configuration, one for every split of the experiment, identified."""
+    cells = []
+    for data in experiment.data:
+        corpus = resolved.corpora[data]
+        batches = batch_plan([u.id for u in corpus.utterances], experiment.decoding.batch_size)
+        identity = _identity(configuration, experiment, resolved, data, batches)
+        cells.append(Cell(configuration, data, identity, hash_of(identity), batches))
+    return cells
+
+
+def _identity(
+    configuration: Configuration,
+    experiment: Experiment,
+    resolved: Resolved,
+    data: Data,
+    batches: tuple[tuple[str, ...], ...],
+) -> dict[str, Any]:
+    model, corpus = resolved.models[configuration.model], resolved.corpora[data]
+    static = configuration.spec.scheme == "static"
+    calibration = resolved.calibration if static else None
+    return {
+        "schema": SCHEMA_VERSION,
+        "model": {"revision": model.revision, "dtype": configuration.model.dtype},
+        "spec": {k: v for k, v in spec_columns(configuration).items() if k != "model"},
+        "versions": _versions() | versions(configuration.backend),
+        "machine": platform.machine(),
+        "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
+        "batches": hash_of(batches),
+        "calibration": None if calibration is None else _calibration_identity(calibration),
+        **settings_of(experiment.decoding, experiment.calibration if static else None),
+        "threads": experiment.run.threads_per_worker,
+        "seed": experiment.run.seed,
+        "normaliser": Normaliser(model.directory).version,
+    }
+
+
+def _calibration_identity(corpus: Corpus) -> dict[str, Any]:
+    return {"id": corpus.id, "revision": corpus.revision, "samples": hash_of([u.id for u in corpus.utterances])}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("torch", "transformers")}

@@ -1,0 +1,181 @@
+"""Recognisers: load a checkpoint, prepare its inputs, transcribe. Behaviour depends on the configuration's class alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
+
+from harness.config import Decoding
+from harness.datasets import SAMPLE_RATE, Waveform
+from harness.errors import CheckpointNotFoundError
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard in one utterance: raw text, and the generated tokens up to the end-of-text."""
+
+    text: str
+    tokens: tuple[int, ...]
+
+
+class Preparation(Protocol):
+    """How one family of models takes audio."""
+
+    def inputs(self, processor: Any, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
+        """Arguments of `generate` for a batch."""
+        ...
+
+    def generation(self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform]) -> dict[str, Any]:
+        """Settings of `generate` beyond those of every family."""
+        ...
+
+    def window(self, processor: Any) -> int:
+        """Samples that one input holds, or that calibration joins utterances to."""
+        ...
+
+
+class WhisperPreparation:
+    """Log-mel features of a fixed window; longer audio is cut. Language and task are forced where there is a choice."""
+
+    def inputs(self, processor: Any, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
+        """`input_features`, (batch, mels, frames)."""
+        features = processor.feature_extractor(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        return {"input_features": features.input_features}
+
+    def generation(self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform]) -> dict[str, Any]:
+        """`language` and `task` for multilingual checkpoints."""
+        multilingual = getattr(model.generation_config, "is_multilingual", False)
+        return {"language": decoding.language, "task": decoding.task} if multilingual else {}
+
+    def window(self, processor: Any) -> int:
+        """The feature extractor's own."""
+        return int(processor.feature_extractor.n_samples)
+
+
+class MoonshinePreparation:
+    """Raw samples padded to the longest of the batch; at most 6.5 tokens a second plus 2, as on the leaderboard."""
+
+    def inputs(self, processor: Any, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
+        """`input_values` and `attention_mask`, (batch, samples)."""
+        extractor = processor.feature_extractor
+        batch = extractor(
+            list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt", padding=True, return_attention_mask=True
+        )
+        return {"input_values": batch.input_values, "attention_mask": batch.attention_mask}
+
+    def generation(self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform]) -> dict[str, Any]:
+        """The cap that the longest utterance of the batch allows."""
+        longest = max(len(waveform) for waveform in waveforms) / SAMPLE_RATE
+        return {"max_new_tokens": min(decoding.max_new_tokens, int(6.5 * longest) + 2)}
+
+    def window(self, processor: Any) -> int:
+        """Ten seconds: it takes any length."""
+        return 10 * SAMPLE_RATE
+
+
+_FAMILIES: dict[str, Preparation] = {
+    "WhisperConfig": WhisperPreparation(),
+    "MoonshineConfig": MoonshinePreparation(),
+}
+
+
+@dataclass
+class Recognizer:
+    """A model with its processor, ready to transcribe; `model` may be replaced by its quantized form."""
+
+    model: Any
+    processor: Any
+    family: Preparation
+    feature_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+    def transcribe(self, waveforms: Sequence[Waveform], decoding: Decoding) -> list[Transcript]:
+        """Transcribe a batch of utterances (float32 mono, 16 kHz, any lengths).
+
+        Adds the time taken to `feature_seconds` and `decode_seconds`. Greedy or beam search without
+        sampling, so deterministic for the same batch on the same machine.
+        """
+        began = time.perf_counter()
+        inputs = self._to_model(self.family.inputs(self.processor, waveforms))
+        ready = time.perf_counter()
+        settings = {
+            "max_new_tokens": decoding.max_new_tokens,
+            "num_beams": decoding.num_beams,
+            "do_sample": False,
+            **self.family.generation(self.model, decoding, waveforms),
+        }
+        with torch.no_grad():
+            sequences = self.model.generate(**inputs, **settings)
+        self.feature_seconds += ready - began
+        self.decode_seconds += time.perf_counter() - ready
+        texts = self.processor.batch_decode(sequences, skip_special_tokens=True)
+        end = self.model.generation_config.eos_token_id
+        ends = set(end) if isinstance(end, list) else {end}
+        return [Transcript(t, _up_to(ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
+
+    def calibration_inputs(self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int) -> list[Any]:
+        """Teacher-forced inputs for calibration: utterances joined until a window is full, so that it is not padding."""
+        windows = _joined(waveforms, texts, self.family.window(self.processor))
+        return [self._teacher_forced(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
+
+    def _teacher_forced(self, windows: Sequence[tuple[Waveform, str]]) -> dict[str, Tensor]:
+        inputs = self._to_model(self.family.inputs(self.processor, [waveform for waveform, _ in windows]))
+        tokenizer = self.processor.tokenizer
+        rows = [tokenizer(text.lower()).input_ids[:_positions(self.model.config)] for _, text in windows]
+        padding = self.model.config.pad_token_id or 0
+        tokens = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=padding)
+        return {**inputs, "decoder_input_ids": tokens.to(self.model.device)}
+
+    def _to_model(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Move to the model's device; features take the dtype of its first layer."""
+        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+        device = self.model.device
+        return {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in inputs.items()}
+
+
+def _positions(config: Any) -> int:
+    """How many tokens the decoder has positions for, by whichever name its family gives it."""
+    names = ("max_target_positions", "max_position_embeddings")
+    return next(int(getattr(config, name)) for name in names if hasattr(config, name))
+
+
+def _up_to(ends: set[int], row: list[int]) -> tuple[int, ...]:
+    stop = next((i for i, token in enumerate(row) if token in ends and i > 0), len(row))
+    return tuple(row[:stop])
+
+
+def _joined(waveforms: Sequence[Waveform], texts: Sequence[str], window: int) -> list[tuple[Waveform, str]]:
+    windows: list[tuple[list[Waveform], list[str]]] = [([], [])]
+    for waveform, text in zip(waveforms, texts, strict=True):
+        if windows[-1][0] and sum(map(len, windows[-1][0])) + len(waveform) > window:
+            windows.append(([], []))
+        windows[-1][0].append(waveform)
+        windows[-1][1].append(text)
+    return [(np.concatenate(parts), " ".join(words)) for parts, words in windows if parts]
+
+
+def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
+    """Load a checkpoint from its local directory: safetensors only, no code of the checkpoint's is run.
+
+    Raises:
+        CheckpointNotFoundError: the architecture is not one that the harness knows, or files do not fit it.
+    """
+    try:
+        family = _FAMILIES.get(type(AutoConfig.from_pretrained(directory, local_files_only=True)).__name__)
+        if family is None:
+            raise CheckpointNotFoundError(f"{directory}: only {', '.join(_FAMILIES)} models can transcribe here")
+        processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
+        model = AutoModelForSpeechSeq2Seq.from_pretrained(
+            directory, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    return Recognizer(model.to(device).eval(), processor, family)

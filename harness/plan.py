@@ -1,0 +1,144 @@
+"""From an experiment to its configurations: grid blocks multiplied out, united, resolved, with their twins.
+
+Works without torch, a model or the network, so that `--dry-run` answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from backends import (
+    FULL_PRECISION,
+    Activations,
+    AsrQuantError,
+    QuantSpec,
+    Supported,
+    capability,
+    parse_granularity,
+    resolve,
+)
+from harness.cell import Configuration, spec_columns
+from harness.config import ActivationsTable, Experiment, Grid, Model
+from harness.errors import ConfigError
+
+_MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations")
+
+
+def configurations(experiment: Experiment) -> list[Configuration]:
+    """All configurations of `experiment` in the order of the file, each once, every model's baseline first.
+
+    Raises:
+        ConfigError: a block names something unknown, or no configuration of the whole grid can be done.
+    """
+    found: dict[Configuration, None] = {}
+    for model in experiment.model:
+        for number, block in enumerate(experiment.grid, 1):
+            for configuration in _of_block(model, block, number, experiment):
+                found.setdefault(configuration)
+    planned = with_twins(list(found))
+    if not any(isinstance(c.capability, Supported) for c in planned if not c.is_baseline or c in found):
+        first = next(c for c in planned if not isinstance(c.capability, Supported))
+        raise ConfigError(f"grid: no configuration can be done; the first, {first.label}: {first.capability.reason}")  # type: ignore[union-attr]
+    return planned
+
+
+def with_twins(chosen: Sequence[Configuration]) -> list[Configuration]:
+    """Add the full-precision baseline of every model and device in `chosen`, at the front."""
+    twins: dict[Configuration, None] = {}
+    for configuration in chosen:
+        twins.setdefault(twin_of(configuration))
+    return [*twins, *(c for c in chosen if c not in twins)]
+
+
+def twin_of(configuration: Configuration) -> Configuration:
+    """The full-precision configuration that `configuration` is compared with."""
+    return dataclasses.replace(
+        configuration,
+        backend="none",
+        spec=FULL_PRECISION,
+        options="{}",
+        capability=capability(FULL_PRECISION, "none"),
+        reference=configuration.reference if configuration.is_baseline else None,
+    )
+
+
+def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
+    """The configurations that match `only`, such as `backend=hqq,bits=4` (several values with `|`), and their twins.
+
+    Raises:
+        ConfigError: an unknown column, or nothing matches.
+    """
+    conditions = [part.partition("=") for part in only.split(",") if part]
+    columns = spec_columns(planned[0])
+    for key, separator, _ in conditions:
+        if not separator or key.strip() not in columns:
+            raise ConfigError(f"--only {only}: {key.strip()!r} is not one of {', '.join(columns)}")
+    chosen = [c for c in planned if all(_matches(c, key.strip(), values) for key, _, values in conditions)]
+    if not chosen:
+        raise ConfigError(f"--only {only}: no configuration matches; --list shows them all")
+    return with_twins(chosen)
+
+
+def _matches(configuration: Configuration, key: str, values: str) -> bool:
+    return str(spec_columns(configuration)[key]) in [value.strip() for value in values.split("|")]
+
+
+def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) -> Iterator[Configuration]:
+    axes = [_as_list(getattr(block, name)) for name in _MULTIPLIED]
+    sets = [_as_sets(block.modules), _as_sets(block.parts)]
+    device = real_device(block.device or experiment.run.device)
+    for backend, scheme, granularity, bits, number_format, method, symmetric, activations, modules, parts in (
+        itertools.product(*axes, *sets)
+    ):
+        for options in _option_combinations(block, backend):
+            try:
+                spec = QuantSpec(
+                    scheme,
+                    parse_granularity(granularity),
+                    bits,
+                    number_format,
+                    symmetric,
+                    _activations(activations),
+                    method,
+                    frozenset(modules),
+                    frozenset(parts),
+                )
+                resolved, filled = resolve(spec, backend, options)
+                answer = capability(resolved, backend, options, device)
+            except AsrQuantError as error:
+                raise ConfigError(f"grid[{number}]: {error}") from None
+            text = json.dumps(dataclasses.asdict(filled), sort_keys=True)
+            yield Configuration(model, backend, resolved, text, device, answer, block.reference)
+
+
+def _option_combinations(block: Grid, backend: str) -> Iterator[dict[str, Any]]:
+    own = block.options.get(backend, {})
+    for values in itertools.product(*(_as_list(value) for value in own.values())):
+        yield dict(zip(own, values, strict=True))
+
+
+def _activations(table: ActivationsTable | None) -> Activations | None:
+    return None if table is None else Activations(**table.model_dump())
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _as_sets(value: list[str] | list[list[str]]) -> list[list[str]]:
+    if value and isinstance(value[0], list):
+        return value  # type: ignore[return-value]
+    return [value]  # type: ignore[list-item]
+
+
+def real_device(asked: str) -> str:
+    """`auto` as `cuda` where an NVIDIA driver answers, else `cpu`; torch is not asked, for it takes a second to import."""
+    if asked != "auto":
+        return asked
+    return "cuda" if shutil.which("nvidia-smi") else "cpu"
+

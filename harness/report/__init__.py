@@ -1,0 +1,1 @@
+"""What people look at. This room reads results; it runs nothing."""

@@ -1,0 +1,89 @@
+"""How a run goes, live in a terminal, or in plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from harness.cell import CellStatus, Configuration
+
+
+class LiveProgress:
+    """A bar over all utterances to be transcribed, and what is running now."""
+
+    def __init__(self, progress: Progress, cells: int, utterances: int, splits: int) -> None:
+        self._progress = progress
+        self._splits = splits
+        self._done = 0
+        self._cells = cells
+        self._running: list[str] = []
+        self._bar = progress.add_task("starting", total=utterances)
+
+    def started(self, configuration: Configuration) -> None:
+        """Show it among the running ones."""
+        self._running.append(configuration.label)
+        self._show()
+
+    def progressed(self, utterances: int) -> None:
+        """Move the bar."""
+        self._progress.advance(self._bar, utterances)
+
+    def ended(self, configuration: Configuration, status: CellStatus, reason: str, seconds: float) -> None:
+        """Take it off; leave a line where it did not end well."""
+        if configuration.label in self._running:
+            self._running.remove(configuration.label)
+        self._done += self._splits
+        if status is not CellStatus.DONE:
+            self._progress.console.print(_line(configuration, status, reason, seconds), markup=False)
+        self._show()
+
+    def _show(self) -> None:
+        current = self._running[0] if self._running else "waiting"
+        more = f" (+{len(self._running) - 1})" if len(self._running) > 1 else ""
+        self._progress.update(self._bar, description=f"cells {min(self._done, self._cells)}/{self._cells}  {current}{more}")
+
+
+class PlainProgress:
+    """One line for every configuration that ends."""
+
+    def __init__(self, console: Console, configurations: int) -> None:
+        self._console = console
+        self._total = configurations
+        self._done = 0
+        self._began = time.monotonic()
+
+    def started(self, configuration: Configuration) -> None:
+        """Nothing: a line is written when it ends."""
+
+    def progressed(self, utterances: int) -> None:
+        """Nothing."""
+
+    def ended(self, configuration: Configuration, status: CellStatus, reason: str, seconds: float) -> None:
+        """Write the line."""
+        self._done += 1
+        elapsed = time.monotonic() - self._began
+        line = f"[{self._done}/{self._total}] {elapsed:5.0f} s  {_line(configuration, status, reason, seconds)}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _line(configuration: Configuration, status: CellStatus, reason: str, seconds: float) -> str:
+    what = f"{configuration.label}: {status}"
+    first_line = reason.partition("\n")[0]
+    return f"{what} in {seconds:.0f} s" if status is CellStatus.DONE else f"{what}: {first_line}"
+
+
+@contextmanager
+def observing(
+    console: Console, configurations: int, cells: int, utterances: int
+) -> Iterator[LiveProgress | PlainProgress]:
+    """The observer that fits the console."""
+    if not console.is_terminal:
+        yield PlainProgress(console, configurations)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        yield LiveProgress(progress, cells, utterances, max(1, cells // max(1, configurations)))

@@ -1,0 +1,113 @@
+"""Tables for the terminal: the plan before a run, and the results after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from backends import Unsupported
+from harness import datasets
+from harness.cell import CellStatus, Configuration
+from harness.config import Experiment
+
+
+def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Table:
+    """Every configuration with its device and whether its backend can do it."""
+    table = Table(title=f"{experiment.name}: {len(planned)} configurations x {len(experiment.data)} splits", title_justify="left")
+    for heading in ("model", "configuration", "device", "possible"):
+        table.add_column(heading, overflow="fold")
+    for configuration in planned:
+        answer = configuration.capability
+        if isinstance(answer, Unsupported):
+            possible = f"[red]no[/]: {escape(answer.reason)}"
+        else:
+            possible = "[green]yes[/]" + (f": {escape(answer.note)}" if answer.note else "")
+        table.add_row(escape(configuration.model.path), escape(configuration.label), configuration.device, possible)
+    return table
+
+
+def cost_sentence(planned: Sequence[Configuration], experiment: Experiment) -> str:
+    """Roughly how much speech the plan decodes, as far as the corpora know without being read."""
+    possible = sum(not isinstance(c.capability, Unsupported) for c in planned)
+    hours = [datasets.get(data.dataset).hours(data) for data in experiment.data]
+    if any(h is None for h in hours):
+        return f"rough cost: {possible} configurations can run; the length of the speech is known once it is read"
+    total = sum(h or 0.0 for h in hours)
+    return f"rough cost: {possible} configurations x {total:.1f} h of speech = {possible * total:.0f} h to decode"
+
+
+def results_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Finished configurations by size: WER per split, difference from full precision, size and effective bits."""
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    table = Table(title="results, smallest first", title_justify="left")
+    table.add_column("configuration", overflow="fold")
+    for split in splits:
+        table.add_column(f"WER {split}", justify="right")
+        table.add_column("difference", justify="right")
+    for heading in ("size", "saved", "bits/weight"):
+        table.add_column(heading, justify="right")
+    by_configuration = _by_configuration(rows)
+    for cells in sorted(by_configuration.values(), key=_size):
+        scores = [text for split in splits for text in _score(cells, split, rows)]
+        first = next(iter(cells.values()))
+        table.add_row(
+            escape(_label(first, rows)),
+            *scores,
+            f"{first['size_bytes'] / 1e6:.2f} MB",
+            f"{first['size_reduction']:.1%}",
+            f"{first['effective_bits']:.2f}",
+        )
+    return table
+
+
+def unfinished_table(rows: Sequence[dict[str, Any]]) -> Table | None:
+    """Every row that is not `done`, with its reason; `None` where all are."""
+    others = [row for row in rows if row["status"] != CellStatus.DONE]
+    if not others:
+        return None
+    table = Table(title="not done", title_justify="left")
+    for heading in ("configuration", "split", "status", "reason"):
+        table.add_column(heading, overflow="fold")
+    for row in others:
+        table.add_row(*(escape(str(text)) for text in (_label(row, rows), row["split"], row["status"], row["reason"])))
+    return table
+
+
+def _by_configuration(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], dict[str, dict[str, Any]]]:
+    found: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if row["status"] == CellStatus.DONE:
+            found.setdefault(_key(row), {})[row["split"]] = row
+    return found
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["model"], row["dtype"], row["device"], row["configuration"], row["options"]
+
+
+def _size(cells: dict[str, dict[str, Any]]) -> int:
+    return int(next(iter(cells.values()))["size_bytes"])
+
+
+def _label(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The configuration, with model and device where the table has several."""
+    several = [key for key in ("model", "device") if len({r[key] for r in rows}) > 1]
+    return " ".join([*(str(row[key]) for key in several), row["configuration"]])
+
+
+def _score(cells: dict[str, dict[str, Any]], split: str, rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    row = cells.get(split)
+    if row is None:
+        return "", ""
+    twin = next((r for r in rows if _is_twin(r, row)), None)
+    if twin is None or twin is row or twin["wer"] is None:
+        return f"{row['wer']:.2%}", ""
+    return f"{row['wer']:.2%}", f"{(row['wer'] - twin['wer']) * 100:+.2f}"
+
+
+def _is_twin(candidate: dict[str, Any], row: dict[str, Any]) -> bool:
+    same = all(candidate[key] == row[key] for key in ("model", "dtype", "device", "split"))
+    return same and candidate["backend"] == "none" and candidate["status"] == CellStatus.DONE

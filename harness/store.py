@@ -1,0 +1,166 @@
+"""The run directory: every cell in a directory of its own, written whole or not at all.
+
+    runs/<experiment>/
+      cells/<cell_id>/  cell.json  utterances.parquet  layers.parquet  environment.json  log.txt  DONE
+      results.parquet   results.csv
+
+A cell is written under a temporary name, synced, and renamed; `DONE` is written last. One runner at
+a time holds the directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import OutputError
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """All that is kept of one cell.
+
+    Attributes:
+        cell_id: names its directory.
+        cell: identity, status, reason, and measured values, as JSON values.
+        utterances: one row per utterance: id, speaker, reference, hypothesis, tokens, counts.
+        layers: one row per candidate module.
+        environment: versions, machine, command.
+        log: what the worker and the libraries printed.
+    """
+
+    cell_id: str
+    cell: Mapping[str, Any]
+    utterances: Rows = ()
+    layers: Rows = ()
+    environment: Mapping[str, Any] | None = None
+    log: str = ""
+
+
+class RunDirectory:
+    """The results of one experiment.
+
+    Raises:
+        OutputError: the directory cannot be made or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._cells.mkdir(parents=True, exist_ok=True)
+            probe = path / f".write-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(f"{path}: results cannot be written there: {error.strerror}; choose another --out") from None
+
+    @property
+    def _cells(self) -> Path:
+        return self.path / "cells"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runners out while this one works.
+
+        Raises:
+            OutputError: another one holds it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise OutputError(f"{self.path}: another run is using it; wait for it, or choose another --out") from None
+            self._remove_unfinished()
+            yield
+
+    def _remove_unfinished(self) -> None:
+        for leftover in self._cells.glob(".*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def finished(self, cell_id: str) -> dict[str, Any] | None:
+        """The `cell.json` of a finished cell, or `None`."""
+        directory = self._cells / cell_id
+        if not (directory / "DONE").is_file():
+            return None
+        content: dict[str, Any] = json.loads((directory / "cell.json").read_text())
+        return content
+
+    def write(self, record: CellRecord) -> None:
+        """Write one cell, in place of an earlier one with the same id."""
+        temporary = self._cells / f".{record.cell_id}-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        _write_synced(temporary / "cell.json", _json(record.cell))
+        _write_synced(temporary / "environment.json", _json(record.environment or {}))
+        _write_synced(temporary / "log.txt", record.log)
+        for name, rows in (("utterances", record.utterances), ("layers", record.layers)):
+            if rows:
+                _write_table(temporary / f"{name}.parquet", rows)
+        _write_synced(temporary / "DONE", "")
+        _sync_directory(temporary)
+        target = self._cells / record.cell_id
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+        _sync_directory(self._cells)
+
+    def utterances(self, cell_id: str) -> list[dict[str, Any]]:
+        """The utterance rows of a finished cell; empty where it produced none."""
+        return self._table(cell_id, "utterances")
+
+    def layers(self, cell_id: str) -> list[dict[str, Any]]:
+        """The layer rows of a finished cell; empty where it produced none."""
+        return self._table(cell_id, "layers")
+
+    def _table(self, cell_id: str, name: str) -> list[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        path = self._cells / cell_id / f"{name}.parquet"
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.is_file() else []
+        return rows
+
+    def write_results(self, rows: Rows) -> None:
+        """Replace `results.parquet` and `results.csv`."""
+        import pandas
+
+        frame = pandas.DataFrame(list(rows)).convert_dtypes()
+        for name, write in (("results.parquet", frame.to_parquet), ("results.csv", frame.to_csv)):
+            temporary = self.path / f".{name}-{os.getpid()}"
+            write(temporary, index=False)
+            temporary.replace(self.path / name)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _write_table(path: Path, rows: Rows) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

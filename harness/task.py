@@ -1,0 +1,60 @@
+"""What passes between the runner and a worker: one task in, events out. Plain values that pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.cell import Cell, CellStatus, Configuration
+from harness.config import Calibration, Decoding
+
+
+@dataclass(frozen=True)
+class Task:
+    """One configuration for one worker process.
+
+    Attributes:
+        configuration: what to quantize, and how.
+        cells: its splits that are not finished yet.
+        model_directory: local files of the model.
+        run_directory: where finished cells are written.
+        decoding, calibration: as in the experiment.
+        threads: for torch.
+        alone: nothing else runs beside it, so that speed may be reported.
+        command: the command line, recorded with every cell.
+    """
+
+    configuration: Configuration
+    cells: tuple[Cell, ...]
+    model_directory: Path
+    run_directory: Path
+    decoding: Decoding
+    calibration: Calibration | None
+    threads: int
+    alone: bool
+    command: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many utterances were transcribed."""
+
+    utterances: int
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A cell is finished and written."""
+
+    cell_id: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The configuration came to an end before its cells did."""
+
+    status: CellStatus
+    reason: str
+
+
+Event = Progress | CellDone | Ended

@@ -1,0 +1,213 @@
+"""The only room that loads a model: one process per configuration, which quantizes once and does all its splits.
+
+It is started from a fork server that has torch and the modelling modules in memory. It writes every
+finished cell itself and sends events to the runner; it dies with its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from backends import AsrQuantError, ModelError, Quantized, Scheme, Supported, UnsupportedError, quantize_spec
+from harness import cost, datasets
+from harness.cell import Cell, CellStatus, Configuration
+from harness.datasets import Utterance
+from harness.metrics import Normaliser, count_errors, is_loop
+from harness.models import Recognizer, load_recognizer
+from harness.store import CellRecord, RunDirectory
+from harness.task import CellDone, Ended, Progress, Task
+
+
+def main(task: Task, channel: Connection) -> None:
+    """Do `task` and report on `channel`; never raises: an error becomes an `Ended` event."""
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with tempfile.TemporaryDirectory(prefix="asrquant-") as scratch:
+        log = Path(scratch) / "log.txt"
+        with _output_to(log):
+            try:
+                _run(task, channel, Path(scratch), log)
+            except (UnsupportedError, ModelError) as error:
+                channel.send(Ended(CellStatus.UNSUPPORTED, str(error)))
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                channel.send(Ended(CellStatus.OUT_OF_MEMORY, f"not enough memory: {error}"))
+            except AsrQuantError as error:
+                channel.send(Ended(CellStatus.FAILED, str(error)))
+            except Exception as error:
+                channel.send(Ended(CellStatus.FAILED, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+    channel.close()
+
+
+def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
+    torch.set_num_threads(task.threads)
+    transformers_logging.set_verbosity_error()
+    configuration = task.configuration
+    recognizer = load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
+    quantized = _quantize(task, recognizer)
+    recognizer.model = quantized.model
+    file_bytes = _saved_bytes(quantized, recognizer, scratch)
+    layers = [_layer_row(layer) for layer in quantized.report.layers]
+    cost.reset_peak_memory()
+    for cell in task.cells:
+        utterances, measured = _transcribe(cell, task, recognizer, channel)
+        record = CellRecord(
+            cell.cell_id,
+            {
+                "cell_id": cell.cell_id,
+                "identity": cell.identity,
+                "status": CellStatus.DONE,
+                "reason": "; ".join(quantized.report.notes),
+                "measured": {
+                    **_sizes(quantized, file_bytes),
+                    **_speed(configuration, measured, alone=task.alone),
+                    "peak_rss_bytes": cost.peak_memory(),
+                },
+            },
+            utterances,
+            layers,
+            cost.environment(task.threads, task.command),
+            _text_of(log),
+        )
+        RunDirectory(task.run_directory).write(record)
+        channel.send(CellDone(cell.cell_id))
+
+
+def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
+    configuration = task.configuration
+    inputs = _calibration_inputs(task, recognizer) if configuration.spec.scheme is Scheme.STATIC else None
+    return quantize_spec(
+        recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
+    )
+
+
+def _calibration_inputs(task: Task, recognizer: Recognizer) -> list[Any]:
+    if task.calibration is None:
+        raise UnsupportedError("the static scheme needs speech to calibrate on: add a [calibration] table")
+    data = task.calibration.data.model_copy(update={"limit": task.calibration.utterances})
+    corpus = datasets.get(data.dataset).load(data)
+    waveforms = [utterance.waveform() for utterance in corpus.utterances]
+    texts = [utterance.text for utterance in corpus.utterances]
+    return recognizer.calibration_inputs(waveforms, texts, task.calibration.batch_size)
+
+
+def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) -> int:
+    """Size of the weights as `Quantized.save` writes them."""
+    directory = scratch / "saved"
+    quantized.save(directory, recognizer.processor)
+    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+
+
+def _transcribe(
+    cell: Cell, task: Task, recognizer: Recognizer, channel: Connection
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    corpus = datasets.get(cell.data.dataset).load(cell.data)
+    normalise = Normaliser(task.model_directory)
+    by_id = {utterance.id: utterance for utterance in corpus.utterances}
+    recognizer.feature_seconds = recognizer.decode_seconds = 0.0
+    rows: list[dict[str, Any]] = []
+    for batch in cell.batches:
+        utterances = [by_id[name] for name in batch]
+        waveforms = [utterance.waveform() for utterance in utterances]
+        transcripts = recognizer.transcribe(waveforms, task.decoding)
+        for utterance, waveform, transcript in zip(utterances, waveforms, transcripts, strict=True):
+            seconds = len(waveform) / datasets.SAMPLE_RATE
+            rows.append({**_scored(utterance, transcript.text, normalise), "tokens": list(transcript.tokens), "seconds": seconds})
+        channel.send(Progress(len(batch)))
+    return rows, {
+        "audio_seconds": sum(row["seconds"] for row in rows),
+        "feature_seconds": recognizer.feature_seconds,
+        "decode_seconds": recognizer.decode_seconds,
+    }
+
+
+def _scored(utterance: Utterance, hypothesis: str, normalise: Normaliser) -> dict[str, Any]:
+    """One row: what was said and heard, raw, and the error counts after normalisation."""
+    expected, heard = normalise(utterance.text), normalise(hypothesis)
+    counts = count_errors(expected, heard)
+    return {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        "reference": utterance.text,
+        "hypothesis": hypothesis,
+        "substitutions": counts.words.substitutions,
+        "deletions": counts.words.deletions,
+        "insertions": counts.words.insertions,
+        "reference_words": counts.words.reference,
+        "character_errors": counts.characters.errors,
+        "reference_characters": counts.characters.reference,
+        "empty": not heard,
+        "loop": is_loop(expected, heard),
+    }
+
+
+def _layer_row(layer: Any) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": str(layer.kind),
+        "shape": list(layer.shape),
+        "requested": None if layer.requested is None else str(layer.requested),
+        "effective": None if layer.effective is None else str(layer.effective),
+        "reason": layer.reason,
+        "stored_bits": layer.stored_bits,
+        "effective_bits": layer.effective_bits,
+        "weight_error": layer.weight_error,
+    }
+
+
+def _sizes(quantized: Quantized, file_bytes: int) -> dict[str, Any]:
+    report = quantized.report
+    return {
+        "size_bytes": report.size_bytes,
+        "file_bytes": file_bytes,
+        "size_reduction": report.size_reduction,
+        "effective_bits": report.effective_bits,
+    }
+
+
+def _speed(configuration: Configuration, measured: dict[str, float], *, alone: bool) -> dict[str, Any]:
+    """Seconds always; rtfx only where the library's own kernels ran with nothing beside them."""
+    seconds = measured["feature_seconds"] + measured["decode_seconds"]
+    capability = configuration.capability
+    honest = alone and isinstance(capability, Supported) and not capability.simulated
+    rtfx = measured["audio_seconds"] / seconds if honest and seconds else None
+    return {**measured, "compute_seconds": seconds, "rtfx": rtfx}
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end this process when the fork server ends (Linux), and the server ends with the runner."""
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send everything that this process and its libraries print to a file, C code included."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(file, descriptor)
+    os.close(file)
+    yield
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _text_of(log: Path) -> str:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return log.read_text(errors="replace")
