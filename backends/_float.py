@@ -37,7 +37,7 @@ class FloatBackend:
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """One cast of the whole model, whatever modules were named; `none` is always full precision."""
-        if self.name == "none" and spec.scheme is Scheme.NONE:
+        if self.name == "none" and spec.scheme is Scheme.NONE and spec.format is NumberFormat.FP32:
             return FULL_PRECISION
         method = spec.method or self.name
         return replace(spec, method=method, modules=frozenset(ModuleKind), parts=ENCODER_AND_DECODER)

@@ -79,10 +79,10 @@ class QuantReport:
 
     @property
     def effective_bits(self) -> float:
-        """Stored bits per weight over the quantized layers; NaN where there are none."""
-        quantized = [layer for layer in self.layers if layer.effective is not None]
-        weights = sum(layer.parameters for layer in quantized)
-        return sum(layer.stored_bits for layer in quantized) / weights if weights else float("nan")
+        """Stored bits per weight over the quantized layers; over all candidates where none is quantized."""
+        layers = [layer for layer in self.layers if layer.effective is not None] or self.layers
+        weights = sum(layer.parameters for layer in layers)
+        return sum(layer.stored_bits for layer in layers) / weights if weights else float("nan")
 
 
 def size_bytes(model: nn.Module) -> int:

@@ -67,10 +67,10 @@ class Bitsandbytes(LayerwiseBackend):
     @staticmethod
     def _four_bits(spec: QuantSpec) -> Capability:
         if spec.scheme is not Scheme.WEIGHT_ONLY or spec.method != "rtn":
-            return Unsupported(f"{spec.format} is weight_only, method rtn")
+            return Unsupported("nf4 and fp4 are weight_only, method rtn")
         if not isinstance(spec.granularity, PerGroup) or spec.granularity.group_size not in _BLOCK_SIZES:
-            sizes = ", ".join(f"per_group:{size}" for size in _BLOCK_SIZES)
-            return Unsupported(f"{spec.format} has one scale per block: use one of {sizes}")
+            sizes = ", ".join(map(str, _BLOCK_SIZES))
+            return Unsupported(f"nf4 and fp4 have one scale per block: use per_group with a size of {sizes}")
         return Supported()
 
     @staticmethod

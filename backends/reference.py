@@ -147,7 +147,7 @@ class Reference(LayerwiseBackend):
         if spec.method != "rtn" or spec.bits is None:
             return Unsupported("the reference rounds to nearest: use method rtn and a number of bits")
         if spec.format in (NumberFormat.FP16, NumberFormat.BF16, NumberFormat.FP32):
-            return Unsupported(f"the reference has no format {spec.format}: use the backend cast")
+            return Unsupported("the reference does not cast: use the backend cast for fp16 and bf16")
         if spec.bits == 1 and spec.symmetric:
             return Unsupported("one bit cannot be symmetric around zero: set symmetric = false")
         if spec.activations and spec.activations.format is not NumberFormat.INT:

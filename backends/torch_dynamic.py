@@ -1,7 +1,7 @@
 """torch.ao's dynamic quantization: int8 weights with activation scales per call, and fp16 weights.
 
-Activations are coded per tensor, affine, in 7 bits (torch.ao reduces the range), so a result depends
-on what else is in the batch. Half precision is weight-only in truth and is offered as such.
+Activations are coded per tensor, affine, in 7 bits (torch.ao reduces the range, but for qnnpack), so a
+result depends on what else is in the batch. Half precision is weight-only in truth and is offered as such.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class TorchDynamicOptions:
     engine: str = "x86"
 
 
+def _activations(engine: str) -> Activations:
+    """qnnpack ignores the reduced range of the other engines."""
+    return Activations(8 if engine == "qnnpack" else 7, symmetric=False)
+
+
 class TorchDynamic(LayerwiseBackend):
     """Linear layers and the head as int8 or fp16; the token embedding as 8-bit rows."""
 
@@ -35,11 +40,11 @@ class TorchDynamic(LayerwiseBackend):
     kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.EMBEDDING})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
-        """Symmetric weights; for the dynamic scheme 7-bit affine activations per tensor."""
+        """Symmetric weights; for the dynamic scheme affine activations per tensor."""
         symmetric = True if spec.symmetric is None else spec.symmetric
         activations = spec.activations
         if spec.scheme is Scheme.DYNAMIC and activations is None:
-            activations = Activations(7, symmetric=False)
+            activations = _activations(options.engine)
         return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "rtn")
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
@@ -54,7 +59,7 @@ class TorchDynamic(LayerwiseBackend):
             return self._half(spec, options)
         if spec.scheme is not Scheme.DYNAMIC:
             return Unsupported("torch.ao dynamic offers the scheme dynamic, and weight_only in the format fp16")
-        return self._int8(spec)
+        return self._int8(spec, options)
 
     def _half(self, spec: QuantSpec, options: Any) -> Capability:
         if options.engine not in ("x86", "fbgemm"):
@@ -63,13 +68,13 @@ class TorchDynamic(LayerwiseBackend):
             return Unsupported("fp16 weights have no scales: use per_tensor, method rtn, modules linear and head")
         return Supported()
 
-    def _int8(self, spec: QuantSpec) -> Capability:
+    def _int8(self, spec: QuantSpec, options: Any) -> Capability:
         if spec.format is not NumberFormat.INT or spec.bits != 8 or spec.method != "rtn":
             return Unsupported("torch.ao dynamic has 8-bit integer weights, method rtn")
         if isinstance(spec.granularity, PerGroup):
             return Unsupported("torch.ao has no groups: use per_tensor or per_channel")
-        if not spec.symmetric or spec.activations != Activations(7, symmetric=False):
-            return Unsupported("torch.ao dynamic has symmetric weights and 7-bit affine activations per tensor")
+        if not spec.symmetric or spec.activations != _activations(options.engine):
+            return Unsupported(f"weights are symmetric, activations {_activations(options.engine)}: leave both out")
         if ModuleKind.EMBEDDING in spec.modules and spec.granularity != PerChannel():
             return Unsupported("torch.ao codes embeddings per row only: use per_channel")
         return Supported(note="a result depends on what else is in the batch: activation scales are per call")

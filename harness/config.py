@@ -174,6 +174,12 @@ class Experiment(Table):
     run: Run = Run()
     grid: list[Grid] = Field(min_length=1)
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _one_model(cls, value: Any) -> Any:
+        """`model = "path/to/directory"` is short for one `[[model]]` with that path."""
+        return [{"path": value}] if isinstance(value, str) else value
+
     @field_validator("model", "data", "grid")
     @classmethod
     def _no_repetition(cls, entries: list[Any]) -> list[Any]:

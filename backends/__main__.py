@@ -1,0 +1,86 @@
+"""Print what every backend can do: `python -m backends [--backend NAME] [--device cpu|cuda]`.
+
+One row for every backend, scheme, granularity and format, with the bits that get the same answer
+side by side. No torch is needed for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backends import AsrQuantError, Capability, QuantSpec, Scheme, Supported, available, capability
+from backends._spec import FORMAT_BITS, NumberFormat, PerChannel, PerGroup, PerTensor
+
+_GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
+
+
+def matrix(backend: str, device: str) -> Iterator[tuple[str, str, str, str, Capability]]:
+    """Yield (scheme, granularity, format, bits, answer); bits with the same answer are joined."""
+    for scheme, number_format in itertools.product(Scheme, NumberFormat):
+        answers: dict[tuple[str, Capability], list[str]] = {}
+        for granularity, bits in itertools.product(_GRANULARITIES, _widths(number_format)):
+            answer = capability(QuantSpec(scheme, granularity, bits, number_format), backend, device=device)
+            answers.setdefault((str(bits), answer), []).append(str(granularity))
+        joined: dict[tuple[str, Capability], list[str]] = {}
+        for (bits, answer), granularities in answers.items():
+            joined.setdefault((_brief(granularities), answer), []).append(bits)
+        for (granularities_text, answer), widths in joined.items():
+            yield str(scheme), granularities_text, str(number_format), " ".join(widths), answer
+
+
+def _widths(number_format: NumberFormat) -> Sequence[int]:
+    return [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else list(range(8, 0, -1))
+
+
+def _brief(granularities: Sequence[str]) -> str:
+    if len(granularities) == len(_GRANULARITIES):
+        return "any"
+    groups = [g.partition(":")[2] for g in granularities if g.startswith("per_group")]
+    others = [g for g in granularities if not g.startswith("per_group")]
+    return " ".join(others + ([f"per_group:{'|'.join(groups)}"] if groups else []))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m backends", description=__doc__)
+    parser.add_argument("--backend", help="only this one")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    options = parser.parse_args(arguments)
+    try:
+        if options.backend is not None and options.backend not in available():
+            capability(QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32), options.backend)
+        Console(width=None if sys.stdout.isatty() else 160).print(_table(options.backend, options.device))
+    except AsrQuantError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _table(only: str | None, device: str) -> Table:
+    table = Table(title=f"what each backend can do on {device}, default options, linear layers", title_justify="left")
+    for heading in ("backend", "scheme", "granularity", "format", "bits", "possible"):
+        table.add_column(heading, overflow="fold")
+    for backend in [only] if only else available():
+        refused: dict[str, list[tuple[str, str, str, str]]] = {}
+        for scheme, granularity, number_format, bits, answer in matrix(backend, device):
+            if isinstance(answer, Supported):
+                yes = "[green]yes[/]" + (f": {escape(answer.note)}" if answer.note else "")
+                table.add_row(backend, scheme, granularity, number_format, bits, yes)
+            else:
+                refused.setdefault(answer.reason, []).append((scheme, granularity, number_format, bits))
+        for reason, rows in refused.items():
+            united = [" ".join(dict.fromkeys(" ".join(column).split())) for column in zip(*rows, strict=True)]
+            table.add_row(backend, *united, f"[red]no[/]: {escape(reason)}")
+        table.add_section()
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

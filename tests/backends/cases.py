@@ -1,0 +1,68 @@
+"""Every configuration that a backend says it supports, found by asking: a new adapter is tested without a new test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends import Activations, PerChannel, PerGroup, PerTensor, QuantSpec, Scheme, Supported, available, capability
+from backends._spec import FORMAT_BITS, NumberFormat
+
+GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(128))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A supported request."""
+
+    backend: str
+    spec: QuantSpec
+    options: tuple[tuple[str, object], ...] = ()
+
+    def __str__(self) -> str:
+        spec = self.spec
+        width = spec.bits if spec.format == "int" else ""
+        own = "-".join(f"{k}={v}" for k, v in self.options)
+        method = f"-{spec.method}" if spec.method else ""
+        modules = "" if len(spec.modules) == 1 else "-" + "+".join(sorted(spec.modules))
+        activations = f"-{spec.activations}" if spec.activations else ""
+        return f"{self.backend}-{spec.scheme}-{spec.format}{width}-{spec.granularity}{method}{modules}{activations}{own}"
+
+
+def _asked() -> list[Case]:
+    found = []
+    for backend in available():
+        for scheme in Scheme:
+            for number_format in NumberFormat:
+                widths = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else range(1, 9)
+                found += [
+                    Case(backend, QuantSpec(scheme, granularity, bits, number_format))
+                    for granularity in GRANULARITIES
+                    for bits in widths
+                ]
+    return found
+
+
+_MORE = [
+    Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))),
+    Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("engine", "onednn"),)),
+    Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("engine", "qnnpack"),)),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=frozenset({"linear", "head", "conv"}))),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8), (("observer", "minmax"), ("reduce_range", True))),
+    Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, modules=frozenset({"linear", "head"}))),
+    Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, method="hqq")),
+    Case(
+        "quanto",
+        QuantSpec(Scheme.STATIC, PerChannel(), 8, "fp8_e4m3", activations=Activations(8, "fp8_e4m3")),
+    ),
+    Case("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, method="rtn", modules=frozenset({"linear", "head"}))),
+    Case("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 3), (("axis", 0),)),
+    Case("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(256), 4), (("straddle", True),)),
+    Case("bitsandbytes", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, "nf4"), (("double_quant", True),)),
+    Case("bitsandbytes", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("threshold", 0.0),)),
+]
+
+SUPPORTED = [
+    case
+    for case in [*_asked(), *_MORE]
+    if isinstance(capability(case.spec, case.backend, dict(case.options)), Supported)
+]

@@ -1,0 +1,113 @@
+"""The adapters in other people's code: any module with linear layers."""
+
+import pytest
+import torch
+from torch import nn
+
+from backends import CheckpointError, load, quantize
+from tests.conftest import build_whisper
+
+THREE_LINES = [
+    ("hqq", "weight_only", "per_group:32", 4, {}),
+    ("quanto", "weight_only", "per_channel", 8, {}),
+    ("bitsandbytes", "weight_only", "per_group:32", 4, {"format": "nf4"}),
+    ("torch_dynamic", "dynamic", "per_channel", 8, {}),
+    ("torch_static", "static", "per_channel", 8, {}),
+    ("reference", "weight_only", "per_group:32", 3, {}),
+]
+
+
+def build_moonshine():
+    from transformers import MoonshineConfig, MoonshineForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = MoonshineConfig(
+        vocab_size=128,
+        hidden_size=288,
+        intermediate_size=1152,
+        encoder_num_hidden_layers=1,
+        decoder_num_hidden_layers=1,
+        pad_token_id=0,
+    )
+    return MoonshineForConditionalGeneration(config).eval(), {
+        "input_values": torch.randn(2, 8000),
+        "decoder_input_ids": torch.ones(2, 4, dtype=torch.long),
+    }
+
+
+def build_wav2vec2():
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=32,
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=128,
+        conv_dim=(32, 32),
+        conv_stride=(5, 2),
+        conv_kernel=(10, 3),
+        num_feat_extract_layers=2,
+    )
+    return Wav2Vec2ForCTC(config).eval(), {"input_values": torch.randn(2, 4000)}
+
+
+@pytest.mark.parametrize("build", [build_moonshine, build_wav2vec2], ids=["moonshine", "wav2vec2"])
+@pytest.mark.parametrize(("backend", "scheme", "granularity", "bits", "settings"), THREE_LINES, ids=lambda v: str(v))
+def test_transformers_models(build, backend, scheme, granularity, bits, settings, tmp_path):
+    model, inputs = build()
+    result = quantize(model, scheme, granularity, bits, backend=backend, calibration=[inputs], **settings)
+    result.save(tmp_path)
+    with torch.no_grad():
+        expected = result.model(**inputs).logits
+        assert torch.equal(load(tmp_path).model(**inputs).logits, expected)
+    quantized = [layer for layer in result.report.layers if layer.effective is not None]
+    assert quantized
+    assert all(layer.kind == "linear" for layer in quantized)
+
+
+@pytest.mark.parametrize(("backend", "scheme", "granularity", "bits", "settings"), THREE_LINES, ids=lambda v: str(v))
+def test_plain_modules(backend, scheme, granularity, bits, settings, tmp_path):
+    def build():
+        return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16, bias=False))
+
+    inputs = torch.randn(5, 64)
+    result = quantize(build(), scheme, granularity, bits, backend=backend, calibration=[inputs], **settings)
+    result.save(tmp_path)
+    with pytest.raises(CheckpointError, match="model="):
+        load(tmp_path)
+    assert torch.equal(load(tmp_path, model=build()).model(inputs), result.model(inputs))
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_parts(part):
+    result = quantize(build_whisper(), "weight_only", "per_channel", 8, backend="quanto", parts=[part])
+    names = [layer.name for layer in result.report.layers if layer.effective is not None]
+    assert names
+    assert all(f"model.{part}." in name for name in names)
+
+
+def test_quantizing_the_head_breaks_the_tie_and_keeps_the_embedding():
+    model = build_whisper()
+    embedding = model.get_input_embeddings().weight.detach().clone()
+    result = quantize(model, "weight_only", "per_channel", 8, backend="quanto", modules=["linear", "head"])
+    assert torch.equal(result.model.get_input_embeddings().weight, embedding)
+    head = next(layer for layer in result.report.layers if layer.kind == "head")
+    assert head.effective is not None
+    tied = quantize(build_whisper(), "weight_only", "per_channel", 8, backend="quanto")
+    assert tied.report.size_bytes < result.report.size_bytes
+
+
+def test_bitsandbytes_computation_does_not_follow_the_training_flag():
+    model = nn.Sequential(nn.Linear(64, 64))
+    inputs = torch.randn(3, 64)
+    result = quantize(model, "weight_only", "per_channel", 8, backend="bitsandbytes")
+    expected = result.model(inputs)
+    for mode in (True, False):
+        assert torch.equal(result.model.train(mode)(inputs), expected)
+
+
+def test_an_unknown_directory_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"quantization\.json"):
+        load(tmp_path)

@@ -1,0 +1,85 @@
+import subprocess
+import sys
+
+import pytest
+
+from backends import (
+    PerChannel,
+    PerGroup,
+    QuantSpec,
+    Scheme,
+    SpecError,
+    Supported,
+    Unsupported,
+    available,
+    capability,
+    resolve,
+)
+from backends import _base as base
+from tests.backends.cases import SUPPORTED
+
+
+@pytest.mark.parametrize("backend", available())
+def test_every_backend_supports_something(backend):
+    assert any(case.backend == backend for case in SUPPORTED)
+
+
+@pytest.mark.parametrize("case", SUPPORTED, ids=str)
+def test_resolving_twice_changes_nothing(case):
+    spec, options = resolve(case.spec, case.backend, dict(case.options))
+    assert resolve(spec, case.backend, vars(options))[0] == spec
+    assert None not in (spec.method, spec.symmetric) or case.spec.scheme is Scheme.NONE
+
+
+@pytest.mark.parametrize(
+    ("backend", "spec", "reason"),
+    [
+        ("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 7), "8, 6, 5, 4, 3, 2 and 1 bits"),
+        ("hqq", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), "weights only"),
+        ("quanto", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), "static only"),
+        ("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 8), "per channel"),
+        ("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerGroup(64), 8), "no groups"),
+        ("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"conv"})), "conv"),
+        ("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 4), "8-bit"),
+        ("bitsandbytes", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 4, "nf4"), "per_group"),
+        ("bitsandbytes", QuantSpec(Scheme.STATIC, PerChannel(), 8), "weight_only and dynamic"),
+    ],
+)
+def test_what_a_library_cannot_do_is_a_reason(backend, spec, reason):
+    answer = capability(spec, backend)
+    assert isinstance(answer, Unsupported)
+    assert reason in answer.reason
+
+
+def test_weight_only_int8_of_bitsandbytes_is_for_the_cpu():
+    spec = QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8)
+    assert isinstance(capability(spec, "bitsandbytes", device="cpu"), Supported)
+    assert "LLM.int8()" in capability(spec, "bitsandbytes", device="cuda").reason
+
+
+def test_unknown_backend_proposes_the_nearest():
+    with pytest.raises(SpecError, match="did you mean 'quanto'"):
+        capability(QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8), "quantoo")
+
+
+def test_unknown_option_names_the_allowed():
+    with pytest.raises(SpecError, match="axis, straddle"):
+        capability(QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8), "hqq", {"axes": 1})
+    with pytest.raises(SpecError, match="type int"):
+        capability(QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8), "hqq", {"axis": "1"})
+
+
+def test_a_missing_library_is_an_answer_with_the_pip_command(monkeypatch):
+    monkeypatch.setattr(base, "find_spec", lambda name: None if name == "optimum" else object())
+    answer = capability(QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8), "quanto")
+    assert answer == Unsupported("optimum-quanto is not installed: pip install optimum-quanto")
+
+
+def test_capability_matrix_is_printed_without_torch():
+    code = "import runpy, sys; sys.argv = ['backends']\ntry: runpy.run_module('backends', run_name='__main__')\n"
+    code += "except SystemExit as end: assert not end.code\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for backend in available():
+        assert backend in done.stdout
+    assert "no: Quanto's activations are static only" in done.stdout.replace("\n", " ") or "static only" in done.stdout
