@@ -161,10 +161,9 @@ def packed_bytes(packed: torch.ScriptObject) -> int:
 
 
 def _quantized_bytes(tensor: torch.Tensor) -> int:
+    """Codes, and a scale and zero point of 32 bits each a tensor or row, as the kernels hold them."""
     import torch
 
-    codes = tensor.numel() * tensor.element_size()
-    if tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
-        return codes + 16
-    scales, zero_points = tensor.q_per_channel_scales(), tensor.q_per_channel_zero_points()
-    return codes + scales.numel() * scales.element_size() + zero_points.numel() * zero_points.element_size()
+    per_tensor = tensor.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric)
+    slices = 1 if per_tensor else tensor.q_per_channel_scales().numel()
+    return tensor.numel() * tensor.element_size() + 8 * slices

@@ -31,7 +31,10 @@ def unpack_weight_and_bias(packed: torch.ScriptObject) -> tuple[Tensor, Tensor |
 
 
 def weight_to_tensors(weight: Tensor) -> dict[str, Tensor]:
-    """Split a quantized weight into `codes`, `scale` and `zero_point`; a half-precision weight into `weight`."""
+    """Split a quantized weight into `codes`, `scale` and `zero_point`; a half-precision weight into `weight`.
+
+    Scales come from fp32 observers, so 32 bits keep them exactly.
+    """
     import torch
 
     if not weight.is_quantized:
@@ -40,11 +43,10 @@ def weight_to_tensors(weight: Tensor) -> dict[str, Tensor]:
     if weight.qscheme() == torch.per_tensor_affine:
         scale = torch.tensor(weight.q_scale(), dtype=torch.float64)
         return {"codes": codes, "scale": scale, "zero_point": torch.tensor(weight.q_zero_point())}
-    return {
-        "codes": codes,
-        "scale": weight.q_per_channel_scales().clone(),
-        "zero_point": weight.q_per_channel_zero_points().clone(),
-    }
+    scale, zero_point = weight.q_per_channel_scales(), weight.q_per_channel_zero_points()
+    if zero_point.dtype is torch.int64:  # widened when unpacked: the kernels hold 32 bits of both
+        scale, zero_point = scale.float(), zero_point.int()
+    return {"codes": codes, "scale": scale.clone(), "zero_point": zero_point.clone()}
 
 
 def weight_from_tensors(tensors: dict[str, Tensor]) -> Tensor:
@@ -56,6 +58,8 @@ def weight_from_tensors(tensors: dict[str, Tensor]) -> Tensor:
     codes, scale, zero_point = tensors["codes"], tensors["scale"], tensors["zero_point"]
     if scale.ndim == 0:
         return torch._make_per_tensor_quantized_tensor(codes, float(scale), int(zero_point))
+    if zero_point.dtype is torch.int32:
+        scale, zero_point = scale.double(), zero_point.long()
     return torch._make_per_channel_quantized_tensor(codes, scale, zero_point, 0)
 
 

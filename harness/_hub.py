@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import CheckpointNotFoundError, HubUnreachableError
@@ -16,31 +18,37 @@ def model_snapshot(repository: str, revision: str | None) -> Path:
         HubUnreachableError: the hub is out of reach and the cache has no copy.
         CheckpointNotFoundError: the hub has no such model or revision.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=_MODEL_FILES))
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        raise CheckpointNotFoundError(f"model {repository!r}: neither a local directory nor a model on the hub") from None
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise HubUnreachableError(offline_sentence(repository)) from error
+    return _snapshot(repository, revision, _MODEL_FILES, "model", cached_only=False)
 
 
-def dataset_commit(repository: str, revision: str | None) -> str:
-    """The commit of a data set on the hub, from the cache where the hub is out of reach.
+def dataset_snapshot(repository: str, revision: str | None, patterns: Sequence[str], *, cached_only: bool) -> Path:
+    """Local directory with the card and some files of a data set on the hub; its name is the commit.
 
     Raises:
-        HubUnreachableError: neither knows it.
+        HubUnreachableError: the hub is out of reach and the cache has no copy.
+        CheckpointNotFoundError: the hub has no such data set or revision.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    return _snapshot(repository, revision, ["README.md", *patterns], "dataset", cached_only=cached_only)
 
+
+def _snapshot(
+    repository: str, revision: str | None, patterns: Sequence[str], kind: str, *, cached_only: bool
+) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     try:
-        snapshot = snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=["README.md"])
+        snapshot = snapshot_download(
+            repository, repo_type=kind, revision=revision, allow_patterns=list(patterns), local_files_only=cached_only
+        )
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise CheckpointNotFoundError(f"{kind} {repository!r}: neither a local directory nor on the hub") from None
     except (LocalEntryNotFoundError, OSError) as error:
         raise HubUnreachableError(offline_sentence(repository)) from error
-    return Path(snapshot).name
+    return Path(snapshot)
 
 
 def offline_sentence(repository: str) -> str:

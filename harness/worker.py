@@ -97,7 +97,7 @@ def _calibration_inputs(task: Task, recognizer: Recognizer) -> list[Any]:
     if task.calibration is None:
         raise UnsupportedError("the static scheme needs speech to calibrate on: add a [calibration] table")
     data = task.calibration.data.model_copy(update={"limit": task.calibration.utterances})
-    corpus = datasets.get(data.dataset).load(data)
+    corpus = datasets.get(data.dataset).load(data, cached_only=True)
     waveforms = [utterance.waveform() for utterance in corpus.utterances]
     texts = [utterance.text for utterance in corpus.utterances]
     return recognizer.calibration_inputs(waveforms, texts, task.calibration.batch_size)
@@ -113,7 +113,7 @@ def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) ->
 def _transcribe(
     cell: Cell, task: Task, recognizer: Recognizer, channel: Connection
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    corpus = datasets.get(cell.data.dataset).load(cell.data)
+    corpus = datasets.get(cell.data.dataset).load(cell.data, cached_only=True)
     normalise = Normaliser(task.model_directory)
     by_id = {utterance.id: utterance for utterance in corpus.utterances}
     recognizer.feature_seconds = recognizer.decode_seconds = 0.0

@@ -85,8 +85,8 @@ class Dataset(Protocol):
         """Hours of speech in a split, as far as known without reading it."""
         ...
 
-    def load(self, data: Data) -> Corpus:
-        """List the utterances that `data` asks for, `limit` applied.
+    def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
+        """List the utterances that `data` asks for, `limit` applied; with `cached_only` without the network.
 
         Raises:
             DataError: files are missing or empty, or the split is unknown.

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness._hub import dataset_commit, offline_sentence
+from harness._hub import dataset_snapshot
 from harness.config import Data
 from harness.datasets._base import Corpus, Utterance, corpus_of
-from harness.errors import DataError, HubUnreachableError
+from harness.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,30 @@ class Source:
     audio: str = "audio"
     speaker: str | None = None
 
+    @property
+    def files(self) -> list[str]:
+        """Patterns of the split's files in the repository."""
+        return [f"{self.configuration}/{self.split}/*", f"{self.configuration}/{self.split}-*"]
 
-def load_from_hub(source: Source, data: Data) -> Corpus:
+
+def load_from_hub(source: Source, data: Data, *, cached_only: bool = False) -> Corpus:
     """List a split of the hub; audio stays encoded until it is asked for.
+
+    The files are fetched as a snapshot, so that the commit is known and the cache alone will do later;
+    `datasets` reads the snapshot.
 
     Raises:
         HubUnreachableError: neither the hub nor the cache has it.
         DataError: the split or a column is missing.
     """
-    from datasets import Audio, load_dataset
+    from datasets import Audio, disable_progress_bars, load_dataset
+    from datasets.exceptions import DatasetNotFoundError
 
-    commit = dataset_commit(source.repository, data.revision)
+    snapshot = dataset_snapshot(source.repository, data.revision, source.files, cached_only=cached_only)
+    disable_progress_bars()
     try:
-        table = load_dataset(source.repository, source.configuration, split=source.split, revision=commit)
-    except (ConnectionError, OSError) as error:
-        raise HubUnreachableError(offline_sentence(source.repository)) from error
-    except ValueError as error:
+        table = load_dataset(str(snapshot), source.configuration, split=source.split)
+    except (ValueError, FileNotFoundError, DatasetNotFoundError) as error:
         raise DataError(f"{source.repository}: {str(error).splitlines()[0]}") from None
     missing = {source.id, source.text, source.audio} - set(table.column_names)
     if missing:
@@ -47,7 +55,7 @@ def load_from_hub(source: Source, data: Data) -> Corpus:
     encoded = table.cast_column(source.audio, Audio(decode=False))
     plain = table.remove_columns(source.audio)
     utterances = [_utterance(source, row, _reader(encoded, index, source)) for index, row in enumerate(plain)]
-    return corpus_of(source.repository, utterances, data, revision=commit)
+    return corpus_of(source.repository, utterances, data, revision=snapshot.name)
 
 
 def _utterance(source: Source, row: dict[str, Any], audio: Callable[[], bytes]) -> Utterance:

@@ -19,7 +19,7 @@ class Embedded:
         """Known by measurement."""
         return _HOURS.get(data.split)
 
-    def load(self, data: Data) -> Corpus:
+    def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """`root` and `revision` do not apply."""
         return load_tree("embedded", SPEECH_DIRECTORY, data)
 

@@ -21,7 +21,7 @@ class Folder:
         """Not known before reading."""
         return None
 
-    def load(self, data: Data) -> Corpus:
+    def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """`root` is required; the split's subdirectory is used where it exists."""
         if data.root is None:
             raise DataError("data: the dataset folder needs root = \"path/to/folder\"")

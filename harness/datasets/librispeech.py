@@ -30,7 +30,7 @@ class LibriSpeech:
         """As published with the corpus."""
         return None if data.limit or data.root else _HOURS.get(data.split)
 
-    def load(self, data: Data) -> Corpus:
+    def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """From `root` where it is given, else from the hub."""
         if data.root is not None:
             return load_tree("librispeech", Path(data.root), data)
@@ -38,7 +38,7 @@ class LibriSpeech:
             raise DataError(f"librispeech: split {data.split!r} is not one of {', '.join(_HUB_SPLITS)}")
         configuration, split = _HUB_SPLITS[data.split]
         source = Source(_REPOSITORY, configuration, split, speaker="speaker_id")
-        return load_from_hub(source, data)
+        return load_from_hub(source, data, cached_only=cached_only)
 
 
 DATASET = LibriSpeech()

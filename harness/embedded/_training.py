@@ -37,8 +37,8 @@ class Schedule:
     """Steps of each lesson and of the final linear decay, batch size per process, peak learning rate."""
 
     fragments: int = 1500
-    sentences: int = 6000
-    decay: int = 2500
+    sentences: int = 3400
+    decay: int = 1900
     warmup: int = 150
     batch: int = 32
     peak: float = 1.5e-3

@@ -13,6 +13,8 @@ from harness import datasets
 from harness.cell import CellStatus, Configuration
 from harness.config import Experiment
 
+_LONGEST_REASON = 240
+
 
 def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Table:
     """Every configuration with its device and whether its backend can do it."""
@@ -64,15 +66,19 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def unfinished_table(rows: Sequence[dict[str, Any]]) -> Table | None:
-    """Every row that is not `done`, with its reason; `None` where all are."""
-    others = [row for row in rows if row["status"] != CellStatus.DONE]
-    if not others:
+    """Every configuration that is not `done`, with its reason, long ones cut; `None` where all are."""
+    splits: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row["status"] != CellStatus.DONE:
+            splits.setdefault((_label(row, rows), row["status"], row["reason"]), []).append(row["split"])
+    if not splits:
         return None
-    table = Table(title="not done", title_justify="left")
-    for heading in ("configuration", "split", "status", "reason"):
+    table = Table(title="not done (reasons in full in results.csv)", title_justify="left")
+    for heading in ("configuration", "splits", "status", "reason"):
         table.add_column(heading, overflow="fold")
-    for row in others:
-        table.add_row(*(escape(str(text)) for text in (_label(row, rows), row["split"], row["status"], row["reason"])))
+    for (label, status, reason), own in splits.items():
+        short = reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "..."
+        table.add_row(*(escape(text) for text in (label, ", ".join(own), status, short)))
     return table
 
 

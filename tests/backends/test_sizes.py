@@ -1,0 +1,71 @@
+"""Sizes of whisper-small as published and measured, from our own byte counter, and against the saved file."""
+
+import pytest
+
+from backends import quantize
+from backends._checkpoint import WEIGHTS
+from backends._report import size_bytes
+from tests.conftest import build_whisper
+
+FULL_MB = 966.94
+HEAD = ["linear", "head"]
+CASES = [
+    # backend, scheme, granularity, bits, settings, MB and reduction in percent as measured on the library's own
+    ("torch_dynamic", "dynamic", "per_tensor", 8, {"modules": HEAD}, -57.4),
+    ("torch_dynamic", "dynamic", "per_tensor", 8, {}, -61.5),
+    ("torch_dynamic", "dynamic", "per_channel", 8, {"modules": [*HEAD, "embedding"]}, -69.6),
+    ("quanto", "weight_only", "per_channel", 8, {"modules": HEAD}, -57.3),
+    ("quanto", "weight_only", "per_channel", 8, {}, -61.4),
+    ("quanto", "weight_only", "per_group:128", 4, {"modules": HEAD}, -68.1),
+    ("quanto", "weight_only", "per_group:128", 4, {}, -70.5),
+    ("quanto", "weight_only", "per_group:128", 2, {}, -75.6),
+    ("bitsandbytes", "weight_only", "per_channel", 8, {"modules": HEAD}, -57.3),
+    ("bitsandbytes", "weight_only", "per_channel", 8, {}, -61.4),
+    ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4", "modules": HEAD}, -68.1),
+    ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4"}, -70.5),
+    ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4", "options": {"double_quant": True}}, -71.4),
+    ("bitsandbytes", "weight_only", "per_group:128", 4, {"format": "nf4"}, -71.1),
+    ("hqq", "weight_only", "per_group:64", 8, {"method": "rtn"}, -58.9),
+    ("hqq", "weight_only", "per_group:64", 4, {"method": "rtn"}, -69.2),
+    ("hqq", "weight_only", "per_group:64", 3, {"method": "rtn"}, -71.2),
+    ("hqq", "weight_only", "per_group:64", 2, {"method": "rtn"}, -74.3),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint of whisper-small's shape with random weights, on disk."""
+    directory = tmp_path_factory.mktemp("whisper-small")
+    small = build_whisper(
+        vocabulary=51865,
+        width=768,
+        frames=3000,
+        encoder_layers=12,
+        decoder_layers=12,
+        encoder_attention_heads=12,
+        decoder_attention_heads=12,
+        encoder_ffn_dim=3072,
+        decoder_ffn_dim=3072,
+    )
+    assert sum(parameter.numel() for parameter in small.parameters()) == 241_734_912
+    small.save_pretrained(directory)
+    return directory
+
+
+def test_full_precision(checkpoint):
+    from transformers import WhisperForConditionalGeneration
+
+    model = WhisperForConditionalGeneration.from_pretrained(checkpoint)
+    assert size_bytes(model) / 1e6 == pytest.approx(FULL_MB, abs=0.01)
+
+
+@pytest.mark.parametrize(("backend", "scheme", "granularity", "bits", "settings", "percent"), CASES)
+def test_size_of_whisper_small(checkpoint, tmp_path, backend, scheme, granularity, bits, settings, percent):
+    from transformers import WhisperForConditionalGeneration
+
+    model = WhisperForConditionalGeneration.from_pretrained(checkpoint)
+    result = quantize(model, scheme, granularity, bits, backend=backend, **settings)
+    assert -100 * result.report.size_reduction == pytest.approx(percent, abs=0.3)
+    result.save(tmp_path)
+    assert (tmp_path / WEIGHTS).stat().st_size == pytest.approx(result.report.size_bytes, rel=0.01)
+    (tmp_path / WEIGHTS).unlink()

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import identity
+from harness.cell import batch_plan, hash_of
+from harness.config import load_experiment
+from harness.plan import configurations, select, twin_of
+
+EMBEDDED = Path("experiments/embedded.toml")
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner, max_size=4)
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_hash_does_not_depend_on_the_order_of_keys(value):
+    assert hash_of(value) == hash_of(dict(reversed(value.items())))
+
+
+@given(st.lists(st.text(min_size=1), unique=True), st.integers(1, 9), st.randoms())
+def test_batches_depend_on_ids_and_size_alone(ids, size, rng):
+    shuffled = rng.sample(ids, len(ids))
+    plan = batch_plan(ids, size)
+    assert batch_plan(shuffled, size) == plan
+    assert [name for batch in plan for name in batch] == sorted(ids)
+    assert all(len(batch) == size for batch in plan[:-1])
+
+
+def cell_ids(*overrides):
+    experiment = load_experiment(EMBEDDED, ["data.0.limit=3", "data.1.limit=3", *overrides])
+    planned = configurations(experiment)
+    resolved = identity.resolve(experiment, planned)
+    return [cell.cell_id for c in planned for cell in identity.cells_of(c, experiment, resolved)]
+
+
+def test_ids_are_distinct_and_repeat():
+    ids = cell_ids()
+    assert len(set(ids)) == len(ids)
+    assert cell_ids() == ids
+
+
+def test_what_can_change_a_hypothesis_changes_the_id_and_nothing_else():
+    ids = set(cell_ids())
+    for setting in ("decoding.batch_size=7", "decoding.max_new_tokens=9", "run.seed=1", "run.threads_per_worker=2", "data.0.limit=4"):
+        assert not ids >= set(cell_ids(setting)), setting
+    for setting in ("run.workers=7", "run.output='elsewhere'", "run.stall_timeout=5", "description='other'"):
+        assert ids == set(cell_ids(setting)), setting
+
+
+def test_calibration_counts_for_static_cells_alone():
+    changed = set(cell_ids()) ^ set(cell_ids("calibration.utterances=32"))
+    static = [c for c in configurations(load_experiment(EMBEDDED)) if c.spec.scheme == "static"]
+    assert len(changed) == 2 * 2 * len(static)
+
+
+def test_every_configuration_has_its_twin_also_when_selected():
+    planned = configurations(load_experiment(EMBEDDED))
+    for chosen in (planned, select(planned, "backend=hqq,bits=4|3")):
+        assert all(twin_of(c) in chosen for c in chosen)
+    assert {c.backend for c in select(planned, "backend=hqq")} == {"none", "hqq"}
+
+
+def test_the_embedded_grid_is_as_large_as_promised():
+    planned = configurations(load_experiment(EMBEDDED))
+    assert len([c for c in planned if c.backend not in ("none", "cast")]) >= 18
+    assert {"torch_dynamic", "torch_static", "quanto", "hqq", "bitsandbytes", "cast", "none"} == {c.backend for c in planned}
+
+
+def test_blocks_are_united_without_duplicates():
+    experiment = load_experiment(EMBEDDED)
+    doubled = experiment.model_copy(update={"grid": [*experiment.grid, *experiment.grid]})
+    assert configurations(doubled) == configurations(experiment)

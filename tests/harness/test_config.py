@@ -1,0 +1,169 @@
+"""Experiment files: what is read, and ten and more kinds of mistakes, each one sentence and status 2."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import load_experiment
+from harness.errors import ConfigError
+from harness.grid import main
+
+EXPERIMENTS = sorted(Path("experiments").glob("*.toml"))
+MINIMAL = """
+name = "t"
+[[model]]
+path = "embedded"
+[[data]]
+dataset = "embedded"
+split = "clean"
+limit = 2
+[decoding]
+max_new_tokens = 20
+[run]
+device = "cpu"
+[[grid]]
+backend = "hqq"
+granularity = "per_group:64"
+bits = 4
+"""
+
+
+@pytest.fixture
+def experiment_file(tmp_path):
+    def write(text=MINIMAL, **replacements):
+        for old, new in replacements.items():
+            text = text.replace(old, new)
+        path = tmp_path / "experiment.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_shipped_experiments_are_valid_and_plan(path, capsys):
+    assert load_experiment(path).name == path.stem
+    assert main([str(path), "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "full precision" in output
+    assert "rough cost" in output
+
+
+def test_overrides_reach_tables_lists_and_short_forms(experiment_file):
+    path = experiment_file()
+    experiment = load_experiment(path, ["decoding.batch_size=3", "data.0.limit=7", "model='elsewhere'", "name=other"])
+    assert experiment.decoding.batch_size == 3
+    assert experiment.data[0].limit == 7
+    assert experiment.model[0].path == "elsewhere"
+    assert experiment.name == "other"
+
+
+def sentence_of(capsys, arguments):
+    """Run the command line; return its one sentence of complaint."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("bits = 4", "bits = 4\nbit = 3", "unknown key grid[1].bit; allowed here are activations, backend"),
+        ("bits = 4", 'bits = "four"', "grid[1].bits"),
+        ("bits = 4", "", "the key grid[1].bits is missing"),
+        ("bits = 4", "bits = 9", "bits is 9; integers have 1 to 8"),
+        ('backend = "hqq"', 'backend = "hqqq"', "did you mean 'hqq'"),
+        ("bits = 4", "bits = 7", "no configuration can be done"),
+        ("per_group:64", "per_row", "per_group:SIZE"),
+        ('dataset = "embedded"', 'dataset = "embeded"', "did you mean 'embedded'"),
+        ("limit = 2", "limit = 0", "data[1].limit"),
+        ('name = "t"', 'name = "../t"', "name"),
+        ("[[model]]", "[[model", "not valid TOML"),
+        ("bits = 4", "bits = 4\noptions.hqq.axes = 1", "axis, straddle"),
+        ('split = "clean"', 'split = "dirty"', "calibration, clean, other"),
+        ('path = "embedded"', 'path = "./no/such/model"', "there is no such directory"),
+    ],
+)
+def test_mistakes_in_the_file(experiment_file, tmp_path, capsys, old, new, named):
+    path = experiment_file(**{old: new})
+    assert named in sentence_of(capsys, [path, "--out", tmp_path / "runs"])
+
+
+def test_the_file_itself_is_missing(tmp_path, capsys):
+    assert "no such experiment file" in sentence_of(capsys, [tmp_path / "nothing.toml"])
+
+
+def test_only_must_match_something(experiment_file, capsys):
+    path = experiment_file()
+    assert "not one of" in sentence_of(capsys, [path, "--dry-run", "--only", "bit=4"])
+    assert "--list shows them all" in sentence_of(capsys, [path, "--dry-run", "--only", "bits=5"])
+
+
+def test_set_needs_a_value(experiment_file, capsys):
+    assert "write key=value" in sentence_of(capsys, [experiment_file(), "--dry-run", "--set", "decoding"])
+
+
+def test_a_model_directory_without_a_processor(experiment_file, tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    path = experiment_file(**{'path = "embedded"': f'path = "{tmp_path}/model"'})
+    assert "no processor" in sentence_of(capsys, [path, "--out", tmp_path / "runs"])
+
+
+def test_an_output_directory_that_cannot_be_written(experiment_file, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert "choose another --out" in sentence_of(capsys, [experiment_file(), "--out", tmp_path / "file"])
+
+
+FOLDER = {'dataset = "embedded"\nsplit = "clean"': 'dataset = "folder"\nroot = "{root}"'}
+
+
+def folder(experiment_file, root):
+    return experiment_file(**{key: value.format(root=root) for key, value in FOLDER.items()})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ("", "the transcript file is empty"),
+        ("file_name,text\n", "the transcript file is empty"),
+        ("file_name,words\na.wav,hello\n", "row 1 has no text"),
+        ("file_name,text\nmissing.wav,hello\n", "missing.wav: the audio file of utterance missing.wav is missing"),
+        ("file_name,text\nbroken.wav,hello\n", "broken.wav: not readable as audio"),
+    ],
+)
+def test_mistakes_in_a_folder(experiment_file, tmp_path, capsys, metadata, named):
+    root = tmp_path / "speech"
+    root.mkdir()
+    (root / "metadata.csv").write_text(metadata)
+    (root / "broken.wav").write_bytes(b"RIFFnothing")
+    assert named in sentence_of(capsys, [folder(experiment_file, root), "--out", tmp_path / "runs"])
+
+
+def test_a_folder_without_metadata(experiment_file, tmp_path, capsys):
+    sentence = sentence_of(capsys, [folder(experiment_file, tmp_path), "--out", tmp_path / "runs"])
+    assert "metadata.csv or metadata.jsonl" in sentence
+
+
+def test_an_empty_openslr_transcript(experiment_file, tmp_path, capsys):
+    chapter = tmp_path / "test-clean" / "1" / "2"
+    chapter.mkdir(parents=True)
+    (chapter / "1-2.trans.txt").write_text("\n")
+    path = experiment_file(
+        **{'dataset = "embedded"\nsplit = "clean"': f'dataset = "librispeech"\nsplit = "test-clean"\nroot = "{tmp_path}"'}
+    )
+    assert "the transcript file is empty" in sentence_of(capsys, [path, "--out", tmp_path / "runs"])
+
+
+def test_calibration_speech_is_never_test_speech(experiment_file, tmp_path, capsys):
+    text = MINIMAL + '\n[calibration]\ndata = { dataset = "embedded", split = "clean" }\n'
+    assert "shares utterances" in sentence_of(capsys, [experiment_file(text), "--out", tmp_path / "runs"])
+
+
+def test_errors_are_of_our_own_tree(experiment_file):
+    with pytest.raises(ConfigError):
+        load_experiment(experiment_file(**{"bits = 4": "bits = true"}))

@@ -1,0 +1,37 @@
+"""What may be imported by whom, beyond what import-linter sees: nothing heavy before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+LIGHT = [
+    "import backends; backends.available()",
+    "import harness.grid, harness.plan, harness.runner, harness.store, harness.metrics, harness.report.tables",
+    "import harness.datasets; harness.datasets.available()",
+    "import importlib, pkgutil, backends\n"
+    "for m in pkgutil.iter_modules(backends.__path__):\n"
+    "    m.name.endswith(('_modules', '__main__')) or importlib.import_module('backends.' + m.name)",
+    "from harness.grid import main; assert main(['experiments/whisper_small.toml', '--dry-run']) == 0",
+]
+
+
+@pytest.mark.parametrize("code", LIGHT)
+def test_these_imports_are_light(code):
+    check = f"{code}\nimport sys\nheavy = [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules]\nassert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_answers():
+    done = subprocess.run([sys.executable, "-m", "harness.grid", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    for flag in ("--dry-run", "--list", "--only", "--limit", "--workers", "--out", "--set", "--retry"):
+        assert flag in done.stdout
+
+
+def test_the_public_face_is_what_it_says():
+    import backends
+
+    assert sorted(backends.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n)) == backends.__all__
+    assert all(hasattr(backends, name) for name in backends.__all__)
