@@ -15,22 +15,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backends import AsrQuantError, Capability, QuantSpec, Scheme, Supported, available, capability
+from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
 from backends._spec import FORMAT_BITS, NumberFormat, PerChannel, PerGroup, PerTensor
 
-_GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
+_GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
 
 
 def matrix(backend: str, device: str) -> Iterator[tuple[str, str, str, str, Capability]]:
     """Yield (scheme, granularity, format, bits, answer); bits with the same answer are joined."""
     for scheme, number_format in itertools.product(Scheme, NumberFormat):
         answers: dict[tuple[str, Capability], list[str]] = {}
-        for granularity, bits in itertools.product(_GRANULARITIES, _widths(number_format)):
-            answer = capability(QuantSpec(scheme, granularity, bits, number_format), backend, device=device)
-            answers.setdefault((str(bits), answer), []).append(str(granularity))
+        for bits in _widths(number_format):
+            for granularity in _GRANULARITIES:
+                answer = capability(QuantSpec(scheme, granularity, bits, number_format), backend, device=device)
+                answers.setdefault((str(bits), answer), []).append(str(granularity))
         joined: dict[tuple[str, Capability], list[str]] = {}
-        for (bits, answer), granularities in answers.items():
-            joined.setdefault((_brief(granularities), answer), []).append(bits)
+        for (width, answer), granularities in answers.items():
+            joined.setdefault((_brief(granularities), answer), []).append(width)
         for (granularities_text, answer), widths in joined.items():
             yield str(scheme), granularities_text, str(number_format), " ".join(widths), answer
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 # in every call that it casts inputs to fp16: neither is for the user to mend.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-import bitsandbytes  # noqa: E402
-from bitsandbytes.functional import dequantize_4bit  # noqa: E402
-from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit  # noqa: E402
+import bitsandbytes
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
 
 assert bitsandbytes.__version__
 

@@ -89,7 +89,9 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{directory} has no {MANIFEST} with {WEIGHTS}: it was not written by Quantized.save")
     manifest: dict[str, Any] = json.loads(path.read_text())
     if manifest["format_version"] != FORMAT_VERSION:
-        raise CheckpointError(f"{path} has format_version {manifest['format_version']}; this release reads {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"{path} has format_version {manifest['format_version']}; this release reads {FORMAT_VERSION}"
+        )
     return manifest
 
 
@@ -164,10 +166,10 @@ def _skeleton(directory: Path, architecture: str) -> nn.Module:
 
 def _save_configuration(model: nn.Module, directory: Path, processor: Any) -> None:
     for part in (getattr(model, "config", None), getattr(model, "generation_config", None), processor):
-        if hasattr(part, "save_pretrained"):
+        if part is not None and hasattr(part, "save_pretrained"):
             part.save_pretrained(directory)
     source = Path(getattr(model, "name_or_path", "") or ".")
-    if processor is None and source != Path(".") and source.is_dir():
+    if processor is None and source != Path() and source.is_dir():
         for file in _PROCESSOR_FILES:
             if (source / file).is_file():
                 shutil.copyfile(source / file, directory / file)

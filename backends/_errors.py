@@ -1,4 +1,4 @@
-"""The exceptions that users of the adapters meet. Everything that is the user's to mend derives from `AsrQuantError`."""
+"""The exceptions that users of the adapters meet; what is theirs to mend derives from `AsrQuantError`."""
 
 
 class AsrQuantError(Exception):

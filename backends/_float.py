@@ -80,9 +80,7 @@ class FloatBackend:
         return module
 
 
-def _report(
-    name: str, kind: ModuleKind, before: Tensor, after: Tensor, code: WeightCode | None
-) -> LayerReport:
+def _report(name: str, kind: ModuleKind, before: Tensor, after: Tensor, code: WeightCode | None) -> LayerReport:
     cast = after.dtype != before.dtype
     error = float((after.float() - before.float()).norm() / before.float().norm()) if cast else 0.0
     bits = after.numel() * after.element_size() * 8

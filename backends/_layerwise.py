@@ -7,6 +7,7 @@ place: the chosen module gets a quantized copy, and the tie ends there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -208,7 +209,6 @@ def calibrate(model: nn.Module, calibration: Calibration | None) -> None:
     seen = False
     for inputs in calibration or ():
         seen = True
-        model(**inputs) if hasattr(inputs, "keys") else model(inputs)
+        model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
     if not seen:
         raise ModelError("the static scheme needs calibration inputs: pass calibration=[...] to quantize")
-

@@ -74,8 +74,8 @@ def quantize(
         symmetric,
         activations,
         method,
-        frozenset([modules] if isinstance(modules, str) else modules),  # type: ignore[arg-type]
-        frozenset([parts] if isinstance(parts, str) else parts),  # type: ignore[arg-type]
+        frozenset((modules,) if isinstance(modules, str) else modules),  # type: ignore[arg-type]
+        frozenset((parts,) if isinstance(parts, str) else parts),  # type: ignore[arg-type]
     )
     return quantize_spec(model, chosen, backend, options, calibration)
 

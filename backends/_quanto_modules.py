@@ -30,7 +30,9 @@ def make(module: nn.Module, spec: QuantSpec, options: Any) -> Any:
     kind = PortableLinear if packed and options.unpack == "torch" else QLinear
     weights = qfloat8_e4m3fn if spec.format is NumberFormat.FP8_E4M3 else _INTEGERS[spec.bits or 0]
     optimizer = HqqOptimizer() if spec.method == "hqq" else None
-    made = kind.from_module(module, weights=weights, activations=_activation_type(spec.activations), optimizer=optimizer)
+    made = kind.from_module(
+        module, weights=weights, activations=_activation_type(spec.activations), optimizer=optimizer
+    )
     made.weight_group_size = spec.granularity.group_size if isinstance(spec.granularity, PerGroup) else None
     return made.eval()
 

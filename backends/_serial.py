@@ -54,15 +54,20 @@ def options_from_dict(kind: type, values: dict[str, Any]) -> Any:
         SpecError: a key that the adapter does not know, or a value of the wrong type.
     """
     known = {field.name: field for field in fields(kind)}
-    for key, value in values.items():
+    for key in values:
         if key not in known:
             allowed = ", ".join(known) or "none at all"
             raise SpecError(f"unknown option {key!r}; this backend has {allowed}")
-        expected = type(known[key].default)
-        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-            if not (expected is float and isinstance(value, int) and not isinstance(value, bool)):
-                raise SpecError(f"option {key!r} is {value!r}; it must be of type {expected.__name__}")
-    return kind(**{key: type(known[key].default)(value) for key, value in values.items()})
+    return kind(**{key: _of_type(type(known[key].default), key, value) for key, value in values.items()})
+
+
+def _of_type(expected: type, key: str, value: Any) -> Any:
+    """`value` itself; an integer where a float is expected becomes one."""
+    if expected is float and type(value) is int:
+        return float(value)
+    if type(value) is not expected:
+        raise SpecError(f"option {key!r} is {value!r}; it must be of type {expected.__name__}")
+    return value
 
 
 def report_from_dict(values: dict[str, Any]) -> QuantReport:

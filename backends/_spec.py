@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from backends._errors import SpecError
 
-
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -213,7 +212,9 @@ class QuantSpec:
         if self.bits is not None:
             _check_bits(self.bits, self.format, "bits")
         if self.activations is not None and self.scheme in (Scheme.NONE, Scheme.WEIGHT_ONLY):
-            raise SpecError(f"scheme {self.scheme} leaves activations float: remove activations, or choose another scheme")
+            raise SpecError(
+                f"scheme {self.scheme} leaves activations float: remove activations, or choose another scheme"
+            )
 
     @property
     def weight_code(self) -> WeightCode | None:

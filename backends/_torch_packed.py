@@ -20,7 +20,7 @@ def unpack_weight_and_bias(packed: torch.ScriptObject) -> tuple[Tensor, Tensor |
     """Return (weight, bias, bytes of one weight element in memory) of a packed linear, convolution or embedding."""
     import torch
 
-    kind = packed._type().name()
+    kind = packed._type().name()  # type: ignore[attr-defined]
     if kind == "EmbeddingPackedParamsBase":
         return torch.ops.quantized.embedding_bag_unpack(packed), None, 1
     if kind == "Conv2dPackedParamsBase":

@@ -149,6 +149,8 @@ class Quanto(LayerwiseBackend):
         return restored
 
 
-_STAND_IN = "int4 and int2 codes are unpacked in plain torch, bit-equal to Quanto's compiled kernel: no latency is shown"
+_STAND_IN = (
+    "int4 and int2 codes are unpacked in plain torch, bit-equal to Quanto's compiled kernel: no latency is shown"
+)
 
 BACKEND = Quanto()

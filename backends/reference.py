@@ -74,7 +74,9 @@ def fake_quantize(weight: Tensor, code: WeightCode, options: ReferenceOptions = 
     """
     rows = slices(weight, code.granularity)
     if code.format is NumberFormat.INT:
-        rounded = _round_symmetric(rows, code.bits, options) if code.symmetric else _round_affine(rows, code.bits, options)
+        rounded = (
+            _round_symmetric(rows, code.bits, options) if code.symmetric else _round_affine(rows, code.bits, options)
+        )
     elif code.format is NumberFormat.FP8_E4M3:
         rounded = _round_fp8(rows)
     else:

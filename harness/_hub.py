@@ -31,12 +31,10 @@ def dataset_snapshot(repository: str, revision: str | None, patterns: Sequence[s
     return _snapshot(repository, revision, ["README.md", *patterns], "dataset", cached_only=cached_only)
 
 
-def _snapshot(
-    repository: str, revision: str | None, patterns: Sequence[str], kind: str, *, cached_only: bool
-) -> Path:
+def _snapshot(repository: str, revision: str | None, patterns: Sequence[str], kind: str, *, cached_only: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
         disable_progress_bars()

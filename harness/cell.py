@@ -71,7 +71,9 @@ class Configuration:
         parts = [self.backend, str(spec.scheme), width, str(spec.granularity)]
         if spec.modules != {ModuleKind.LINEAR}:
             parts.append("+".join(sorted(spec.modules)))
-        parts += [f"{key}={value}" for key, value in self.option_values.items() if value != _default_option(self.backend, key)]
+        parts += [
+            f"{key}={value}" for key, value in self.option_values.items() if value != _default_option(self.backend, key)
+        ]
         return " ".join(parts)
 
 

@@ -226,7 +226,9 @@ def _apply(document: dict[str, Any], override: str) -> None:
         if isinstance(table, dict) and not part.isdigit():
             table = table.setdefault(part, {})
     if not isinstance(table, dict):
-        raise ConfigError(f"--set {override}: {key} is not a key of a table; number the entries of lists, as in model.0.path")
+        raise ConfigError(
+            f"--set {override}: {key} is not a key of a table; number the entries of lists, as in model.0.path"
+        )
     table[last] = _toml_value(text)
 
 

@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
     parser.add_argument("--dry-run", action="store_true", help="validate, print the plan and a rough cost, run nothing")
     parser.add_argument("--list", action="store_true", help="print the configurations, one a line, run nothing")
-    parser.add_argument("--only", metavar="KEY=VALUE,...", help="only matching configurations, such as backend=hqq,bits=4|3")
+    parser.add_argument(
+        "--only", metavar="KEY=VALUE,...", help="only matching configurations, such as backend=hqq,bits=4|3"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of every split")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
     parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
@@ -84,7 +86,9 @@ def _print_plan(planned: Sequence[Configuration], experiment: Experiment, consol
 
     if brief:
         for configuration in planned:
-            console.print(f"{configuration.model.path}  {configuration.label}", markup=False, highlight=False, soft_wrap=True)
+            console.print(
+                f"{configuration.model.path}  {configuration.label}", markup=False, highlight=False, soft_wrap=True
+            )
         return
     console.print(plan_table(planned, experiment))
     console.print(cost_sentence(planned, experiment), highlight=False)
@@ -137,7 +141,9 @@ def _run_missing(
         for configuration, own in by_configuration.items()
     ]
     utterances = sum(len(batch) for cell in missing for batch in cell.batches)
-    console.print(f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False)
+    console.print(
+        f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False
+    )
     with observing(console, len(tasks), len(missing), utterances) as observer:
         runner.run(tasks, directory, workers, experiment.run.stall_timeout, observer)
 

@@ -58,7 +58,7 @@ def _check_files(directory: Path) -> None:
         raise CheckpointNotFoundError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
     if not any((directory / name).is_file() for name in _PROCESSOR_FILES):
         raise CheckpointNotFoundError(
-            f"{directory}: there is no processor (preprocessor_config.json): save it there with processor.save_pretrained"
+            f"{directory}: there is no processor (preprocessor_config.json): save one there with save_pretrained"
         )
     if not (directory / "tokenizer_config.json").is_file():
         raise CheckpointNotFoundError(f"{directory}: there is no tokenizer_config.json: save the processor there")
@@ -106,7 +106,9 @@ def _check_disjoint(calibration: Corpus, corpora: dict[Data, Corpus]) -> None:
     own = {utterance.id for utterance in calibration.utterances}
     for data, corpus in corpora.items():
         if corpus.id == calibration.id and own & {utterance.id for utterance in corpus.utterances}:
-            raise ConfigError(f"calibration.data: it shares utterances with the test split {data.split}; choose another split")
+            raise ConfigError(
+                f"calibration.data: it shares utterances with the test split {data.split}; choose another split"
+            )
 
 
 def cells_of(configuration: Configuration, experiment: Experiment, resolved: Resolved) -> list[Cell]:

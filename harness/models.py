@@ -1,4 +1,4 @@
-"""Recognisers: load a checkpoint, prepare its inputs, transcribe. Behaviour depends on the configuration's class alone."""
+"""Recognisers: load a checkpoint, prepare inputs, transcribe. Behaviour depends on the configuration's class."""
 
 from __future__ import annotations
 
@@ -122,14 +122,14 @@ class Recognizer:
         return [Transcript(t, _up_to(ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
 
     def calibration_inputs(self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int) -> list[Any]:
-        """Teacher-forced inputs for calibration: utterances joined until a window is full, so that it is not padding."""
+        """Teacher-forced inputs for calibration; utterances are joined until a window is full, not padded."""
         windows = _joined(waveforms, texts, self.family.window(self.processor))
         return [self._teacher_forced(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
 
     def _teacher_forced(self, windows: Sequence[tuple[Waveform, str]]) -> dict[str, Tensor]:
         inputs = self._to_model(self.family.inputs(self.processor, [waveform for waveform, _ in windows]))
         tokenizer = self.processor.tokenizer
-        rows = [tokenizer(text.lower()).input_ids[:_positions(self.model.config)] for _, text in windows]
+        rows = [tokenizer(text.lower()).input_ids[: _positions(self.model.config)] for _, text in windows]
         padding = self.model.config.pad_token_id or 0
         tokens = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=padding)
         return {**inputs, "decoder_input_ids": tokens.to(self.model.device)}

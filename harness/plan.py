@@ -92,9 +92,18 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
     axes = [_as_list(getattr(block, name)) for name in _MULTIPLIED]
     sets = [_as_sets(block.modules), _as_sets(block.parts)]
     device = real_device(block.device or experiment.run.device)
-    for backend, scheme, granularity, bits, number_format, method, symmetric, activations, modules, parts in (
-        itertools.product(*axes, *sets)
-    ):
+    for (
+        backend,
+        scheme,
+        granularity,
+        bits,
+        number_format,
+        method,
+        symmetric,
+        activations,
+        modules,
+        parts,
+    ) in itertools.product(*axes, *sets):
         for options in _option_combinations(block, backend):
             try:
                 spec = QuantSpec(
@@ -137,8 +146,7 @@ def _as_sets(value: list[str] | list[list[str]]) -> list[list[str]]:
 
 
 def real_device(asked: str) -> str:
-    """`auto` as `cuda` where an NVIDIA driver answers, else `cpu`; torch is not asked, for it takes a second to import."""
+    """`auto` as `cuda` where an NVIDIA driver answers, else `cpu`; importing torch to ask takes a second."""
     if asked != "auto":
         return asked
     return "cuda" if shutil.which("nvidia-smi") else "cpu"
-

@@ -88,7 +88,5 @@ def _scores(utterances: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
 
 
 def _sum(utterances: list[dict[str, Any]]) -> ErrorRate:
-    rates = (
-        ErrorRate(u["substitutions"], u["deletions"], u["insertions"], u["reference_words"]) for u in utterances
-    )
+    rates = (ErrorRate(u["substitutions"], u["deletions"], u["insertions"], u["reference_words"]) for u in utterances)
     return sum(rates, ErrorRate())

@@ -165,7 +165,13 @@ def _silent_end(worker: _Worker) -> Ended:
 def _record(task: Task, cells: Sequence[Cell], status: CellStatus, reason: str, directory: RunDirectory) -> None:
     first_line, _, rest = reason.partition("\n")
     for cell in cells:
-        content = {"cell_id": cell.cell_id, "identity": cell.identity, "status": status, "reason": first_line, "measured": {}}
+        content = {
+            "cell_id": cell.cell_id,
+            "identity": cell.identity,
+            "status": status,
+            "reason": first_line,
+            "measured": {},
+        }
         directory.write(CellRecord(cell.cell_id, content, log=rest))
 
 

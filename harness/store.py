@@ -61,7 +61,9 @@ class RunDirectory:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise OutputError(f"{path}: results cannot be written there: {error.strerror}; choose another --out") from None
+            raise OutputError(
+                f"{path}: results cannot be written there: {error.strerror}; choose another --out"
+            ) from None
 
     @property
     def _cells(self) -> Path:
@@ -78,7 +80,9 @@ class RunDirectory:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise OutputError(f"{self.path}: another run is using it; wait for it, or choose another --out") from None
+                raise OutputError(
+                    f"{self.path}: another run is using it; wait for it, or choose another --out"
+                ) from None
             self._remove_unfinished()
             yield
 

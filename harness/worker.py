@@ -124,7 +124,13 @@ def _transcribe(
         transcripts = recognizer.transcribe(waveforms, task.decoding)
         for utterance, waveform, transcript in zip(utterances, waveforms, transcripts, strict=True):
             seconds = len(waveform) / datasets.SAMPLE_RATE
-            rows.append({**_scored(utterance, transcript.text, normalise), "tokens": list(transcript.tokens), "seconds": seconds})
+            rows.append(
+                {
+                    **_scored(utterance, transcript.text, normalise),
+                    "tokens": list(transcript.tokens),
+                    "seconds": seconds,
+                }
+            )
         channel.send(Progress(len(batch)))
     return rows, {
         "audio_seconds": sum(row["seconds"] for row in rows),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,7 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, revision: str 
     ordered = sorted(utterances, key=lambda utterance: utterance.id)[: data.limit]
     if not ordered:
         raise DataError(f"{name}: there is no utterance in split {data.split!r}")
-    repeated = [a.id for a, b in zip(ordered, ordered[1:], strict=False) if a.id == b.id]
+    repeated = [a.id for a, b in itertools.pairwise(ordered) if a.id == b.id]
     if repeated:
         raise DataError(f"{name}: the id {repeated[0]!r} occurs twice")
     for utterance in ordered:
@@ -122,7 +123,9 @@ def _check_file(utterance: Utterance) -> None:
     try:
         soundfile.info(utterance.audio)
     except (OSError, RuntimeError):
-        raise DataError(f"{utterance.audio}: not readable as audio: replace the file or drop utterance {utterance.id}") from None
+        raise DataError(
+            f"{utterance.audio}: not readable as audio: replace the file or drop utterance {utterance.id}"
+        ) from None
 
 
 def _contents_hash(utterances: list[Utterance]) -> str:

@@ -1,4 +1,4 @@
-"""A user's own folder: audio files and `metadata.csv` or `metadata.jsonl` with `file_name`, `text` and perhaps `speaker`."""
+"""A user's own folder: audio and `metadata.csv` or `.jsonl` with `file_name`, `text` and perhaps `speaker`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Folder:
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """`root` is required; the split's subdirectory is used where it exists."""
         if data.root is None:
-            raise DataError("data: the dataset folder needs root = \"path/to/folder\"")
+            raise DataError('data: the dataset folder needs root = "path/to/folder"')
         root = Path(data.root)
         directory = root / data.split if (root / data.split).is_dir() else root
         path = next((directory / n for n in ("metadata.csv", "metadata.jsonl") if (directory / n).is_file()), None)
@@ -49,7 +49,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 def _utterance(path: Path, number: int, row: dict[str, Any]) -> Utterance:
     missing = [key for key in ("file_name", "text") if not isinstance(row, dict) or row.get(key) is None]
     if missing:
-        raise DataError(f"{path}: row {number} has no {missing[0]}; the columns are file_name, text and perhaps speaker")
+        raise DataError(
+            f"{path}: row {number} has no {missing[0]}; the columns are file_name, text and perhaps speaker"
+        )
     name = str(row["file_name"])
     return Utterance(name, str(row.get("speaker") or name), str(row["text"]), path.parent / name)
 

@@ -152,7 +152,8 @@ class Trainee(nn.Module):
 
 def _optimizers(trainee: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024) for the layers' matrices, AdamW for everything else."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in trainee.named_parameters():
         if parameter.requires_grad:
             (matrices if parameter.ndim == 2 and "layers." in name else rest).append(parameter)
@@ -166,7 +167,7 @@ def train(rank: int, corpus: Path, processor: WhisperProcessor, out: Path, sched
     """Train as process `rank` of `PROCESSES`; rank 0 writes the model to `out` and a resumable state beside it."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    store = dist.FileStore(str(out / "rendezvous"), PROCESSES)
+    store = dist.FileStore(str(out / "rendezvous"), PROCESSES)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=PROCESSES)
     trainee = Trainee(make_model(processor.tokenizer, seed))
     optimizers = _optimizers(trainee)

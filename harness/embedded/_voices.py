@@ -153,7 +153,9 @@ class _Flite:
 
     @staticmethod
     def _register(name: str) -> ctypes._Pointer[_FliteVoice]:
-        register = getattr(ctypes.CDLL(f"libflite_cmu_us_{name}.so.1", mode=ctypes.RTLD_GLOBAL), f"register_cmu_us_{name}")
+        register = getattr(
+            ctypes.CDLL(f"libflite_cmu_us_{name}.so.1", mode=ctypes.RTLD_GLOBAL), f"register_cmu_us_{name}"
+        )
         register.restype = ctypes.POINTER(_FliteVoice)
         register.argtypes = [ctypes.c_char_p]
         voice: ctypes._Pointer[_FliteVoice] = register(None)
@@ -175,7 +177,7 @@ class _Flite:
 
 
 def _to_16k(samples: npt.NDArray[np.int16], rate: int) -> Waveform:
-    waveform = samples.astype(np.float32) / 32768
+    waveform: Waveform = samples.astype(np.float32) / np.float32(32768)
     return waveform if rate == SAMPLE_RATE else soxr.resample(waveform, rate, SAMPLE_RATE).astype(np.float32)
 
 

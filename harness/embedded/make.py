@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.embedded import MODEL_DIRECTORY, SPEECH_DIRECTORY
@@ -64,10 +65,10 @@ def _train_shard(rank: int, _processes: int, work: Path) -> None:
     train(rank, work, make_processor(_SEED), work, Schedule(), _SEED)
 
 
-def _in_parallel(target: object, work: Path, processes: int = 2) -> None:
+def _in_parallel(target: Callable[[int, int, Path], None], work: Path, processes: int = 2) -> None:
     context = multiprocessing.get_context("spawn")
     os.environ["OMP_NUM_THREADS"] = "1"
-    workers = [context.Process(target=target, args=(rank, processes, work)) for rank in range(processes)]  # type: ignore[arg-type]
+    workers = [context.Process(target=target, args=(rank, processes, work)) for rank in range(processes)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -1,4 +1,4 @@
-"""Word and character errors. A corpus rate is the sum of errors over the sum of reference units, never a mean of rates."""
+"""Word and character errors; a corpus rate is a sum of errors over a sum of reference units, no mean of rates."""
 
 from __future__ import annotations
 

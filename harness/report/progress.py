@@ -44,7 +44,9 @@ class LiveProgress:
     def _show(self) -> None:
         current = self._running[0] if self._running else "waiting"
         more = f" (+{len(self._running) - 1})" if len(self._running) > 1 else ""
-        self._progress.update(self._bar, description=f"cells {min(self._done, self._cells)}/{self._cells}  {current}{more}")
+        self._progress.update(
+            self._bar, description=f"cells {min(self._done, self._cells)}/{self._cells}  {current}{more}"
+        )
 
 
 class PlainProgress:
@@ -84,6 +86,12 @@ def observing(
     if not console.is_terminal:
         yield PlainProgress(console, configurations)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         yield LiveProgress(progress, cells, utterances, max(1, cells // max(1, configurations)))

@@ -18,7 +18,9 @@ _LONGEST_REASON = 240
 
 def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Table:
     """Every configuration with its device and whether its backend can do it."""
-    table = Table(title=f"{experiment.name}: {len(planned)} configurations x {len(experiment.data)} splits", title_justify="left")
+    table = Table(
+        title=f"{experiment.name}: {len(planned)} configurations x {len(experiment.data)} splits", title_justify="left"
+    )
     for heading in ("model", "configuration", "device", "possible"):
         table.add_column(heading, overflow="fold")
     for configuration in planned:

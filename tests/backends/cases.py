@@ -25,7 +25,9 @@ class Case:
         method = f"-{spec.method}" if spec.method else ""
         modules = "" if len(spec.modules) == 1 else "-" + "+".join(sorted(spec.modules))
         activations = f"-{spec.activations}" if spec.activations else ""
-        return f"{self.backend}-{spec.scheme}-{spec.format}{width}-{spec.granularity}{method}{modules}{activations}{own}"
+        return (
+            f"{self.backend}-{spec.scheme}-{spec.format}{width}-{spec.granularity}{method}{modules}{activations}{own}"
+        )
 
 
 def _asked() -> list[Case]:
@@ -43,7 +45,9 @@ def _asked() -> list[Case]:
 
 
 _MORE = [
-    Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))),
+    Case(
+        "torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))
+    ),
     Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("engine", "onednn"),)),
     Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("engine", "qnnpack"),)),
     Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=frozenset({"linear", "head", "conv"}))),

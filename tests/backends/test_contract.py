@@ -54,7 +54,9 @@ def reloaded(quantized, whisper_inputs):
     torch.save(whisper_inputs, root / "inputs.pt")
     directories = [str(root / f"{case}" / "before") for case in SUPPORTED]
     done = subprocess.run(
-        [sys.executable, "-c", _RELOAD, str(root / "inputs.pt"), json.dumps(directories)], capture_output=True, text=True
+        [sys.executable, "-c", _RELOAD, str(root / "inputs.pt"), json.dumps(directories)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return root

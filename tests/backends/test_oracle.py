@@ -1,4 +1,4 @@
-"""Adapters against the reference quantizer: the same numbers where the mathematics is the same, bounded where a library adds to it."""
+"""Adapters against the reference: equal where the mathematics is the same, bounded where a library adds to it."""
 
 import pytest
 import torch
@@ -24,7 +24,9 @@ def dequantized(weight, backend, scheme, granularity, bits, **settings):
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight.data.copy_(weight)
     calibration = [torch.randn(8, weight.shape[1])]
-    result = quantize(nn.Sequential(layer), scheme, granularity, bits, backend=backend, calibration=calibration, **settings)
+    result = quantize(
+        nn.Sequential(layer), scheme, granularity, bits, backend=backend, calibration=calibration, **settings
+    )
     return get(backend).dequantize(result.model[0]).float()
 
 
@@ -47,7 +49,9 @@ def test_torch_int8_is_symmetric_over_the_full_range(weight, backend, granularit
 
 
 def test_torch_fp16_is_a_cast(weight):
-    assert torch.equal(dequantized(weight, "torch_dynamic", "weight_only", "per_tensor", 16, format="fp16"), weight.half().float())
+    assert torch.equal(
+        dequantized(weight, "torch_dynamic", "weight_only", "per_tensor", 16, format="fp16"), weight.half().float()
+    )
 
 
 def test_quanto_int8_is_absmax(weight):
@@ -93,7 +97,13 @@ def test_bitsandbytes_tables(weight, number_format, block):
     plain = dequantized(weight, "bitsandbytes", "weight_only", f"per_group:{block}", 4, format=number_format)
     assert agrees(plain, expected)
     double = dequantized(
-        weight, "bitsandbytes", "weight_only", f"per_group:{block}", 4, format=number_format, options={"double_quant": True}
+        weight,
+        "bitsandbytes",
+        "weight_only",
+        f"per_group:{block}",
+        4,
+        format=number_format,
+        options={"double_quant": True},
     )
     assert error(double, weight) == pytest.approx(error(plain, weight), rel=0.01)
     assert not torch.equal(double, plain)
@@ -102,7 +112,12 @@ def test_bitsandbytes_tables(weight, number_format, block):
 def test_finer_granularity_is_never_worse_for_the_oracle(weight):
     for bits in (8, 4, 3, 2):
         errors = [
-            error(fake_quantize(weight, WeightCode(bits, INT, granularity, False), ReferenceOptions(float_zero_point=True)), weight)
+            error(
+                fake_quantize(
+                    weight, WeightCode(bits, INT, granularity, False), ReferenceOptions(float_zero_point=True)
+                ),
+                weight,
+            )
             for granularity in (PerTensor(), PerChannel(), PerGroup(64))
         ]
         assert errors == sorted(errors, reverse=True)

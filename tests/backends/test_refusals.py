@@ -23,7 +23,9 @@ def moonshine_width():
 
 
 def test_bitsandbytes_blocks_that_straddle_rows(moonshine_width):
-    untouched(moonshine_width, "weight_only", "per_group:64", 4, backend="bitsandbytes", format="nf4", match=r"0 \(288\)")
+    untouched(
+        moonshine_width, "weight_only", "per_group:64", 4, backend="bitsandbytes", format="nf4", match=r"0 \(288\)"
+    )
 
 
 def test_quanto_groups_are_not_shrunk(moonshine_width):
@@ -32,20 +34,22 @@ def test_quanto_groups_are_not_shrunk(moonshine_width):
 
 def test_hqq_groups_straddle_only_when_asked(moonshine_width):
     untouched(moonshine_width, "weight_only", "per_group:64", 4, backend="hqq", match="straddle = true")
-    result = quantize(
-        moonshine_width, "weight_only", "per_group:64", 4, backend="hqq", options={"straddle": True}
-    )
+    result = quantize(moonshine_width, "weight_only", "per_group:64", 4, backend="hqq", options={"straddle": True})
     assert result.report.effective_bits == 5.0
 
 
 def test_hqq_codes_must_fill_bytes():
-    untouched(nn.Sequential(nn.Linear(32, 3)), "weight_only", "per_group:32", 1, backend="hqq", match="whole bytes in 0")
+    untouched(
+        nn.Sequential(nn.Linear(32, 3)), "weight_only", "per_group:32", 1, backend="hqq", match="whole bytes in 0"
+    )
 
 
 def test_float8_rows_must_not_be_zero():
     model = nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 8))
     model[1].weight.data[5] = 0
-    untouched(model, "weight_only", "per_channel", 8, backend="quanto", format="fp8_e4m3", match="all zero, found in 1$")
+    untouched(
+        model, "weight_only", "per_channel", 8, backend="quanto", format="fp8_e4m3", match="all zero, found in 1$"
+    )
 
 
 def test_static_needs_calibration():
@@ -56,11 +60,23 @@ def test_static_needs_calibration():
 
 def test_nothing_to_quantize():
     untouched(
-        nn.Sequential(nn.Linear(64, 8)), "weight_only", "per_channel", 8, backend="hqq", modules=["head"], match="nothing"
+        nn.Sequential(nn.Linear(64, 8)),
+        "weight_only",
+        "per_channel",
+        8,
+        backend="hqq",
+        modules=["head"],
+        match="nothing",
     )
 
 
 def test_unsupported_is_raised_at_the_door():
     untouched(
-        nn.Sequential(nn.Linear(64, 8)), "dynamic", "per_channel", 8, backend="quanto", error=UnsupportedError, match="static"
+        nn.Sequential(nn.Linear(64, 8)),
+        "dynamic",
+        "per_channel",
+        8,
+        backend="quanto",
+        error=UnsupportedError,
+        match="static",
     )

@@ -23,7 +23,12 @@ from harness.embedded import MODEL_DIRECTORY
 from tests.conftest import build_whisper
 
 WHISPER_TINY = {"encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 6, "decoder_attention_heads": 6}
-WHISPER_SMALL = {"encoder_layers": 12, "decoder_layers": 12, "encoder_attention_heads": 12, "decoder_attention_heads": 12}
+WHISPER_SMALL = {
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "encoder_attention_heads": 12,
+    "decoder_attention_heads": 12,
+}
 
 
 def save_whisper(directory: Path, width: int = 384, **shape: Any) -> Path:

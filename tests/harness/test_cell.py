@@ -43,7 +43,13 @@ def test_ids_are_distinct_and_repeat():
 
 def test_what_can_change_a_hypothesis_changes_the_id_and_nothing_else():
     ids = set(cell_ids())
-    for setting in ("decoding.batch_size=7", "decoding.max_new_tokens=9", "run.seed=1", "run.threads_per_worker=2", "data.0.limit=4"):
+    for setting in (
+        "decoding.batch_size=7",
+        "decoding.max_new_tokens=9",
+        "run.seed=1",
+        "run.threads_per_worker=2",
+        "data.0.limit=4",
+    ):
         assert not ids >= set(cell_ids(setting)), setting
     for setting in ("run.workers=7", "run.output='elsewhere'", "run.stall_timeout=5", "description='other'"):
         assert ids == set(cell_ids(setting)), setting
@@ -65,7 +71,9 @@ def test_every_configuration_has_its_twin_also_when_selected():
 def test_the_embedded_grid_is_as_large_as_promised():
     planned = configurations(load_experiment(EMBEDDED))
     assert len([c for c in planned if c.backend not in ("none", "cast")]) >= 18
-    assert {"torch_dynamic", "torch_static", "quanto", "hqq", "bitsandbytes", "cast", "none"} == {c.backend for c in planned}
+    assert {"torch_dynamic", "torch_static", "quanto", "hqq", "bitsandbytes", "cast", "none"} == {
+        c.backend for c in planned
+    }
 
 
 def test_blocks_are_united_without_duplicates():

@@ -153,9 +153,8 @@ def test_an_empty_openslr_transcript(experiment_file, tmp_path, capsys):
     chapter = tmp_path / "test-clean" / "1" / "2"
     chapter.mkdir(parents=True)
     (chapter / "1-2.trans.txt").write_text("\n")
-    path = experiment_file(
-        **{'dataset = "embedded"\nsplit = "clean"': f'dataset = "librispeech"\nsplit = "test-clean"\nroot = "{tmp_path}"'}
-    )
+    openslr = f'dataset = "librispeech"\nsplit = "test-clean"\nroot = "{tmp_path}"'
+    path = experiment_file(**{'dataset = "embedded"\nsplit = "clean"': openslr})
     assert "the transcript file is empty" in sentence_of(capsys, [path, "--out", tmp_path / "runs"])
 
 

@@ -13,9 +13,9 @@ import pytest
 from harness.grid import main
 
 COLUMNS = (
-    "cell_id status reason model dataset backend method scheme granularity group_size bits format symmetric activations "
-    "modules parts options wer cer substitutions deletions insertions reference_words utterances empty_rate loop_rate "
-    "size_bytes file_bytes size_reduction effective_bits audio_seconds compute_seconds rtfx peak_rss_bytes"
+    "cell_id status reason model dataset backend method scheme granularity group_size bits format symmetric "
+    "activations modules parts options wer cer substitutions deletions insertions reference_words utterances empty_rate "
+    "loop_rate size_bytes file_bytes size_reduction effective_bits audio_seconds compute_seconds rtfx peak_rss_bytes"
 ).split()
 HEAD = """
 name = "small"
@@ -179,7 +179,9 @@ heard = recognizer.transcribe([u.waveform() for u in speech], Decoding(max_new_t
 print([t.text for t in heard])
 """
     heard = [
-        subprocess.run([sys.executable, "-c", code, step, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code, step, str(tmp_path)], capture_output=True, text=True, check=True
+        ).stdout
         for step in ("save", "load")
     ]
     assert heard[0] == heard[1]
@@ -188,11 +190,13 @@ print([t.text for t in heard])
 
 @pytest.fixture
 def crashing(tmp_path):
-    """An experiment with a plug-in that crashes, raises, hangs and runs out of memory, and an environment that has it."""
+    """An experiment with a plug-in that crashes, raises, hangs and runs out of memory, and its environment."""
     package = tmp_path / "plugin"
     (package / "crashing-1.0.dist-info").mkdir(parents=True)
     (package / "crashing_backend.py").write_text(CRASHING)
-    (package / "crashing-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: crashing\nVersion: 1.0\n")
+    (package / "crashing-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: crashing\nVersion: 1.0\n"
+    )
     points = "[asrquant.backends]\ncrashing = crashing_backend:BACKEND\n"
     (package / "crashing-1.0.dist-info" / "entry_points.txt").write_text(points)
     path = tmp_path / "crash.toml"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harness.embedded import MODEL_DIRECTORY
 from harness.metrics import ErrorRate, Normaliser, count_errors, is_loop
 
-words = st.lists(st.sampled_from("a b c dd ee".split()), max_size=12).map(" ".join)
+words = st.lists(st.sampled_from(["a", "b", "c", "dd", "ee"]), max_size=12).map(" ".join)
 
 
 @given(st.lists(st.tuples(words.filter(bool), words), min_size=1, max_size=5))
