@@ -90,7 +90,7 @@ def main() -> None:
     }
     for name, stage in stages.items():
         if arguments.stage in (None, name):
-            stage()
+            stage()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
