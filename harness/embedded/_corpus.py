@@ -28,7 +28,7 @@ _LONGEST = int((WINDOW_SECONDS - 0.1) * SAMPLE_RATE)
 _SHIPPED = {"clean": (101, 7), "other": (201, 8), "calibration": (301, 9)}
 
 
-def test_sentences() -> list[str]:
+def held_out_sentences() -> list[str]:
     """Every sentence that a shipped utterance may contain (calibration included); none is trained on."""
     return list(itertools.islice(sentences(_TEST_SEED), 2000))
 
@@ -68,7 +68,7 @@ def build_lesson(lesson: Lesson, directory: Path, shard: int, shards: int) -> No
 
 
 def _lesson_texts(lesson: Lesson, rng: random.Random) -> Iterator[str]:
-    held_out = set(test_sentences())
+    held_out = set(held_out_sentences())
     for sentence in sentences(_TRAIN_SEED, held_out):
         text = fragment(sentence, rng) if lesson.name == "fragments" else sentence
         if text not in held_out:
@@ -90,7 +90,7 @@ def write_speech(directory: Path) -> None:
 
     Calibration speech has training voices under training conditions, and sentences of its own.
     """
-    texts = iter(test_sentences())
+    texts = iter(held_out_sentences())
     synthesizer = Synthesizer()
     training = random.Random(26)
     speakers = {

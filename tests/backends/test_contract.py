@@ -22,9 +22,11 @@ inputs = torch.load(sys.argv[1], weights_only=True)
 for directory in json.loads(sys.argv[2]):
     model = load(directory).model
     dtype = torch.bfloat16 if "bf16" in directory else torch.float16 if "cast-none-fp16" in directory else torch.float32
+    inputs_of = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
     with torch.no_grad():
-        logits = model(**{k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}).logits
-    torch.save(logits, directory + "/reloaded.pt")
+        logits = model(**inputs_of).logits
+        tokens = model.generate(input_features=inputs_of["input_features"], max_new_tokens=12)
+    torch.save([logits, tokens], directory + "/reloaded.pt")
 """
 
 
@@ -35,16 +37,18 @@ def _inputs(case, inputs):
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory, whisper_inputs):
-    """Every supported case quantized once, saved before and after a forward, with its logits."""
+    """Every supported case quantized once, saved before and after a forward, with its logits and generated tokens."""
     root = tmp_path_factory.mktemp("quantized")
     done = {}
     for case in SUPPORTED:
         result = quantize_spec(build_whisper(), case.spec, case.backend, dict(case.options), [whisper_inputs] * 2)
         result.save(root / f"{case}" / "before")
+        inputs = _inputs(case, whisper_inputs)
         with torch.no_grad():
-            logits = result.model(**_inputs(case, whisper_inputs)).logits
+            logits = result.model(**inputs).logits
+            tokens = result.model.generate(input_features=inputs["input_features"], max_new_tokens=12)
         result.save(root / f"{case}" / "after")
-        done[case] = (result, logits)
+        done[case] = (result, logits, tokens)
     return root, done
 
 
@@ -110,12 +114,14 @@ def test_saving_before_and_after_a_forward_gives_the_same_files(case, quantized)
 
 
 @pytest.mark.parametrize("case", SUPPORTED, ids=str)
-def test_reloaded_in_a_new_process_gives_the_same_bits(case, quantized, reloaded):
-    again = torch.load(reloaded / f"{case}" / "before" / "reloaded.pt", weights_only=True)
-    assert torch.equal(again, quantized[1][case][1])
+def test_reloaded_in_a_new_process_gives_the_same_bits_and_words(case, quantized, reloaded):
+    logits, tokens = torch.load(reloaded / f"{case}" / "before" / "reloaded.pt", weights_only=True)
+    assert torch.equal(logits, quantized[1][case][1])
+    assert torch.equal(tokens, quantized[1][case][2])
+    assert tokens.shape[1] > 5
 
 
 def test_the_default_leaves_the_tie(quantized):
-    for case, (result, _) in quantized[1].items():
+    for case, (result, *_) in quantized[1].items():
         if case.spec.modules == frozenset({"linear"}) or case.backend in ("none", "cast"):
             assert result.model.proj_out.weight is result.model.get_input_embeddings().weight

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from harness.config import Decoding
+from harness.embedded import MODEL_DIRECTORY
+from harness.errors import CheckpointNotFoundError
+from harness.models import _joined, _up_to, load_recognizer
+from tests.conftest import build_whisper
+from tests.harness.checkpoints import save_moonshine
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+
+
+def tone(seconds, pitch=220):
+    return np.sin(np.arange(int(seconds * 16000)) / 16000 * 2 * np.pi * pitch).astype(np.float32)
+
+
+def test_any_length_is_one_transcript_each(recognizer):
+    heard = recognizer.transcribe([tone(0.01), tone(2), tone(20)], Decoding(max_new_tokens=5))
+    assert len(heard) == 3
+    assert all(isinstance(t.text, str) and len(t.tokens) <= 9 for t in heard)
+    assert recognizer.feature_seconds > 0
+    assert recognizer.decode_seconds > 0
+
+
+def test_moonshine_is_capped_at_six_and_a_half_tokens_a_second(tmp_path):
+    moonshine = load_recognizer(save_moonshine(tmp_path), "float32", "cpu")
+    heard = moonshine.transcribe([tone(1.0), tone(0.5)], Decoding(max_new_tokens=100))
+    assert max(len(t.tokens) for t in heard) <= int(6.5 * 1.0) + 2 + 1
+
+
+def test_bf16_takes_bf16_features():
+    bf16 = load_recognizer(MODEL_DIRECTORY, "bfloat16", "cpu")
+    assert bf16.model.dtype == torch.bfloat16
+    assert len(bf16.transcribe([tone(1)], Decoding(max_new_tokens=5))) == 1
+
+
+def test_tokens_end_before_the_end_of_text():
+    assert _up_to({9}, [5, 6, 9, 9]) == (5, 6)
+    assert _up_to({9}, [5, 6]) == (5, 6)
+
+
+def test_calibration_windows_are_full_and_lose_nothing():
+    waveforms = [tone(s) for s in (2, 3, 2, 5, 7)]
+    windows = _joined(waveforms, list("abcde"), 6 * 16000)
+    assert [text for _, text in windows] == ["a b", "c", "d", "e"]
+    assert sum(len(waveform) for waveform, _ in windows) == sum(map(len, waveforms))
+
+
+def test_calibration_inputs_are_teacher_forced(recognizer):
+    inputs = recognizer.calibration_inputs([tone(2), tone(3), tone(4)], ["ONE", "TWO", "THREE"], batch_size=1)
+    assert len(inputs) == 2
+    with torch.no_grad():
+        logits = recognizer.model(**inputs[0]).logits
+    assert logits.shape[:2] == inputs[0]["decoder_input_ids"].shape
+
+
+def test_other_architectures_are_refused(tmp_path):
+    from transformers import GPT2Config
+
+    GPT2Config().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointNotFoundError, match="WhisperConfig, MoonshineConfig"):
+        load_recognizer(tmp_path, "float32", "cpu")
+
+
+def test_a_checkpoint_without_a_tokenizer_is_one_sentence(tmp_path):
+    build_whisper().save_pretrained(tmp_path)
+    with pytest.raises(CheckpointNotFoundError, match="cannot be loaded"):
+        load_recognizer(tmp_path, "float32", "cpu")
