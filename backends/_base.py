@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,8 +121,8 @@ class Backend(Protocol):
 
 def missing_package(backend: Backend) -> Unsupported | None:
     """The answer of a backend whose library is not installed, or `None` where all is there."""
-    for package in backend.packages:
-        if find_spec(_IMPORT_NAMES.get(package, package)) is None:
+    for package, version in package_versions(backend).items():
+        if version == "none":
             return Unsupported(f"{package} is not installed: pip install {package}")
     return None
 
@@ -131,9 +130,6 @@ def missing_package(backend: Backend) -> Unsupported | None:
 def package_versions(backend: Backend) -> dict[str, str]:
     """Versions of the distributions that decide this backend's results; `none` where one is missing."""
     return {package: _version(package) for package in backend.packages}
-
-
-_IMPORT_NAMES = {"optimum-quanto": "optimum"}
 
 
 def _version(package: str) -> str:

@@ -12,11 +12,8 @@ from torch import Tensor, nn
 # in every call that it casts inputs to fp16: neither is for the user to mend.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-import bitsandbytes
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
-
-assert bitsandbytes.__version__
 
 
 class PinnedInt8(Linear8bitLt):  # type: ignore[misc]

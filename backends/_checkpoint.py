@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends._base import Quantized, package_versions
-from backends._errors import CheckpointError
+from backends._base import Quantized, missing_package, package_versions
+from backends._errors import CheckpointError, UnsupportedError
 from backends._registry import get
 from backends._serial import options_from_dict, report_from_dict, spec_from_dict, spec_to_dict, to_jsonable
 
@@ -66,14 +66,21 @@ def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
         CheckpointError: files are missing, or of an unknown format version, or need `model`.
         UnsupportedError: the backend's library is not installed.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     directory = Path(directory)
     manifest = _read_manifest(directory)
     backend = get(manifest["backend"])
+    missing = missing_package(backend)
+    if missing is not None:
+        raise UnsupportedError(f"{backend.name}: {missing.reason}")
     spec, options = spec_from_dict(manifest["spec"]), options_from_dict(backend.options, manifest["options"])
     skeleton = _skeleton(directory, manifest["architecture"]) if model is None else model
-    tensors = load_file(directory / WEIGHTS)
+    try:
+        tensors = load_file(directory / WEIGHTS)
+    except SafetensorError as error:
+        raise CheckpointError(f"{directory / WEIGHTS}: incomplete or altered: {error}") from None
     tensors |= {alias: tensors[name] for alias, name in manifest["aliases"].items()}
     skeleton.eval()
     for name in manifest["modules"]:
@@ -87,10 +94,13 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
     if not path.is_file() or not (directory / WEIGHTS).is_file():
         raise CheckpointError(f"{directory} has no {MANIFEST} with {WEIGHTS}: it was not written by Quantized.save")
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    if manifest["format_version"] != FORMAT_VERSION:
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: incomplete or altered: {error}") from None
+    if manifest.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format_version {manifest['format_version']}; this release reads {FORMAT_VERSION}"
+            f"{path} has format_version {manifest.get('format_version')}; this release reads {FORMAT_VERSION}"
         )
     return manifest
 

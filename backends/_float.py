@@ -20,6 +20,7 @@ from backends._spec import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 _DTYPES = {NumberFormat.FP16: "float16", NumberFormat.BF16: "bfloat16"}
@@ -54,14 +55,14 @@ class FloatBackend:
         """Any model will do."""
 
     def quantize(self, model: nn.Module, spec: QuantSpec, options: Any, calibration: Calibration | None) -> Quantized:
-        """Cast `model` in place, buffers included."""
+        """Cast parameters and persistent buffers of `model` in place, as loading it in that dtype would."""
         import torch
 
         model.eval()
         before = size_bytes(model)
         originals = {c.name: c.weight for c in candidates(model)}
         if spec.format in _DTYPES:
-            model.to(getattr(torch, _DTYPES[spec.format]))
+            _cast(model, getattr(torch, _DTYPES[spec.format]))
         layers = tuple(
             _report(c.name, c.kind, originals[c.name], c.weight, spec.weight_code) for c in candidates(model)
         )
@@ -78,6 +79,17 @@ class FloatBackend:
         for name, tensor in tensors.items():
             setattr(module, name, nn.Parameter(tensor, requires_grad=False))
         return module
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Buffers that are not saved, such as rotary frequencies, stay as they are computed."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point() and name not in module._non_persistent_buffers_set:
+                module._buffers[name] = buffer.to(dtype)
 
 
 def _report(name: str, kind: ModuleKind, before: Tensor, after: Tensor, code: WeightCode | None) -> LayerReport:

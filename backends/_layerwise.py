@@ -7,7 +7,8 @@ place: the chosen module gets a quantized copy, and the tie ends there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,8 @@ class LayerwiseBackend:
     packages: tuple[str, ...]
     options: type = NoOptions
     kinds: frozenset[ModuleKind] = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD})
+    dtypes: frozenset[str] = frozenset({"float32", "float16", "bfloat16"})
+    """Of the float weights that the library takes."""
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """Return what takes the place of a float module: quantized, or observing until `freeze`."""
@@ -152,7 +155,16 @@ class LayerwiseBackend:
 
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """Raise `ModelError` where `spec` cannot be applied to `model`; changes nothing."""
-        self.problems(chosen(model, spec), spec, options)
+        targets = chosen(model, spec)
+        self._check_dtypes(targets)
+        _check_not_shared(model, targets)
+        self.problems(targets, spec, options)
+
+    def _check_dtypes(self, targets: list[Candidate]) -> None:
+        offenders = [c.name for c in targets if str(c.weight.dtype).removeprefix("torch.") not in self.dtypes]
+        if offenders:
+            taken = ", ".join(sorted(self.dtypes))
+            raise ModelError(f"{self.name} takes weights in {taken}; load the model so, for {', '.join(offenders)}")
 
     def quantize(self, model: nn.Module, spec: QuantSpec, options: Any, calibration: Calibration | None) -> Quantized:
         """Replace the chosen modules of `model`, which is consumed; calibrate where the scheme is static."""
@@ -167,7 +179,8 @@ class LayerwiseBackend:
             for candidate in targets:
                 model.set_submodule(candidate.name, self.convert(candidate, spec, options))
             if spec.scheme is Scheme.STATIC:
-                self.observe(model, calibration)
+                with _all_called(model, names):
+                    self.observe(model, calibration)
             for candidate in targets:
                 model.set_submodule(candidate.name, self.freeze(model.get_submodule(candidate.name)))
             layers = tuple(
@@ -188,8 +201,33 @@ class LayerwiseBackend:
         )
 
 
+def _check_not_shared(model: nn.Module, targets: list[Candidate]) -> None:
+    """A module that stands in two places would be replaced in one of them only."""
+    places: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        places.setdefault(id(module), []).append(name)
+    shared = [" = ".join(places[id(c.module)]) for c in targets if len(places[id(c.module)]) > 1]
+    if shared:
+        raise ModelError(f"modules that stand in two places of the model cannot be replaced: {', '.join(shared)}")
+
+
+@contextmanager
+def _all_called(model: nn.Module, names: set[str]) -> Iterator[None]:
+    """Raise `ModelError` naming every module of `names` that was not called meanwhile: its range is unknown."""
+    silent = set(names)
+    hooks = [
+        model.get_submodule(name).register_forward_pre_hook(lambda *_, name=name: silent.discard(name))
+        for name in names
+    ]
+    yield
+    for hook in hooks:
+        hook.remove()
+    if silent:
+        raise ModelError(f"calibration did not reach {', '.join(sorted(silent))}: leave them out, or calibrate on more")
+
+
 def _is_weight(packed_name: str) -> bool:
-    return not packed_name.startswith(("bias", "input_", "output_"))
+    return not packed_name.startswith(("bias", "input_", "output_", "quant_state"))
 
 
 def _unrequested(candidate: Candidate, spec: QuantSpec) -> LayerReport:

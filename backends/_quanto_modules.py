@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from optimum.quanto import qfloat8_e4m3fn, qint2, qint4, qint8
 from optimum.quanto.nn import QLinear
-from optimum.quanto.tensor import HqqOptimizer, QTensor
+from optimum.quanto.tensor import HqqOptimizer, QTensor, WeightQBitsTensor, WeightQBytesTensor
 from optimum.quanto.tensor.grouped import ungroup
 from torch import Tensor, nn
 
@@ -35,6 +35,27 @@ def make(module: nn.Module, spec: QuantSpec, options: Any) -> Any:
     )
     made.weight_group_size = spec.granularity.group_size if isinstance(spec.granularity, PerGroup) else None
     return made.eval()
+
+
+def fill(module: Any, tensors: dict[str, Tensor]) -> None:
+    """Put the tensors of `module.state_dict()` back; Quanto's own loading would compile its extension to repack."""
+    weight = {key.removeprefix("weight."): tensor for key, tensor in tensors.items() if key.startswith("weight.")}
+    shape, missing = module.weight.shape, list[str]()
+    common = {"qtype": module.weight_qtype, "axis": 0, "size": shape, "stride": module.weight.stride()}
+    if module.weight_qtype.bits == 8:
+        activation = module.activation_qtype
+        restored = WeightQBytesTensor.load_from_state_dict(
+            weight, "", activation_qtype=activation, missing_keys=missing, **common
+        )
+    else:
+        group = module.weight_group_size
+        restored = WeightQBitsTensor.load_from_state_dict(weight, "", group_size=group, missing_keys=missing, **common)
+    module.weight = nn.Parameter(restored, requires_grad=False)
+    if "bias" in tensors:
+        module.bias = nn.Parameter(tensors["bias"], requires_grad=False)
+    for key in ("input_scale", "output_scale"):
+        if key in tensors:
+            setattr(module, key, tensors[key])
 
 
 def _activation_type(activations: Activations | None) -> Any:

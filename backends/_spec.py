@@ -8,7 +8,7 @@ an option of that library's adapter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
@@ -123,6 +123,8 @@ def parse_granularity(text: str | Granularity) -> Granularity:
     """
     if isinstance(text, Granularity):
         return text
+    if not isinstance(text, str):
+        raise SpecError(f"granularity {text!r} is not one of per_tensor, per_channel, per_group:SIZE")
     if text == "per_tensor":
         return PerTensor()
     if text == "per_channel":
@@ -209,6 +211,8 @@ class QuantSpec:
         put(self, "format", _member(NumberFormat, self.format, "format"))
         put(self, "modules", _members(ModuleKind, self.modules, "modules"))
         put(self, "parts", _members(Part, self.parts, "parts"))
+        if isinstance(self.activations, Mapping):
+            put(self, "activations", Activations(**self.activations))
         if self.bits is not None:
             _check_bits(self.bits, self.format, "bits")
         if self.activations is not None and self.scheme in (Scheme.NONE, Scheme.WEIGHT_ONLY):

@@ -58,7 +58,12 @@ class Bitsandbytes(LayerwiseBackend):
             return Unsupported("this adapter quantizes linear layers and the head only")
         if not spec.symmetric:
             return Unsupported("bitsandbytes has no zero points: leave symmetric out")
-        if spec.format in (NumberFormat.NF4, NumberFormat.FP4):
+        four_bits = spec.format in (NumberFormat.NF4, NumberFormat.FP4)
+        if options.double_quant and not four_bits:
+            return Unsupported("option double_quant is for nf4 and fp4")
+        if options.threshold != BitsandbytesOptions.threshold and spec.scheme is not Scheme.DYNAMIC:
+            return Unsupported("option threshold is for the dynamic scheme")
+        if four_bits:
             return self._four_bits(spec)
         if spec.format is NumberFormat.INT and spec.bits == 8:
             return self._eight_bits(spec, device)

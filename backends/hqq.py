@@ -64,6 +64,8 @@ class Hqq(LayerwiseBackend):
             return Unsupported("HQQ's group size must be a multiple of 8")
         if options.axis not in (0, 1) or (options.axis == 0 and not isinstance(spec.granularity, PerGroup)):
             return Unsupported("option axis is 1, or 0 with groups")
+        if options.straddle and (options.axis == 0 or not isinstance(spec.granularity, PerGroup)):
+            return Unsupported("option straddle is for groups with axis 1")
         return Supported(note="5- and 6-bit codes are stored in 8 bits" if spec.bits in (5, 6) else "")
 
     def problems(self, targets: list[Candidate], spec: QuantSpec, options: Any) -> None:
@@ -71,6 +73,9 @@ class Hqq(LayerwiseBackend):
         if options.axis == 1 and not options.straddle:
             group_divides(targets, spec, "; choose a size that divides, or set the option straddle = true")
         packed = _ROWS_PACKED.get(spec.bits or 0, 1)
+        narrow = [c.name for c in targets if c.weight.shape[1] % 8 and not isinstance(spec.granularity, PerGroup)]
+        if narrow:
+            raise ModelError(f"HQQ needs rows of a multiple of 8 weights, unlike those of {', '.join(narrow)}")
         offenders = [c.name for c in targets if _groups(c, spec, options) % packed]
         if offenders:
             raise ModelError(f"{spec.bits}-bit codes do not fill whole bytes in {', '.join(offenders)}")

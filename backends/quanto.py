@@ -45,6 +45,8 @@ class Quanto(LayerwiseBackend):
     name = "quanto"
     packages = ("optimum-quanto", "torch")
     options = QuantoOptions
+    dtypes = frozenset({"float32"})
+    """In 16 bits Quanto takes other kernels: one crashes the process on the CPU, others must be compiled."""
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """8-bit codes are symmetric, narrower ones affine; static activations are symmetric int8."""
@@ -138,12 +140,11 @@ class Quanto(LayerwiseBackend):
         """The inverse of `pack`."""
         import torch
 
-        from backends._quanto_modules import make
+        from backends._quanto_modules import fill, make
 
         restored = make(module, spec, options)
         passes_on = bool(tensors.pop("output_quantized", torch.tensor(True)))
-        scales = {key: getattr(restored, key) for key in ("input_scale", "output_scale")}
-        restored.load_state_dict({**scales, **tensors}, assign=True)
+        fill(restored, tensors)
         if spec.activations is not None and not passes_on:
             restored.disable_output_quantization()
         return restored

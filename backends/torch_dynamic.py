@@ -38,6 +38,7 @@ class TorchDynamic(LayerwiseBackend):
     packages = ("torch",)
     options = TorchDynamicOptions
     kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.EMBEDDING})
+    dtypes = frozenset({"float32"})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric weights; for the dynamic scheme affine activations per tensor."""

@@ -43,6 +43,7 @@ class TorchStatic(LayerwiseBackend):
     packages = ("torch",)
     options = TorchStaticOptions
     kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.CONV})
+    dtypes = frozenset({"float32"})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric weights, affine activations per tensor of 8 bits, or 7 with `reduce_range`."""

@@ -33,7 +33,12 @@ def dataset_snapshot(repository: str, revision: str | None, patterns: Sequence[s
 
 def _snapshot(repository: str, revision: str | None, patterns: Sequence[str], kind: str, *, cached_only: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if not sys.stderr.isatty():
@@ -42,6 +47,8 @@ def _snapshot(repository: str, revision: str | None, patterns: Sequence[str], ki
         snapshot = snapshot_download(
             repository, repo_type=kind, revision=revision, allow_patterns=list(patterns), local_files_only=cached_only
         )
+    except GatedRepoError:
+        raise CheckpointNotFoundError(f"{kind} {repository!r}: gated; accept its terms on the hub and log in") from None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise CheckpointNotFoundError(f"{kind} {repository!r}: neither a local directory nor on the hub") from None
     except (LocalEntryNotFoundError, OSError) as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from backends import FULL_PRECISION, Capability, ModuleKind, PerGroup, QuantSpec, Scheme, resolve
+from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, resolve
 from harness.config import Calibration, Data, Decoding, Model, Reference
 
 SCHEMA_VERSION = 1
@@ -63,22 +63,27 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Short name for people, never parsed: backend, code, granularity, and what differs from the defaults."""
+        """Short name for people, never parsed: backend, code, granularity, and all that is not the default."""
         spec = self.spec
         if spec.scheme is Scheme.NONE:
             return f"{self.backend} {spec.format}" if self.backend != "none" else f"full precision {self.model.dtype}"
+        asked = QuantSpec(spec.scheme, spec.granularity, spec.bits, spec.format)
+        usual, options = resolve(asked, self.backend, self.option_values)
+        defaults = resolve(asked, self.backend)[1]
         width = f"{spec.format}{spec.bits}" if spec.format == "int" else str(spec.format)
-        parts = [self.backend, str(spec.scheme), width, str(spec.granularity)]
-        if spec.modules != {ModuleKind.LINEAR}:
-            parts.append("+".join(sorted(spec.modules)))
-        parts += [
-            f"{key}={value}" for key, value in self.option_values.items() if value != _default_option(self.backend, key)
+        unusual = [
+            f"{key}={_shown(getattr(spec, key))}"
+            for key in ("method", "symmetric", "activations", "modules", "parts")
+            if getattr(spec, key) != getattr(usual, key)
         ]
-        return " ".join(parts)
+        own = [f"{k}={_shown(v)}" for k, v in vars(options).items() if v != getattr(defaults, k)]
+        return " ".join([self.backend, str(spec.scheme), width, str(spec.granularity), *unusual, *own])
 
 
-def _default_option(backend: str, key: str) -> Any:
-    return getattr(resolve(FULL_PRECISION, backend)[1], key, None)
+def _shown(value: Any) -> str:
+    if isinstance(value, frozenset):
+        return "+".join(sorted(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
     spec = configuration.spec
     return {
         "model": configuration.model.path,
+        "revision": configuration.model.revision,
         "backend": configuration.backend,
         "method": spec.method,
         "scheme": str(spec.scheme),
@@ -139,8 +145,9 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
 
 
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
-    """Decoding and calibration settings as JSON values, for the identity of a cell."""
+    """Decoding and calibration settings as JSON values, for a cell's identity; where data lies is left out."""
+    where = {"data": {"root", "revision", "name", "limit"}}
     return {
         "decoding": decoding.model_dump(mode="json"),
-        "calibration": None if calibration is None else calibration.model_dump(mode="json"),
+        "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),
     }

@@ -9,13 +9,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.errors import ConfigError
 
 Scalar = str | int | float | bool
+T = TypeVar("T")
+Several = Annotated[list[T], Field(min_length=1)]
+"""A list to be multiplied out; an empty one would silently drop its block."""
 
 
 class Table(BaseModel):
@@ -46,6 +49,7 @@ class Data(Table):
     Attributes:
         dataset: a built-in corpus (`embedded`, `librispeech`, `folder`) or a plug-in's.
         split: such as `test-clean`; the corpus says which it has.
+        name: what the results call it; the split, unless two entries have the same.
         root: local directory of the corpus; without it, a corpus that has one is taken from the hub.
         revision: of the hub's data set.
         limit: only the first N utterances, in the order of their ids.
@@ -53,9 +57,15 @@ class Data(Table):
 
     dataset: str
     split: str = "test"
+    name: str | None = None
     root: str | None = None
     revision: str | None = None
     limit: int | None = Field(default=None, ge=1)
+
+    @property
+    def label(self) -> str:
+        """What tables and results call this test set."""
+        return self.name or self.split
 
 
 class Decoding(Table):
@@ -95,11 +105,11 @@ class Calibration(Table):
 
 
 class Run(Table):
-    """How the work is done; nothing here changes a hypothesis except `seed` and `threads_per_worker`.
+    """How the work is done; of all this only `threads_per_worker` and `seed` are part of a cell's identity.
 
     Attributes:
         output: directory under which `<name>/` is made.
-        workers: processes at a time; 0 is one a core.
+        workers: processes at a time; 0 is one a core on the CPU, and one where a GPU is used.
         threads_per_worker: torch threads of each.
         device: `cpu`, `cuda`, or `auto` (cuda where there is one); a grid block may say otherwise.
         seed: recorded with every cell.
@@ -147,17 +157,17 @@ class Grid(Table):
         reference: published values for this block.
     """
 
-    backend: str | list[str]
-    scheme: str | list[str] = "weight_only"
-    granularity: str | list[str] = "per_channel"
-    bits: int | list[int]
-    format: str | list[str] = "int"
-    method: str | list[str] | None = None
-    symmetric: bool | list[bool] | None = None
-    activations: ActivationsTable | list[ActivationsTable] | None = None
-    modules: list[str] | list[list[str]] = Field(default_factory=lambda: ["linear"])
-    parts: list[str] | list[list[str]] = Field(default_factory=lambda: ["encoder", "decoder"])
-    options: dict[str, dict[str, Scalar | list[Scalar]]] = Field(default_factory=dict)
+    backend: str | Several[str]
+    scheme: str | Several[str] = "weight_only"
+    granularity: str | Several[str] = "per_channel"
+    bits: int | Several[int]
+    format: str | Several[str] = "int"
+    method: str | Several[str] | None = None
+    symmetric: bool | Several[bool] | None = None
+    activations: ActivationsTable | Several[ActivationsTable] | None = None
+    modules: Several[str] | Several[list[str]] = Field(default_factory=lambda: ["linear"])
+    parts: Several[str] | Several[list[str]] = Field(default_factory=lambda: ["encoder", "decoder"])
+    options: dict[str, dict[str, Scalar | Several[Scalar]]] = Field(default_factory=dict)
     device: Literal["cpu", "cuda", "auto"] | None = None
     reference: Reference | None = None
 
@@ -180,12 +190,20 @@ class Experiment(Table):
         """`model = "path/to/directory"` is short for one `[[model]]` with that path."""
         return [{"path": value}] if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _distinct_labels(self) -> Experiment:
+        labels = [data.label for data in self.data]
+        repeated = [label for label in labels if labels.count(label) > 1]
+        if repeated:
+            raise ValueError(f'two [[data]] entries are called {repeated[0]!r}: give one of them a name = "..."')
+        return self
+
     @field_validator("model", "data", "grid")
     @classmethod
     def _no_repetition(cls, entries: list[Any]) -> list[Any]:
         for position, entry in enumerate(entries):
             if entry in entries[:position]:
-                raise ValueError(f"entry {position + 1} repeats an earlier one")
+                raise ValueError(f"entry {position} repeats an earlier one")
         return entries
 
 
@@ -248,25 +266,20 @@ def _first_sentence(error: ValidationError, document: Mapping[str, Any]) -> str:
     if first["type"] == "missing":
         return f"the key {key} is missing"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if first["type"] == "value_error":
+        return f"key {key}: {message}"
     return f"key {key}: {message[0].lower()}{message[1:]}, but it is {first['input']!r}"
 
 
 def _key_path(location: Sequence[int | str]) -> str:
-    """`('grid', 1, 'bits', 'int')` as `grid[2].bits`: entries counted from 1, the names of alternatives left out."""
-    path = ""
-    table: Any = Experiment
-    for part in location:
-        if isinstance(part, int):
-            path += f"[{part + 1}]"
-        elif _is_key(table, part):
-            path += f".{part}" if path else part
-            table = _table_of(table, part)
-    return path
+    """`('grid', 1, 'bits', 'int')` as `grid.1.bits`: as `--set` has it, the names of alternatives left out."""
+    keys = [str(part) for part in location if isinstance(part, int) or _is_key(part)]
+    return ".".join(keys) or "the file"
 
 
-def _is_key(table: Any, part: str) -> bool:
+def _is_key(part: str) -> bool:
     alternatives = {"str", "int", "bool", "float", "ActivationsTable"}
-    return part not in alternatives and not part.startswith(("list[", "literal[", "dict["))
+    return part not in alternatives and not part.startswith(("list[", "literal[", "dict[", "constrained-"))
 
 
 def _table_of(table: Any, key: str) -> Any:

@@ -7,16 +7,17 @@ failed, 2 something is for you to mend, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from backends import AsrQuantError
+from backends import AsrQuantError, Supported
 from harness.cell import Cell, CellStatus, Configuration
 from harness.config import Experiment, load_experiment
 from harness.plan import configurations, select
@@ -62,23 +63,23 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, console: Console) -> int:
     experiment = _experiment(options)
     planned = configurations(experiment)
-    if options.only:
-        planned = select(planned, options.only)
+    chosen = select(planned, options.only) if options.only else planned
     if options.list or options.dry_run:
-        _print_plan(planned, experiment, console, brief=options.list)
+        _print_plan(chosen, experiment, console, brief=options.list)
         return 0
-    return _run_planned(experiment, planned, console, retry=options.retry)
+    return _run_planned(experiment, planned, chosen, console, retry=options.retry)
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
+    """The file with the command line's changes; limited splits are another experiment, with a directory of its own."""
     overrides = list(options.set)
     overrides += [] if options.workers is None else [f"run.workers={options.workers}"]
-    overrides += [] if options.out is None else [f"run.output='{options.out}'"]
+    overrides += [] if options.out is None else [f"run.output={json.dumps(options.out)}"]
     experiment = load_experiment(options.file, overrides)
     if options.limit is None:
         return experiment
     limited = [f"data.{i}.limit={options.limit}" for i in range(len(experiment.data))]
-    return load_experiment(options.file, [*overrides, *limited])
+    return load_experiment(options.file, [*overrides, *limited, f'name="{experiment.name}-limit{options.limit}"'])
 
 
 def _print_plan(planned: Sequence[Configuration], experiment: Experiment, console: Console, *, brief: bool) -> None:
@@ -94,21 +95,32 @@ def _print_plan(planned: Sequence[Configuration], experiment: Experiment, consol
     console.print(cost_sentence(planned, experiment), highlight=False)
 
 
-def _run_planned(experiment: Experiment, planned: Sequence[Configuration], console: Console, *, retry: bool) -> int:
+def _run_planned(
+    experiment: Experiment,
+    planned: Sequence[Configuration],
+    chosen: Sequence[Configuration],
+    console: Console,
+    *,
+    retry: bool,
+) -> int:
+    """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models."""
     from harness.identity import cells_of, resolve
     from harness.results import result_rows
     from harness.store import RunDirectory
 
-    directory = RunDirectory(Path(experiment.run.output) / experiment.name)
+    directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
-        resolved = resolve(experiment, planned)
-        cells = [cell for c in planned for cell in cells_of(c, experiment, resolved)]
-        missing = [cell for cell in cells if _is_missing(cell, directory, retry=retry)]
+        resolved = resolve(experiment, chosen)
+        at_hand = [c for c in planned if c.model in resolved.models]
+        cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
+        own = [cell for c in chosen for cell in cells[c]]
+        missing = [cell for cell in own if _is_missing(cell, directory, retry=retry)]
         if missing:
             _run_missing(experiment, missing, directory, resolved, console)
-        rows = result_rows(directory, cells)
+        rows = result_rows(directory, [cell for cells_of_one in cells.values() for cell in cells_of_one])
         directory.write_results(rows)
-    return _print_results(rows, directory, console)
+    ids = {cell.cell_id for cell in own}
+    return _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
 
 
 def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
@@ -125,7 +137,7 @@ def _run_missing(
     by_configuration: dict[Configuration, list[Cell]] = {}
     for cell in missing:
         by_configuration.setdefault(cell.configuration, []).append(cell)
-    workers = min(experiment.run.workers or os.cpu_count() or 1, len(by_configuration))
+    workers = min(experiment.run.workers or _default_workers(by_configuration), len(by_configuration))
     tasks = [
         Task(
             configuration,
@@ -140,12 +152,18 @@ def _run_missing(
         )
         for configuration, own in by_configuration.items()
     ]
-    utterances = sum(len(batch) for cell in missing for batch in cell.batches)
+    possible = [cell for cell in missing if isinstance(cell.configuration.capability, Supported)]
+    utterances = sum(len(batch) for cell in possible for batch in cell.batches)
     console.print(
         f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False
     )
     with observing(console, len(tasks), len(missing), utterances) as observer:
         runner.run(tasks, directory, workers, experiment.run.stall_timeout, observer)
+
+
+def _default_workers(chosen: Iterable[Configuration]) -> int:
+    """One a core; one in all where a GPU is used, which several models would have to share."""
+    return 1 if any(c.device == "cuda" for c in chosen) else len(os.sched_getaffinity(0))
 
 
 def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:

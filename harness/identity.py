@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -42,15 +43,22 @@ def resolve_model(model: Model) -> ResolvedModel:
         CheckpointNotFoundError: it is nowhere, or lacks its configuration, processor or safetensors.
         HubUnreachableError: it is on the hub only, and that is out of reach.
     """
-    local = MODEL_DIRECTORY if model.path == "embedded" else Path(model.path).expanduser()
+    local = MODEL_DIRECTORY if model.path == "embedded" else _expanded(model.path)
     if local.is_dir():
         _check_files(local)
         return ResolvedModel(local.resolve(), _contents_hash(local.resolve()))
-    if model.path.count("/") != 1 or model.path.startswith((".", "/", "~")):
+    if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", model.path, re.ASCII) or ".." in model.path or "--" in model.path:
         raise CheckpointNotFoundError(f"model.path {model.path!r}: there is no such directory")
     snapshot = model_snapshot(model.path, model.revision)
     _check_files(snapshot)
     return ResolvedModel(snapshot, snapshot.name)
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _check_files(directory: Path) -> None:
@@ -103,12 +111,18 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolve
 
 
 def _check_disjoint(calibration: Corpus, corpora: dict[Data, Corpus]) -> None:
-    own = {utterance.id for utterance in calibration.utterances}
+    own = _recordings(calibration)
     for data, corpus in corpora.items():
-        if corpus.id == calibration.id and own & {utterance.id for utterance in corpus.utterances}:
+        if own & _recordings(corpus):
             raise ConfigError(
-                f"calibration.data: it shares utterances with the test split {data.split}; choose another split"
+                f"calibration.data: it shares utterances with the test set {data.label}; choose another split"
             )
+
+
+def _recordings(corpus: Corpus) -> set[str]:
+    """What tells recordings apart: files by their path, and named corpora by their own ids, wherever they lie."""
+    paths = {str(u.audio.resolve()) for u in corpus.utterances if isinstance(u.audio, Path)}
+    return paths if corpus.id == "folder" else paths | {u.id for u in corpus.utterances}
 
 
 def cells_of(configuration: Configuration, experiment: Experiment, resolved: Resolved) -> list[Cell]:
@@ -154,4 +168,4 @@ def _calibration_identity(corpus: Corpus) -> dict[str, Any]:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in ("torch", "transformers")}
+    return {name: metadata.version(name) for name in ("torch", "transformers", "numpy", "soundfile", "soxr")}

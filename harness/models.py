@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
@@ -52,7 +53,7 @@ class WhisperPreparation:
 
     def generation(self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform]) -> dict[str, Any]:
         """`language` and `task` for multilingual checkpoints."""
-        multilingual = getattr(model.generation_config, "is_multilingual", False)
+        multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
         return {"language": decoding.language, "task": decoding.task} if multilingual else {}
 
     def window(self, processor: Any) -> int:
@@ -173,9 +174,16 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
         if family is None:
             raise CheckpointNotFoundError(f"{directory}: only {', '.join(_FAMILIES)} models can transcribe here")
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
-        model = AutoModelForSpeechSeq2Seq.from_pretrained(
-            directory, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+        model, found = AutoModelForSpeechSeq2Seq.from_pretrained(
+            directory,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    absent = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+    if absent:
+        raise CheckpointNotFoundError(f"{directory}: the weights lack {', '.join(absent)}")
     return Recognizer(model.to(device).eval(), processor, family)

@@ -17,7 +17,9 @@ from backends import (
     Activations,
     AsrQuantError,
     QuantSpec,
+    Scheme,
     Supported,
+    Unsupported,
     capability,
     parse_granularity,
     resolve,
@@ -37,22 +39,22 @@ def configurations(experiment: Experiment) -> list[Configuration]:
     """
     found: dict[Configuration, None] = {}
     for model in experiment.model:
-        for number, block in enumerate(experiment.grid, 1):
+        for number, block in enumerate(experiment.grid):
             for configuration in _of_block(model, block, number, experiment):
                 found.setdefault(configuration)
-    planned = with_twins(list(found))
-    if not any(isinstance(c.capability, Supported) for c in planned if not c.is_baseline or c in found):
-        first = next(c for c in planned if not isinstance(c.capability, Supported))
+    planned = with_twins(list(found), list(found))
+    refused = [c for c in found if not isinstance(c.capability, Supported)]
+    if len(refused) == len(found):
+        first = refused[0]
         raise ConfigError(f"grid: no configuration can be done; the first, {first.label}: {first.capability.reason}")  # type: ignore[union-attr]
     return planned
 
 
-def with_twins(chosen: Sequence[Configuration]) -> list[Configuration]:
-    """Add the full-precision baseline of every model and device in `chosen`, at the front."""
-    twins: dict[Configuration, None] = {}
-    for configuration in chosen:
-        twins.setdefault(twin_of(configuration))
-    return [*twins, *(c for c in chosen if c not in twins)]
+def with_twins(chosen: Sequence[Configuration], planned: Sequence[Configuration]) -> list[Configuration]:
+    """Put the full-precision baseline of every model and device in `chosen` at the front, as `planned` has it."""
+    known = {configuration: configuration for configuration in planned}
+    twins = {twin: known.get(twin, twin) for twin in map(twin_of, chosen)}
+    return [*twins.values(), *(c for c in chosen if c not in twins)]
 
 
 def twin_of(configuration: Configuration) -> Configuration:
@@ -70,28 +72,39 @@ def twin_of(configuration: Configuration) -> Configuration:
 def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
     """The configurations that match `only`, such as `backend=hqq,bits=4` (several values with `|`), and their twins.
 
+    Values are spelled as in the experiment file.
+
     Raises:
         ConfigError: an unknown column, or nothing matches.
     """
     conditions = [part.partition("=") for part in only.split(",") if part]
     columns = spec_columns(planned[0])
     for key, separator, _ in conditions:
-        if not separator or key.strip() not in columns:
+        if not separator:
+            raise ConfigError(f"--only {only}: write KEY=VALUE, such as backend=hqq")
+        if key.strip() not in columns:
             raise ConfigError(f"--only {only}: {key.strip()!r} is not one of {', '.join(columns)}")
     chosen = [c for c in planned if all(_matches(c, key.strip(), values) for key, _, values in conditions)]
     if not chosen:
         raise ConfigError(f"--only {only}: no configuration matches; --list shows them all")
-    return with_twins(chosen)
+    return with_twins(chosen, planned)
 
 
 def _matches(configuration: Configuration, key: str, values: str) -> bool:
-    return str(spec_columns(configuration)[key]) in [value.strip() for value in values.split("|")]
+    value = spec_columns(configuration)[key]
+    spellings = {str(value), str(value).lower()}
+    if key == "granularity":
+        spellings.add(str(configuration.spec.granularity))
+    return bool(spellings & {value.strip() for value in values.split("|")})
 
 
 def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) -> Iterator[Configuration]:
     axes = [_as_list(getattr(block, name)) for name in _MULTIPLIED]
     sets = [_as_sets(block.modules), _as_sets(block.parts)]
     device = real_device(block.device or experiment.run.device)
+    strangers = sorted(set(block.options) - set(axes[0]))
+    if strangers:
+        raise ConfigError(f"grid.{number}.options.{strangers[0]}: the block has no backend {strangers[0]!r}")
     for (
         backend,
         scheme,
@@ -119,8 +132,10 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                 )
                 resolved, filled = resolve(spec, backend, options)
                 answer = capability(resolved, backend, options, device)
+                if resolved.scheme is Scheme.STATIC and experiment.calibration is None:
+                    answer = Unsupported("the static scheme needs speech to calibrate on: add a [calibration] table")
             except AsrQuantError as error:
-                raise ConfigError(f"grid[{number}]: {error}") from None
+                raise ConfigError(f"grid.{number}: {error}") from None
             text = json.dumps(dataclasses.asdict(filled), sort_keys=True)
             yield Configuration(model, backend, resolved, text, device, answer, block.reference)
 

@@ -55,10 +55,10 @@ def _row(cell: Cell, stored: dict[str, Any], utterances: list[dict[str, Any]]) -
         "configuration": cell.configuration.label,
         **spec_columns(cell.configuration),
         "dataset": f"{cell.data.dataset}/{cell.data.split}",
-        "split": cell.data.split,
+        "split": cell.data.label,
         **_scores(utterances, done=stored["status"] == CellStatus.DONE),
         **{key: stored["measured"].get(key) for key in MEASURED},
-        "reference_wer": None if reference is None else _reference_wer(reference.wer, cell.data.split),
+        "reference_wer": None if reference is None else _reference_wer(reference.wer, cell.data.label),
         "reference_source": None if reference is None else reference.source,
     }
 

@@ -135,7 +135,6 @@ def _take(event: Event, worker: _Worker, observer: Observer) -> None:
 def _is_over(worker: _Worker, stall_timeout: float) -> bool:
     """Whether a worker has ended and was heard out; one that was silent for too long is ended here."""
     if worker.silent:
-        worker.process.join()
         return True
     if time.monotonic() - worker.heard <= stall_timeout:
         return False
@@ -146,7 +145,12 @@ def _is_over(worker: _Worker, stall_timeout: float) -> bool:
 
 def _record_end(worker: _Worker, directory: RunDirectory, observer: Observer) -> None:
     """Write the cells that a worker left open, and tell how its configuration ended."""
-    worker.process.join()
+    worker.process.join(timeout=10)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+    for cell_id in [c for c in worker.open_cells if directory.finished(c, CellStatus.DONE)]:
+        del worker.open_cells[cell_id]  # it was written, and the worker died before it could say so
     end = worker.end or _silent_end(worker)
     if worker.open_cells:
         _record(worker.task, tuple(worker.open_cells.values()), end.status, end.reason, directory)

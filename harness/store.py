@@ -90,13 +90,13 @@ class RunDirectory:
         for leftover in self._cells.glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def finished(self, cell_id: str) -> dict[str, Any] | None:
-        """The `cell.json` of a finished cell, or `None`."""
+    def finished(self, cell_id: str, status: str | None = None) -> dict[str, Any] | None:
+        """The `cell.json` of a finished cell, or `None`; with `status`, only if it ended so."""
         directory = self._cells / cell_id
         if not (directory / "DONE").is_file():
             return None
         content: dict[str, Any] = json.loads((directory / "cell.json").read_text())
-        return content
+        return content if status in (None, content["status"]) else None
 
     def write(self, record: CellRecord) -> None:
         """Write one cell, in place of an earlier one with the same id."""
@@ -135,11 +135,22 @@ class RunDirectory:
         """Replace `results.parquet` and `results.csv`."""
         import pandas
 
-        frame = pandas.DataFrame(list(rows)).convert_dtypes()
+        columns = dict.fromkeys(key for row in rows for key in row)
+        frame = pandas.DataFrame({key: _column([row.get(key) for row in rows]) for key in columns})
         for name, write in (("results.parquet", frame.to_parquet), ("results.csv", frame.to_csv)):
             temporary = self.path / f".{name}-{os.getpid()}"
             write(temporary, index=False)
             temporary.replace(self.path / name)
+
+
+def _column(values: list[Any]) -> Any:
+    """A pandas column of the values' own type, so that a column has one type whatever a run contains."""
+    import pandas
+
+    kinds = {type(value) for value in values if value is not None}
+    number = "Int64" if kinds == {int} else "float64"
+    dtype = "boolean" if kinds == {bool} else number if kinds and kinds <= {int, float} else "string"
+    return pandas.Series(values, dtype=dtype)
 
 
 def _json(value: Mapping[str, Any]) -> str:

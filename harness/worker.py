@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -47,7 +48,9 @@ def main(task: Task, channel: Connection) -> None:
             except AsrQuantError as error:
                 channel.send(Ended(CellStatus.FAILED, str(error)))
             except Exception as error:
-                channel.send(Ended(CellStatus.FAILED, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+                no_room = "can't allocate memory" in str(error)  # what torch's CPU allocator says, in a RuntimeError
+                status = CellStatus.OUT_OF_MEMORY if no_room else CellStatus.FAILED
+                channel.send(Ended(status, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
     channel.close()
 
 
@@ -55,6 +58,10 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     torch.set_num_threads(task.threads)
     transformers_logging.set_verbosity_error()
     configuration = task.configuration
+    if configuration.device == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError(
+            "this installation of torch cannot use the GPU: install a CUDA build, or set device = cpu"
+        )
     recognizer = load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
     quantized = _quantize(task, recognizer)
     recognizer.model = quantized.model
@@ -107,7 +114,9 @@ def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) ->
     """Size of the weights as `Quantized.save` writes them."""
     directory = scratch / "saved"
     quantized.save(directory, recognizer.processor)
-    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+    shutil.rmtree(directory)
+    return size
 
 
 def _transcribe(

@@ -68,7 +68,7 @@ class Corpus:
 
     Attributes:
         id: name of the data, such as `openslr/librispeech_asr`.
-        revision: commit of the hub, or hash of a local directory's contents list.
+        revision: commit of the hub, or hash of local transcripts and recordings.
         utterances: in the order of their ids.
     """
 
@@ -129,9 +129,21 @@ def _check_file(utterance: Utterance) -> None:
 
 
 def _contents_hash(utterances: list[Utterance]) -> str:
-    """Hash of ids, transcripts and file sizes."""
+    """Hash of ids, transcripts and recordings."""
     digest = hashlib.sha256()
     for utterance in utterances:
-        size = utterance.audio.stat().st_size if isinstance(utterance.audio, Path) else 0
-        digest.update(f"{utterance.id}\t{utterance.text}\t{size}\n".encode())
+        audio = utterance.audio.read_bytes() if isinstance(utterance.audio, Path) else utterance.audio()
+        digest.update(f"{utterance.id}\t{utterance.text}\t{hashlib.sha256(audio).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def read_transcript(path: Path) -> str:
+    """The text of a transcript file.
+
+    Raises:
+        DataError: it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None

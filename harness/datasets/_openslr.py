@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.config import Data
-from harness.datasets._base import Corpus, Utterance, corpus_of
+from harness.datasets._base import Corpus, Utterance, corpus_of, read_transcript
 from harness.errors import DataError
 
 _SUFFIXES = (".flac", ".ogg", ".wav")
@@ -29,7 +29,7 @@ def load_tree(name: str, root: Path, data: Data) -> Corpus:
 
 
 def _chapter(transcript: Path) -> list[Utterance]:
-    lines = [line for line in transcript.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in read_transcript(transcript).split("\n") if line.strip()]
     if not lines:
         raise DataError(f"{transcript}: the transcript file is empty")
     return [_utterance(transcript, *line.partition(" ")[::2]) for line in lines]

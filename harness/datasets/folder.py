@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 from harness.config import Data
-from harness.datasets._base import Corpus, Utterance, corpus_of
+from harness.datasets._base import Corpus, Utterance, corpus_of, read_transcript
 from harness.errors import DataError
 
 
@@ -25,7 +26,7 @@ class Folder:
         """`root` is required; the split's subdirectory is used where it exists."""
         if data.root is None:
             raise DataError('data: the dataset folder needs root = "path/to/folder"')
-        root = Path(data.root)
+        root = Path(data.root).expanduser()
         directory = root / data.split if (root / data.split).is_dir() else root
         path = next((directory / n for n in ("metadata.csv", "metadata.jsonl") if (directory / n).is_file()), None)
         if path is None:
@@ -33,17 +34,22 @@ class Folder:
         rows = _rows(path)
         if not rows:
             raise DataError(f"{path}: the transcript file is empty")
-        return corpus_of(str(root), [_utterance(path, number, row) for number, row in enumerate(rows, 1)], data)
+        return corpus_of("folder", [_utterance(path, number, row) for number, row in enumerate(rows, 1)], data)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_transcript(path)
     if path.suffix == ".csv":
-        return list(csv.DictReader(text.splitlines()))
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    return [_json_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _json_line(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        row: dict[str, Any] = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {error.lineno} is not JSON: {error.msg}") from None
+        raise DataError(f"{path}: line {number} is not JSON: {error.msg}") from None
+    return row
 
 
 def _utterance(path: Path, number: int, row: dict[str, Any]) -> Utterance:

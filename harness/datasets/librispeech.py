@@ -33,7 +33,7 @@ class LibriSpeech:
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """From `root` where it is given, else from the hub."""
         if data.root is not None:
-            return load_tree("librispeech", Path(data.root), data)
+            return load_tree("librispeech", Path(data.root).expanduser(), data)
         if data.split not in _HUB_SPLITS:
             raise DataError(f"librispeech: split {data.split!r} is not one of {', '.join(_HUB_SPLITS)}")
         configuration, split = _HUB_SPLITS[data.split]

@@ -63,10 +63,10 @@ def clean_speakers() -> list[Voice]:
     """The 24 speakers of `clean`: timbres known from training, each at a steady rate and pitch."""
     rng = random.Random(24)
     espeak = [
-        Voice("espeak", f"{rng.choice(_ACCENTS)}+{timbre}", rng.uniform(0.86, 1.04), rng.uniform(0.7, 1.3))
+        Voice("espeak", f"{rng.choice(_ACCENTS)}+{timbre}", rng.uniform(1.05, 1.35), rng.uniform(0.7, 1.3))
         for timbre in rng.sample(_TIMBRES, 20)
     ]
-    return espeak + [Voice("flite", name, rng.uniform(0.95, 1.05)) for name in _FLITE_PITCH]
+    return espeak + [Voice("flite", name, rng.uniform(1.05, 1.2)) for name in _FLITE_PITCH]
 
 
 def other_speakers() -> list[Voice]:
@@ -76,7 +76,7 @@ def other_speakers() -> list[Voice]:
         Voice(
             "espeak",
             f"{rng.choice(_HELD_OUT_ACCENTS if i % 4 == 0 else _ACCENTS)}+{timbre}",
-            rng.uniform(0.86, 1.2),
+            rng.uniform(0.95, 1.4),
             rng.uniform(0.5, 1.5),
         )
         for i, timbre in enumerate(_HELD_OUT_TIMBRES)

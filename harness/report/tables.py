@@ -36,7 +36,7 @@ def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Tabl
 def cost_sentence(planned: Sequence[Configuration], experiment: Experiment) -> str:
     """Roughly how much speech the plan decodes, as far as the corpora know without being read."""
     possible = sum(not isinstance(c.capability, Unsupported) for c in planned)
-    hours = [datasets.get(data.dataset).hours(data) for data in experiment.data]
+    hours = [None if data.limit else datasets.get(data.dataset).hours(data) for data in experiment.data]
     if any(h is None for h in hours):
         return f"rough cost: {possible} configurations can run; the length of the speech is known once it is read"
     total = sum(h or 0.0 for h in hours)
@@ -93,7 +93,7 @@ def _by_configuration(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, ...], d
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
-    return row["model"], row["dtype"], row["device"], row["configuration"], row["options"]
+    return tuple(str(row[key]) for key in ("model", "revision", "dtype", "device", "configuration"))
 
 
 def _size(cells: dict[str, dict[str, Any]]) -> int:
@@ -102,7 +102,7 @@ def _size(cells: dict[str, dict[str, Any]]) -> int:
 
 def _label(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     """The configuration, with model and device where the table has several."""
-    several = [key for key in ("model", "device") if len({r[key] for r in rows}) > 1]
+    several = [key for key in ("model", "revision", "dtype", "device") if len({r[key] for r in rows}) > 1]
     return " ".join([*(str(row[key]) for key in several), row["configuration"]])
 
 
@@ -117,5 +117,5 @@ def _score(cells: dict[str, dict[str, Any]], split: str, rows: Sequence[dict[str
 
 
 def _is_twin(candidate: dict[str, Any], row: dict[str, Any]) -> bool:
-    same = all(candidate[key] == row[key] for key in ("model", "dtype", "device", "split"))
+    same = all(candidate[key] == row[key] for key in ("model", "revision", "dtype", "device", "split"))
     return same and candidate["backend"] == "none" and candidate["status"] == CellStatus.DONE

@@ -14,6 +14,7 @@ THREE_LINES = [
     ("torch_dynamic", "dynamic", "per_channel", 8, {}),
     ("torch_static", "static", "per_channel", 8, {}),
     ("reference", "weight_only", "per_group:32", 3, {}),
+    ("quanto", "weight_only", "per_group:32", 4, {}),
 ]
 
 
@@ -110,4 +111,48 @@ def test_bitsandbytes_computation_does_not_follow_the_training_flag():
 
 def test_an_unknown_directory_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"quantization\.json"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("number_format", ["bf16", "fp16"])
+def test_a_cast_leaves_rotary_frequencies_as_they_are_computed(number_format, tmp_path):
+    model, inputs = build_moonshine()
+    result = quantize(model, "none", "per_tensor", 16, backend="cast", format=number_format)
+    result.save(tmp_path)
+    halves = {k: v.to(result.model.dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+    frequencies = [b for name, b in result.model.named_buffers() if "inv_freq" in name]
+    assert frequencies
+    assert all(b.dtype == torch.float32 for b in frequencies)
+    with torch.no_grad():
+        assert torch.equal(result.model(**halves).logits, load(tmp_path).model(**halves).logits)
+
+
+def test_quanto_never_compiles(tmp_path, monkeypatch):
+    from optimum.quanto.library.extensions.extension import Extension
+
+    def compiled(self):
+        raise AssertionError("the extension was asked for")
+
+    monkeypatch.setattr(Extension, "lib", property(compiled))
+    inputs = torch.randn(2, 64)
+
+    def build():
+        return nn.Sequential(nn.Linear(64, 64))
+
+    for bits in (4, 2):
+        result = quantize(build(), "weight_only", "per_group:32", bits, backend="quanto")
+        result.save(tmp_path)
+        assert torch.equal(load(tmp_path, build()).model(inputs), result.model(inputs))
+
+
+def test_altered_files_are_refused(tmp_path):
+    quantize(nn.Sequential(nn.Linear(64, 64)), "weight_only", "per_channel", 8, backend="quanto").save(tmp_path)
+    weights = tmp_path / "quantized.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(CheckpointError, match="altered"):
+        load(tmp_path, nn.Sequential(nn.Linear(64, 64)))
+    weights.write_bytes(whole)
+    (tmp_path / "quantization.json").write_text("{")
+    with pytest.raises(CheckpointError, match="altered"):
         load(tmp_path)

@@ -70,7 +70,7 @@ def test_unknown_option_names_the_allowed():
 
 
 def test_a_missing_library_is_an_answer_with_the_pip_command(monkeypatch):
-    monkeypatch.setattr(base, "find_spec", lambda name: None if name == "optimum" else object())
+    monkeypatch.setattr(base, "_version", lambda name: "none" if name == "optimum-quanto" else "1")
     answer = capability(QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8), "quanto")
     assert answer == Unsupported("optimum-quanto is not installed: pip install optimum-quanto")
 

@@ -80,3 +80,27 @@ def test_unsupported_is_raised_at_the_door():
         error=UnsupportedError,
         match="static",
     )
+
+
+def test_calibration_must_reach_every_module():
+    class Half(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Linear(64, 64), nn.Linear(64, 64)
+
+        def forward(self, inputs):
+            return self.used(inputs)
+
+    for backend in ("torch_static", "quanto", "reference"):
+        with pytest.raises(ModelError, match="did not reach unused"):
+            quantize(Half(), "static", "per_channel", 8, backend=backend, calibration=[torch.randn(4, 64)])
+
+
+def test_a_module_in_two_places():
+    layer = nn.Linear(64, 64)
+    untouched(nn.Sequential(layer, layer), "weight_only", "per_channel", 8, backend="quanto", match="0 = 1")
+
+
+@pytest.mark.parametrize(("backend", "scheme"), [("quanto", "weight_only"), ("torch_dynamic", "dynamic")])
+def test_sixteen_bit_weights_where_a_library_cannot_take_them(backend, scheme):
+    untouched(nn.Sequential(nn.Linear(64, 64)).bfloat16(), scheme, "per_channel", 8, backend=backend, match="float32")

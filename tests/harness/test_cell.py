@@ -80,3 +80,17 @@ def test_blocks_are_united_without_duplicates():
     experiment = load_experiment(EMBEDDED)
     doubled = experiment.model_copy(update={"grid": [*experiment.grid, *experiment.grid]})
     assert configurations(doubled) == configurations(experiment)
+
+
+def test_labels_tell_configurations_apart():
+    for path in sorted(Path("experiments").glob("*.toml")):
+        planned = configurations(load_experiment(path))
+        assert len({(c.model.path, c.device, c.label) for c in planned}) == len(planned), path
+
+
+def test_published_values_stay_with_the_baseline_wherever_its_block_stands():
+    planned = configurations(load_experiment(Path("experiments/whisper_small.toml"), ["run.device='cpu'"]))
+    for chosen in (planned, select(planned, "backend=hqq")):
+        baseline = next(c for c in chosen if c.is_baseline)
+        assert baseline.reference is not None
+        assert baseline.reference.wer["test-clean"] == 3.48

@@ -72,18 +72,33 @@ def sentence_of(capsys, arguments):
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("bits = 4", "bits = 4\nbit = 3", "unknown key grid[1].bit; allowed here are activations, backend"),
-        ("bits = 4", 'bits = "four"', "grid[1].bits"),
-        ("bits = 4", "", "the key grid[1].bits is missing"),
+        ("bits = 4", "bits = 4\nbit = 3", "unknown key grid.0.bit; allowed here are activations, backend"),
+        ("bits = 4", 'bits = "four"', "grid.0.bits"),
+        ("bits = 4", "", "the key grid.0.bits is missing"),
         ("bits = 4", "bits = 9", "bits is 9; integers have 1 to 8"),
         ('backend = "hqq"', 'backend = "hqqq"', "did you mean 'hqq'"),
         ("bits = 4", "bits = 7", "no configuration can be done"),
         ("per_group:64", "per_row", "per_group:SIZE"),
         ('dataset = "embedded"', 'dataset = "embeded"', "did you mean 'embedded'"),
-        ("limit = 2", "limit = 0", "data[1].limit"),
+        ("limit = 2", "limit = 0", "data.0.limit"),
         ('name = "t"', 'name = "../t"', "name"),
         ("[[model]]", "[[model", "not valid TOML"),
         ("bits = 4", "bits = 4\noptions.hqq.axes = 1", "axis, straddle"),
+        ("bits = 4", "bits = 4\noptions.quanto.unpack = 'torch'", "grid.0.options.quanto: the block has no backend"),
+        ("bits = 4", "bits = []", "key grid.0.bits"),
+        ("bits = 4", "bits = 4\nmodules = []", "key grid.0.modules"),
+        ('path = "embedded"', 'path = "my models/tiny"', "there is no such directory"),
+        ('path = "embedded"', 'path = "~nobody-of-this-name/x"', "there is no such directory"),
+        (
+            "[decoding]",
+            '[[data]]\ndataset = "embedded"\nsplit = "clean"\n[decoding]',
+            "two [[data]] entries are called 'clean'",
+        ),
+        (
+            'backend = "hqq"\ngranularity = "per_group:64"\nbits = 4',
+            'backend = "quanto"\nscheme = "static"\nbits = 8',
+            "[calibration]",
+        ),
         ('split = "clean"', 'split = "dirty"', "calibration, clean, other"),
         ('path = "embedded"', 'path = "./no/such/model"', "there is no such directory"),
     ],
@@ -100,6 +115,7 @@ def test_the_file_itself_is_missing(tmp_path, capsys):
 def test_only_must_match_something(experiment_file, capsys):
     path = experiment_file()
     assert "not one of" in sentence_of(capsys, [path, "--dry-run", "--only", "bit=4"])
+    assert "write KEY=VALUE" in sentence_of(capsys, [path, "--dry-run", "--only", "backend"])
     assert "--list shows them all" in sentence_of(capsys, [path, "--dry-run", "--only", "bits=5"])
 
 
@@ -132,6 +148,7 @@ def folder(experiment_file, root):
         ("", "the transcript file is empty"),
         ("file_name,text\n", "the transcript file is empty"),
         ("file_name,words\na.wav,hello\n", "row 1 has no text"),
+        (b"file_name,text\na.wav,caf\xe9\n", "cannot be read as UTF-8 text"),
         ("file_name,text\nmissing.wav,hello\n", "missing.wav: the audio file of utterance missing.wav is missing"),
         ("file_name,text\nbroken.wav,hello\n", "broken.wav: not readable as audio"),
     ],
@@ -139,7 +156,7 @@ def folder(experiment_file, root):
 def test_mistakes_in_a_folder(experiment_file, tmp_path, capsys, metadata, named):
     root = tmp_path / "speech"
     root.mkdir()
-    (root / "metadata.csv").write_text(metadata)
+    (root / "metadata.csv").write_bytes(metadata if isinstance(metadata, bytes) else metadata.encode())
     (root / "broken.wav").write_bytes(b"RIFFnothing")
     assert named in sentence_of(capsys, [folder(experiment_file, root), "--out", tmp_path / "runs"])
 
@@ -166,3 +183,43 @@ def test_calibration_speech_is_never_test_speech(experiment_file, tmp_path, caps
 def test_errors_are_of_our_own_tree(experiment_file):
     with pytest.raises(ConfigError):
         load_experiment(experiment_file(**{"bits = 4": "bits = true"}))
+
+
+def test_only_takes_the_spellings_of_the_file(experiment_file, capsys):
+    path = experiment_file()
+    for only in ("granularity=per_group:64", "granularity=per_group", "symmetric=false", "bits=4|3,backend=hqq"):
+        assert main([str(path), "--list", "--only", only]) == 0
+        assert "hqq weight_only int4" in capsys.readouterr().out
+
+
+def test_a_multi_line_transcript_stays_one(tmp_path):
+    from harness import datasets
+    from harness.config import Data
+
+    source = next(iter(datasets.get("embedded").load(Data(dataset="embedded", split="clean", limit=1)).utterances))
+    (tmp_path / "a.ogg").write_bytes(source.audio.read_bytes())
+    (tmp_path / "metadata.csv").write_text('file_name,text,speaker\na.ogg,"hello\nworld",ann\n')
+    (utterance,) = datasets.get("folder").load(Data(dataset="folder", root=str(tmp_path))).utterances
+    assert utterance.text.split() == ["hello", "world"]
+    assert utterance.speaker == "ann"
+
+
+def test_recordings_are_part_of_a_local_corpus_revision(tmp_path):
+    import soundfile
+
+    from harness import datasets
+    from harness.config import Data
+
+    revisions = []
+    for level in (0.1, 0.2):
+        soundfile.write(tmp_path / "a.wav", [level] * 1600, 16000)
+        (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.wav", "text": "one\u2028two"}\n')
+        revisions.append(datasets.get("folder").load(Data(dataset="folder", root=str(tmp_path))).revision)
+    assert revisions[0] != revisions[1]
+
+
+def test_output_directories_may_have_any_name(experiment_file, tmp_path, capsys):
+    out = tmp_path / 'bob\'s "runs"'
+    arguments = [str(experiment_file()), "--out", str(out), "--only", "backend=none", "--workers", "1"]
+    assert main(arguments) == 0
+    assert (out / "t" / "results.csv").is_file()

@@ -21,6 +21,7 @@ PLANNED = configurations(EXPERIMENT)
 def row(backend, split, wer, size, status="done", reason=""):
     return {
         "model": "embedded",
+        "revision": None,
         "dtype": "float32",
         "device": "cpu",
         "backend": backend,
