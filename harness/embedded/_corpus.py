@@ -22,7 +22,7 @@ from harness.embedded._architecture import WINDOW_SECONDS
 from harness.embedded._sentences import fragment, sentences
 from harness.embedded._voices import SAMPLE_RATE, Synthesizer, Voice, Waveform
 
-UTTERANCES_PER_SPEAKER = 25
+UTTERANCES_PER_SPEAKER = 21
 _TEST_SEED, _TRAIN_SEED = 777, 1
 _LONGEST = int((WINDOW_SECONDS - 0.1) * SAMPLE_RATE)
 _SHIPPED = {"clean": (101, 7), "other": (201, 8), "calibration": (301, 9)}
