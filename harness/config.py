@@ -283,16 +283,9 @@ def _is_key(part: str) -> bool:
 
 
 def _table_of(table: Any, key: str) -> Any:
-    return {
-        "model": Model,
-        "data": Data,
-        "decoding": Decoding,
-        "calibration": Calibration,
-        "run": Run,
-        "grid": Grid,
-        "reference": Reference,
-        "activations": ActivationsTable,
-    }.get(key, table)
+    tables = (Model, Data, Decoding, Calibration, Run, Grid, Reference)
+    by_key = {kind.__name__.lower(): kind for kind in tables} | {"activations": ActivationsTable}
+    return by_key.get(key, table)
 
 
 def _fields_at(location: Sequence[int | str]) -> list[str]:

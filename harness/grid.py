@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
     parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
-    parser.add_argument("--retry", action="store_true", help="try again what failed, timed out or ran out of memory")
+    parser.add_argument("--retry", action="store_true", help="try again what is recorded as not done")
     return parser
 
 
@@ -115,17 +115,19 @@ def _run_planned(
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
         own = [cell for c in chosen for cell in cells[c]]
         missing = [cell for cell in own if _is_missing(cell, directory, retry=retry)]
-        if missing:
-            _run_missing(experiment, missing, directory, resolved, console)
-        rows = result_rows(directory, [cell for cells_of_one in cells.values() for cell in cells_of_one])
-        directory.write_results(rows)
+        try:
+            if missing:
+                _run_missing(experiment, missing, directory, resolved, console)
+        finally:  # also when interrupted: what is finished is in the results
+            rows = result_rows(directory, [cell for cells_of_one in cells.values() for cell in cells_of_one])
+            directory.write_results(rows)
     ids = {cell.cell_id for cell in own}
     return _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
 
 
 def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
     stored = directory.finished(cell.cell_id)
-    return stored is None or (retry and stored["status"] in _FAILURES)
+    return stored is None or (retry and stored["status"] != CellStatus.DONE)
 
 
 def _run_missing(

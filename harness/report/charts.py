@@ -19,7 +19,7 @@ _STYLES = {
     "bitsandbytes": ("bitsandbytes", "#CC79A7", "v"),
 }
 _OTHER = ("#E69F00", "X")
-_CLIP = 4.0
+_CLIP = 2.5
 """A word error rate of more than so many times the baseline's is drawn at the edge."""
 
 

@@ -77,6 +77,14 @@ class Crashing(Reference):
 
 BACKEND = Crashing()
 """
+MENDED = """
+from backends.reference import Reference
+
+class Crashing(Reference):
+    name = "crashing"
+
+BACKEND = Crashing()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +227,13 @@ def test_a_crash_costs_one_configuration(crashing, tmp_path):
     assert "Traceback" in (tmp_path / "crash" / "cells" / frame.loc[7, "cell_id"] / "log.txt").read_text()
     assert "stall_timeout" in frame.loc[6, "reason"]
     assert "no room" in frame.loc[5, "reason"]
+
+    (tmp_path / "plugin" / "crashing_backend.py").write_text(MENDED)
+    for flags, expected in (([], frame["status"].to_dict()), (["--retry"], dict.fromkeys(frame.index, "done"))):
+        again = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True, timeout=300)
+        assert again.returncode == (0 if flags else 1), again.stderr
+        statuses = results(tmp_path, "crash").query("split == 'clean'").set_index("bits")["status"].to_dict()
+        assert statuses == expected
 
 
 def test_an_interrupted_run_ends_its_children_and_goes_on_later(crashing, tmp_path):
