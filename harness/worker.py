@@ -101,8 +101,7 @@ def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
 
 
 def _calibration_inputs(task: Task, recognizer: Recognizer) -> list[Any]:
-    if task.calibration is None:
-        raise UnsupportedError("the static scheme needs speech to calibrate on: add a [calibration] table")
+    assert task.calibration is not None, "the plan refuses the static scheme without calibration speech"
     data = task.calibration.data.model_copy(update={"limit": task.calibration.utterances})
     corpus = datasets.get(data.dataset).load(data, cached_only=True)
     waveforms = [utterance.waveform() for utterance in corpus.utterances]

@@ -10,6 +10,7 @@ import io
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,13 +69,18 @@ class Corpus:
 
     Attributes:
         id: name of the data, such as `openslr/librispeech_asr`.
-        revision: commit of the hub, or hash of local transcripts and recordings.
         utterances: in the order of their ids.
+        commit: of the hub; `None` for local data.
     """
 
     id: str
-    revision: str
     utterances: tuple[Utterance, ...]
+    commit: str | None = None
+
+    @cached_property
+    def revision(self) -> str:
+        """Commit of the hub, or hash of local transcripts and recordings; these are read when it is asked for."""
+        return self.commit or _contents_hash(self.utterances)
 
 
 class Dataset(Protocol):
@@ -96,7 +102,7 @@ class Dataset(Protocol):
         ...
 
 
-def corpus_of(name: str, utterances: list[Utterance], data: Data, revision: str | None = None) -> Corpus:
+def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | None = None) -> Corpus:
     """Order, limit and check utterances, and make a corpus of them.
 
     Raises:
@@ -110,7 +116,7 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, revision: str 
         raise DataError(f"{name}: the id {repeated[0]!r} occurs twice")
     for utterance in ordered:
         _check_file(utterance)
-    return Corpus(name, revision or _contents_hash(ordered), tuple(ordered))
+    return Corpus(name, tuple(ordered), commit)
 
 
 def _check_file(utterance: Utterance) -> None:
@@ -128,7 +134,7 @@ def _check_file(utterance: Utterance) -> None:
         ) from None
 
 
-def _contents_hash(utterances: list[Utterance]) -> str:
+def _contents_hash(utterances: tuple[Utterance, ...]) -> str:
     """Hash of ids, transcripts and recordings."""
     digest = hashlib.sha256()
     for utterance in utterances:

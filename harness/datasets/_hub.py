@@ -55,7 +55,7 @@ def load_from_hub(source: Source, data: Data, *, cached_only: bool = False) -> C
     encoded = table.cast_column(source.audio, Audio(decode=False))
     plain = table.remove_columns(source.audio)
     utterances = [_utterance(source, row, _reader(encoded, index, source)) for index, row in enumerate(plain)]
-    return corpus_of(source.repository, utterances, data, revision=snapshot.name)
+    return corpus_of(source.repository, utterances, data, commit=snapshot.name)
 
 
 def _utterance(source: Source, row: dict[str, Any], audio: Callable[[], bytes]) -> Utterance:
