@@ -56,6 +56,11 @@ class Configuration:
         return self.backend == "none" and self.spec == FULL_PRECISION
 
     @property
+    def id(self) -> str:
+        """Hash of its columns: what its rows have in common in the results of a run."""
+        return hash_of(spec_columns(self))
+
+    @property
     def option_values(self) -> dict[str, Any]:
         """The adapter's options by name."""
         values: dict[str, Any] = json.loads(self.options)

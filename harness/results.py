@@ -53,6 +53,7 @@ def _row(cell: Cell, stored: dict[str, Any], utterances: list[dict[str, Any]]) -
         "status": stored["status"],
         "reason": stored["reason"],
         "configuration": cell.configuration.label,
+        "configuration_id": cell.configuration.id,
         **spec_columns(cell.configuration),
         "dataset": f"{cell.data.dataset}/{cell.data.split}",
         "split": cell.data.label,
