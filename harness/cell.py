@@ -15,7 +15,7 @@ from typing import Any
 from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, resolve
 from harness.config import Calibration, Data, Decoding, Model, Reference
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class CellStatus(StrEnum):

@@ -32,7 +32,8 @@ class CellRecord:
     Attributes:
         cell_id: names its directory.
         cell: identity, status, reason, and measured values, as JSON values.
-        utterances: one row per utterance: id, speaker, reference, hypothesis, tokens, counts.
+        utterances: one row per utterance: id, speaker, reference, hypothesis, both normalised,
+            alignment, tokens, counts.
         layers: one row per candidate module.
         environment: versions, machine, command.
         log: what the worker and the libraries printed.

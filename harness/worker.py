@@ -26,7 +26,7 @@ from backends import AsrQuantError, ModelError, Quantized, Scheme, Supported, Un
 from harness import cost, datasets
 from harness.cell import Cell, CellStatus, Configuration
 from harness.datasets import Utterance
-from harness.metrics import Normaliser, count_errors, is_loop
+from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, load_recognizer
 from harness.store import CellRecord, RunDirectory
 from harness.task import CellDone, Ended, Progress, Task
@@ -148,7 +148,7 @@ def _transcribe(
 
 
 def _scored(utterance: Utterance, hypothesis: str, normalise: Normaliser) -> dict[str, Any]:
-    """One row: what was said and heard, raw, and the error counts after normalisation."""
+    """One row: what was said and heard, raw and normalised, aligned, and the error counts."""
     expected, heard = normalise(utterance.text), normalise(hypothesis)
     counts = count_errors(expected, heard)
     return {
@@ -156,6 +156,9 @@ def _scored(utterance: Utterance, hypothesis: str, normalise: Normaliser) -> dic
         "speaker": utterance.speaker,
         "reference": utterance.text,
         "hypothesis": hypothesis,
+        "normalised_reference": expected,
+        "normalised_hypothesis": heard,
+        "alignment": align(expected.split(), heard.split()),
         "substitutions": counts.words.substitutions,
         "deletions": counts.words.deletions,
         "insertions": counts.words.insertions,
