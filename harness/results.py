@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cell import Cell, CellStatus, spec_columns
 from harness.metrics import ErrorRate
 from harness.store import RunDirectory
+
+if TYPE_CHECKING:
+    from harness.stats import AgainstTwin, System
 
 MEASURED = (
     "size_bytes",
@@ -34,16 +37,36 @@ _SCORES = (
     "empty_rate",
     "loop_rate",
 )
+DIFFERENCE = (
+    "twin_cell_id",
+    "identical",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p_permutation",
+    "p_holm",
+    "relative",
+    "relative_low",
+    "relative_high",
+    "non_inferior",
+    "detectable",
+    "mapsswe_segments",
+    "mapsswe_z",
+    "mapsswe_p",
+    "blocked_by",
+    "blocks",
+)
+"""Columns of the comparison with the full-precision twin; see `harness.stats.Comparison`."""
 
 
 def result_rows(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """One row for every planned cell that is finished, in the order of `cells`."""
+    """One row for every planned cell that is finished, in the order of `cells`, with its comparison with its twin."""
     rows = []
     for cell in cells:
         stored = directory.finished(cell.cell_id)
         if stored is not None:
             rows.append(_row(cell, stored, directory.utterances(cell.cell_id)))
-    return rows
+    return _with_statistics(rows, directory)
 
 
 def _row(cell: Cell, stored: dict[str, Any], utterances: list[dict[str, Any]]) -> dict[str, Any]:
@@ -91,3 +114,51 @@ def _scores(utterances: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
 def _sum(utterances: list[dict[str, Any]]) -> ErrorRate:
     rates = (ErrorRate(u["substitutions"], u["deletions"], u["insertions"], u["reference_words"]) for u in utterances)
     return sum(rates, ErrorRate())
+
+
+def _with_statistics(rows: list[dict[str, Any]], directory: RunDirectory) -> list[dict[str, Any]]:
+    """The rows with intervals, and with the difference from the full-precision twin; columns are empty where none is."""
+    from harness.stats import Study
+
+    study = Study(rows, directory)
+    scored = {row["cell_id"] for row in study.scored}
+    return [
+        row
+        | _interval(study.system(row["cell_id"]) if row["cell_id"] in scored else None)
+        | _difference(study.against_twins.get(row["cell_id"]))
+        for row in rows
+    ]
+
+
+def _interval(system: System | None) -> dict[str, Any]:
+    return {"wer_low": _number(system and system.low), "wer_high": _number(system and system.high)}
+
+
+def _difference(against: AgainstTwin | None) -> dict[str, Any]:
+    if against is None:
+        return dict.fromkeys(DIFFERENCE)
+    comparison, difference = against.comparison, against.comparison.difference
+    values = (
+        against.twin,
+        comparison.identical,
+        difference.wer,
+        _number(difference.low),
+        _number(difference.high),
+        _number(difference.p_permutation),
+        _number(against.p_holm),
+        _number(difference.relative),
+        _number(difference.relative_low),
+        _number(difference.relative_high),
+        comparison.identical or difference.non_inferior(),
+        _number(difference.detectable),
+        comparison.mapsswe.segments,
+        comparison.mapsswe.z,
+        comparison.mapsswe.p,
+        comparison.blocked_by,
+        comparison.blocks,
+    )
+    return dict(zip(DIFFERENCE, values, strict=True))
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

@@ -47,15 +47,75 @@ class CellRecord:
     log: str = ""
 
 
-class RunDirectory:
-    """The results of one experiment.
+class StoredRun:
+    """The results of one experiment, to be read.
+
+    Args:
+        path: of the run directory; nothing is made there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def _cells(self) -> Path:
+        return self.path / "cells"
+
+    def results(self) -> list[dict[str, Any]]:
+        """The rows of `results.parquet`; missing values are `None`.
+
+        Raises:
+            OutputError: there are none.
+        """
+        import pyarrow.parquet as pq
+
+        path = self.path / "results.parquet"
+        if not path.is_file():
+            raise OutputError(f"{path}: there are no results; run the experiment first with python -m harness.grid")
+        try:
+            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path}: cannot be read: {error}; run the experiment again") from None
+        return rows
+
+    def finished(self, cell_id: str, status: str | None = None) -> dict[str, Any] | None:
+        """The `cell.json` of a finished cell, or `None`; with `status`, only if it ended so."""
+        directory = self._cells / cell_id
+        if not (directory / "DONE").is_file():
+            return None
+        content: dict[str, Any] = json.loads((directory / "cell.json").read_text())
+        return content if status in (None, content["status"]) else None
+
+    def environment(self, cell_id: str) -> dict[str, Any]:
+        """Versions, machine and command of a finished cell."""
+        content: dict[str, Any] = json.loads((self._cells / cell_id / "environment.json").read_text())
+        return content
+
+    def utterances(self, cell_id: str) -> list[dict[str, Any]]:
+        """The utterance rows of a finished cell; empty where it produced none."""
+        return self._table(cell_id, "utterances")
+
+    def layers(self, cell_id: str) -> list[dict[str, Any]]:
+        """The layer rows of a finished cell; empty where it produced none."""
+        return self._table(cell_id, "layers")
+
+    def _table(self, cell_id: str, name: str) -> list[dict[str, Any]]:
+        import pyarrow.parquet as pq
+
+        path = self._cells / cell_id / f"{name}.parquet"
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.is_file() else []
+        return rows
+
+
+class RunDirectory(StoredRun):
+    """The results of one experiment, to be written.
 
     Raises:
         OutputError: the directory cannot be made or written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         try:
             self._cells.mkdir(parents=True, exist_ok=True)
             probe = path / f".write-{os.getpid()}"
@@ -65,10 +125,6 @@ class RunDirectory:
             raise OutputError(
                 f"{path}: results cannot be written there: {error.strerror}; choose another --out"
             ) from None
-
-    @property
-    def _cells(self) -> Path:
-        return self.path / "cells"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -91,14 +147,6 @@ class RunDirectory:
         for leftover in self._cells.glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def finished(self, cell_id: str, status: str | None = None) -> dict[str, Any] | None:
-        """The `cell.json` of a finished cell, or `None`; with `status`, only if it ended so."""
-        directory = self._cells / cell_id
-        if not (directory / "DONE").is_file():
-            return None
-        content: dict[str, Any] = json.loads((directory / "cell.json").read_text())
-        return content if status in (None, content["status"]) else None
-
     def write(self, record: CellRecord) -> None:
         """Write one cell, in place of an earlier one with the same id."""
         temporary = self._cells / f".{record.cell_id}-{os.getpid()}"
@@ -116,21 +164,6 @@ class RunDirectory:
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
         _sync_directory(self._cells)
-
-    def utterances(self, cell_id: str) -> list[dict[str, Any]]:
-        """The utterance rows of a finished cell; empty where it produced none."""
-        return self._table(cell_id, "utterances")
-
-    def layers(self, cell_id: str) -> list[dict[str, Any]]:
-        """The layer rows of a finished cell; empty where it produced none."""
-        return self._table(cell_id, "layers")
-
-    def _table(self, cell_id: str, name: str) -> list[dict[str, Any]]:
-        import pyarrow.parquet as pq
-
-        path = self._cells / cell_id / f"{name}.parquet"
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.is_file() else []
-        return rows
 
     def write_results(self, rows: Rows) -> None:
         """Replace `results.parquet` and `results.csv`."""

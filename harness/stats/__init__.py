@@ -1,0 +1,40 @@
+"""How sure we are: paired comparisons, segment tests, multiplicity, and the effects of single factors.
+
+numpy, scipy and statsmodels; works from stored utterances alone, and knows no model. Whatever is
+resampled is resampled by *block*: a speaker, whose utterances succeed and fail together, or an
+utterance where speakers are not known (Liu & Peng 2020, arXiv 1912.09508).
+"""
+
+from harness.stats.additive import Additive, Term, additive
+from harness.stats.effects import Effect, Outcome, effects, interactions, unmatched, varying
+from harness.stats.mapsswe import MatchedPairs, matched_pairs, segments
+from harness.stats.paired import MARGIN, Comparison, Difference, System, compare, system
+from harness.stats.resampling import CONFIDENCE
+from harness.stats.sample import Sample, Transcribed
+from harness.stats.study import AgainstTwin, Study
+
+__all__ = [
+    "CONFIDENCE",
+    "MARGIN",
+    "Additive",
+    "AgainstTwin",
+    "Comparison",
+    "Difference",
+    "Effect",
+    "MatchedPairs",
+    "Outcome",
+    "Sample",
+    "Study",
+    "System",
+    "Term",
+    "Transcribed",
+    "additive",
+    "compare",
+    "effects",
+    "interactions",
+    "matched_pairs",
+    "segments",
+    "system",
+    "unmatched",
+    "varying",
+]

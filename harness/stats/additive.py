@@ -1,0 +1,133 @@
+"""An additive model over the whole, unbalanced grid, and warnings where it cannot tell factors apart.
+
+The cost of a cell, its WER less its twin's, is a sum of one term for every factor's level. This uses
+every cell, not only matched ones, and pays with an assumption: that factors do not interact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from harness.stats.effects import Outcome, contrast, levels_of, varying
+from harness.stats.resampling import Values
+
+_ZERO = 1e-8
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a level adds instead of the base level, in WER (a fraction).
+
+    Attributes:
+        factor, base, level: as of an `Effect`.
+        difference, low, high: NaN where it cannot be estimated.
+        confounded_with: factors that it cannot be told apart from; no number is given then.
+        only_with: levels of other factors that all cells of this level share, and not all of the others;
+            the number then rests on the assumption alone that factors do not interact.
+    """
+
+    factor: str
+    base: str
+    level: str
+    difference: float
+    low: float
+    high: float
+    confounded_with: tuple[str, ...]
+    only_with: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Additive:
+    """The model of one split.
+
+    Attributes:
+        split: of its cells.
+        cells: how many.
+        terms: of every level but the base of every factor.
+        r_squared: share of the variance of costs that the terms explain; 1 means that there are as many
+            free terms as cells, so that nothing checks the model.
+        residual: standard deviation of what they leave, in WER; NaN without degrees of freedom.
+    """
+
+    split: str
+    cells: int
+    terms: tuple[Term, ...]
+    r_squared: float
+    residual: float
+
+
+def additive(outcomes: Sequence[Outcome], split: str) -> Additive | None:
+    """Fit the model to all cells of `split`; `None` where there are fewer than two, or no factor varies.
+
+    Ordinary least squares (statsmodels). Intervals are bootstrapped over speakers, the same speakers in all cells.
+    """
+    import statsmodels.api as sm
+
+    own = [o for o in outcomes if o.split == split]
+    factors = varying(own)
+    if len(own) < 2 or not factors:
+        return None
+    columns = [(f, level) for f in factors for level in levels_of(own, f)[1:]]
+    design = np.array([[1.0, *(o.factors.get(f) == level for f, level in columns)] for o in own])
+    costs = np.array([(o.errors - o.twin_errors).sum() / o.words.sum() for o in own])
+    basis, circuits = _dependence(design)
+    fit = sm.OLS(costs, design[:, basis]).fit()
+    weights = dict(zip(basis, fit.model.pinv_wexog, strict=True))
+    terms = tuple(_term(columns, i, own, weights.get(i + 1), circuits) for i in range(len(columns)))
+    residual = float(np.sqrt(fit.scale)) if fit.df_resid >= 1 else math.nan
+    return Additive(split, len(own), terms, float(fit.rsquared), residual)
+
+
+def _dependence(design: Values) -> tuple[list[int], list[set[int]]]:
+    """Columns that determine all others; and the smallest sets of columns of which one is a combination of the rest."""
+    _, triangle, order = linalg.qr(design, mode="economic", pivoting=True)
+    sizes = np.abs(np.diag(triangle))
+    rank = int((sizes > _ZERO * sizes.max()).sum())
+    basis, rest = order[:rank], order[rank:]
+    multiples = np.linalg.lstsq(design[:, basis], design[:, rest], rcond=None)[0]
+    circuits = [
+        {int(column), *map(int, basis[np.abs(weights) > _ZERO])}
+        for column, weights in zip(rest, multiples.T, strict=True)
+    ]
+    return [int(column) for column in basis], circuits
+
+
+def _term(
+    columns: Sequence[tuple[str, str]],
+    index: int,
+    outcomes: Sequence[Outcome],
+    weights: Values | None,
+    circuits: Sequence[set[int]],
+) -> Term:
+    """The term of one column; `weights` are what it takes of every cell's cost."""
+    factor, level = columns[index]
+    base = levels_of(outcomes, factor)[0]
+    only_with = _shared([o for o in outcomes if o.factors.get(factor) == level], outcomes, factor)
+    confounded = _confounded(columns, index, circuits)
+    if confounded or weights is None:
+        return Term(factor, base, level, math.nan, math.nan, math.nan, confounded, only_with)
+    errors = np.sum([w * (o.errors - o.twin_errors) for w, o in zip(weights, outcomes, strict=True)], axis=0)
+    difference, found = contrast([(errors, outcomes[0].words)])
+    return Term(factor, base, level, difference, found.low, found.high, (), only_with)
+
+
+def _confounded(columns: Sequence[tuple[str, str]], index: int, circuits: Sequence[set[int]]) -> tuple[str, ...]:
+    """Factors whose terms can stand in for the term `index`; none where its value is unique."""
+    entangled = {column for circuit in circuits if index + 1 in circuit for column in circuit}
+    factors = [columns[column - 1][0] for column in sorted(entangled - {0, index + 1})]
+    return tuple(dict.fromkeys(f for f in factors if f != columns[index][0]))
+
+
+def _shared(own: Sequence[Outcome], outcomes: Sequence[Outcome], factor: str) -> tuple[str, ...]:
+    """Levels of other varying factors that all of `own` have, and not all of the others."""
+    found = []
+    for other in varying(outcomes):
+        levels = {o.factors.get(other) for o in own}
+        if other != factor and len(levels) == 1 and any(o.factors.get(other) not in levels for o in outcomes):
+            found.append(f"{other}={levels.pop() or 'none'}")
+    return tuple(found)

@@ -1,0 +1,249 @@
+"""What one factor does when all others are held: matched pairs of cells, and pairs of pairs for interactions.
+
+A factor is a field of the spec, an option of a library, the library, or the model. Two cells are
+matched for a factor if they agree in every other one; rows that differ in two factors are never
+compared as if in one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.stats.resampling import Interval, Values, interval
+
+FACTORS = (
+    "model",
+    "dtype",
+    "device",
+    "backend",
+    "method",
+    "scheme",
+    "granularity",
+    "bits",
+    "format",
+    "symmetric",
+    "activations",
+    "modules",
+    "parts",
+)
+_IMPLIED = {"scheme": ("activations",), "format": ("symmetric",), "model": ("revision",)}
+"""Factors that another one decides, and that need not agree where that one differs: weight-only has no
+activation code, and a table of values has no zero point."""
+_ORDER = (
+    *("float32", "cpu", "rtn", "none", "weight_only", "dynamic", "static", "per_tensor", "per_channel", "per_group"),
+    *("int", "linear", "decoder+encoder"),
+)
+"""Usual levels come first and are the base that others are compared with."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One quantized cell: its factors, and its errors by block.
+
+    Attributes:
+        cell_id: of the cell.
+        split: the test set.
+        factors: level by factor, as text; options are named `library.option`.
+        errors, twin_errors: of the cell and its full-precision twin, (blocks,).
+        words: reference words, (blocks,).
+    """
+
+    cell_id: str
+    split: str
+    factors: Mapping[str, str]
+    errors: Values
+    twin_errors: Values
+    words: Values
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What `level` does instead of `base`, all else equal.
+
+    Attributes:
+        factor: that differs within a pair.
+        base, level: its two levels.
+        split: on which test set; both of them, joined, for an interaction with the split.
+        within: for an interaction, the other factor with its two levels; else empty.
+        pairs: how many; pairs of pairs for an interaction.
+        difference: mean over pairs of the difference in WER, a fraction; for an interaction, how much
+            greater the effect is at the second level of the other factor.
+        low, high: interval, bootstrapped over speakers, the same speakers in all cells of a split.
+        cells: ids of every pair.
+    """
+
+    factor: str
+    base: str
+    level: str
+    split: str
+    within: str
+    pairs: int
+    difference: float
+    low: float
+    high: float
+    cells: tuple[tuple[str, ...], ...]
+
+
+def factors_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Level by factor of one row of the results; the group size is part of the granularity.
+
+    >>> row = {"backend": "hqq", "granularity": "per_group", "group_size": 64, "bits": 4, "options": '{"axis": 1}'}
+    >>> factors_of(row)
+    {'backend': 'hqq', 'granularity': 'per_group:64', 'bits': '4', 'hqq.axis': '1'}
+    """
+    levels = {name: _text(row[name]) for name in FACTORS if name in row}
+    if row["granularity"] == "per_group":
+        levels["granularity"] += f":{int(row['group_size'])}"
+    own = {f"{row['backend']}.{name}": _text(value) for name, value in json.loads(row["options"]).items()}
+    return levels | own
+
+
+def _text(value: Any) -> str:
+    missing = value is None or value != value
+    return "none" if missing else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def levels_of(outcomes: Sequence[Outcome], factor: str) -> list[str]:
+    """Levels of a factor, usual ones first: bits fall, granularity goes from coarse to fine, the rest is by name."""
+    return sorted({o.factors[factor] for o in outcomes if factor in o.factors}, key=_rank)
+
+
+def _rank(level: str) -> tuple[float, float, str]:
+    if level.isdigit():
+        return 0, -int(level), ""
+    name, _, size = level.partition(":")
+    place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
+    return 1 + place, -int(size) if size.isdigit() else 0, level
+
+
+def varying(outcomes: Sequence[Outcome]) -> list[str]:
+    """The factors that have more than one level, in the order of `FACTORS`, options last."""
+    names = dict.fromkeys(name for o in outcomes for name in o.factors)
+    order = [*FACTORS, *sorted(n for n in names if n not in FACTORS)]
+    return [name for name in order if name in names and len(levels_of(outcomes, name)) > 1]
+
+
+def effects(outcomes: Sequence[Outcome]) -> list[Effect]:
+    """The effect of every factor for every two of its levels that have a matched pair, on every split."""
+    found = []
+    for factor in varying(outcomes):
+        for split, own in _by_split(outcomes).items():
+            for (base, level), pairs in _pairs(own, factor).items():
+                found.append(_effect(factor, base, level, split, "", [pairs]))
+    return found
+
+
+def unmatched(outcomes: Sequence[Outcome]) -> list[str]:
+    """Factors with several levels but no matched pair on any split: about these the study says nothing."""
+    return [f for f in varying(outcomes) if not any(_pairs(own, f) for own in _by_split(outcomes).values())]
+
+
+def interactions(outcomes: Sequence[Outcome]) -> list[Effect]:
+    """How much an effect changes with the split, and with the bits, all else equal."""
+    return [*_with_split(outcomes), *_with_bits(outcomes)]
+
+
+def _with_split(outcomes: Sequence[Outcome]) -> Iterator[Effect]:
+    by_split = _by_split(outcomes)
+    for one, other in itertools.combinations(by_split, 2):
+        for factor in varying(outcomes):
+            theirs = _pairs(by_split[other], factor)
+            for levels, pairs in _pairs(by_split[one], factor).items():
+                matches = {_context(a, ()): (a, b) for a, b in theirs.get(levels, [])}
+                both = [(pair, matches[_context(pair[0], ())]) for pair in pairs if _context(pair[0], ()) in matches]
+                if both:
+                    halves = [[first for first, _ in both], [second for _, second in both]]
+                    yield _effect(factor, *levels, f"{one}, {other}", f"split: {one} to {other}", halves)
+
+
+def _with_bits(outcomes: Sequence[Outcome]) -> Iterator[Effect]:
+    for split, own in _by_split(outcomes).items():
+        for factor in (f for f in varying(own) if f != "bits"):
+            for levels, pairs in _pairs(own, factor).items():
+                by_bits: dict[str, dict[Any, tuple[Outcome, Outcome]]] = {}
+                for a, b in pairs:
+                    by_bits.setdefault(a.factors["bits"], {})[_context(a, ("bits",))] = (a, b)
+                for more, fewer in itertools.combinations(sorted(by_bits, key=_rank), 2):
+                    common = [c for c in by_bits[more] if c in by_bits[fewer]]
+                    if common:
+                        halves = [[by_bits[bits][c] for c in common] for bits in (more, fewer)]
+                        yield _effect(factor, *levels, split, f"bits: {more} to {fewer}", halves)
+
+
+def _by_split(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    found: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(outcome.split, []).append(outcome)
+    return found
+
+
+Pairs = dict[tuple[str, str], list[tuple[Outcome, Outcome]]]
+
+
+def _pairs(outcomes: Sequence[Outcome], factor: str) -> Pairs:
+    """All matched pairs of one split by their two levels, in order of rank; of cells scored on the same words."""
+    groups: dict[Any, list[Outcome]] = {}
+    for outcome in outcomes:
+        if factor in outcome.factors:
+            groups.setdefault(_context(outcome, (factor, *_IMPLIED.get(factor, ()))), []).append(outcome)
+    found: Pairs = {}
+    for group in groups.values():
+        ordered = sorted(group, key=lambda o: _rank(o.factors[factor]))
+        for a, b in itertools.combinations(ordered, 2):
+            levels = a.factors[factor], b.factors[factor]
+            if levels[0] != levels[1] and np.array_equal(a.words, b.words):
+                found.setdefault(levels, []).append((a, b))
+    return found
+
+
+def _context(outcome: Outcome, free: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """All factors but the free ones; where the library is free, so are its own options."""
+    own = f"{outcome.factors.get('backend')}." if "backend" in free else None
+    return frozenset(
+        (name, level)
+        for name, level in outcome.factors.items()
+        if name not in free and not (own and name.startswith(own))
+    )
+
+
+def _effect(
+    factor: str, base: str, level: str, split: str, within: str, halves: Sequence[Sequence[tuple[Outcome, Outcome]]]
+) -> Effect:
+    """Mean difference over pairs; for two halves, that of the second less that of the first."""
+    columns = [_mean_difference(pairs) for pairs in halves]
+    same_speakers = len(halves) == 1 or halves[0][0][0].split == halves[1][0][0].split
+    if same_speakers:
+        gap = columns[-1][0] - (columns[0][0] if len(columns) > 1 else 0)
+        columns = [(gap, columns[0][1])]
+    value, found = contrast(columns)
+    ids = tuple(tuple(o.cell_id for pair in both for o in pair) for both in zip(*halves, strict=True))
+    return Effect(factor, base, level, split, within, len(halves[0]), value, found.low, found.high, ids)
+
+
+def _mean_difference(pairs: Sequence[tuple[Outcome, Outcome]]) -> tuple[Values, Values]:
+    """Mean over pairs of the difference in errors, and words, by block."""
+    return np.mean([b.errors - a.errors for a, b in pairs], axis=0), pairs[0][0].words
+
+
+def contrast(columns: Sequence[tuple[Values, Values]]) -> tuple[float, Interval]:
+    """A rate, errors over words, with its interval; of two independent samples, the second's less the first's.
+
+    Args:
+        columns: of one or two samples, errors and words by block.
+    """
+
+    def rates(*indices: Values) -> Values:
+        each = [
+            errors[i].sum(-1) / np.maximum(words[i].sum(-1), 1)
+            for (errors, words), i in zip(columns, indices, strict=True)
+        ]
+        return each[-1] - each[0] if len(each) > 1 else each[0]
+
+    estimate = float(rates(*(np.arange(len(errors)) for errors, _ in columns)))
+    return estimate, interval(columns, rates)

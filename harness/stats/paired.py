@@ -1,0 +1,146 @@
+"""Two systems on the same recordings: is one better, by how much, and what could have been seen at all?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from harness.metrics import ErrorRate
+from harness.stats.mapsswe import MatchedPairs, matched_pairs
+from harness.stats.resampling import CONFIDENCE, Values, interval, sign_flip_p
+from harness.stats.sample import Sample, check_paired
+
+MARGIN = 0.05
+"""A system is as good as another if it certainly makes fewer than 5 % more errors."""
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class System:
+    """One system: its errors, and its word error rate with an interval (fractions)."""
+
+    errors: ErrorRate
+    wer: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more the first system errs than the second.
+
+    Attributes:
+        wer: difference in word error rate, first less second, a fraction.
+        low, high: interval of the same; NaN with a single block, or where the outputs are identical.
+        p_permutation: of there being no difference; NaN where the outputs are identical.
+        relative: the first's errors over the second's, less 1; NaN where the second makes none.
+        relative_low, relative_high: interval of the same.
+        detectable: the smallest difference that a test set such as this would show as significant in
+            80 % of cases; NaN where it cannot be estimated.
+    """
+
+    wer: float
+    low: float
+    high: float
+    p_permutation: float
+    relative: float
+    relative_low: float
+    relative_high: float
+    detectable: float
+
+    def non_inferior(self, margin: float = MARGIN) -> bool:
+        """Whether the whole interval of the relative change lies under `margin`."""
+        return self.relative_high < margin
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems, paired by utterance, resampled by block.
+
+    Attributes:
+        a, b: the systems.
+        difference: a less b.
+        mapsswe: NIST's test.
+        identical: they gave the same words for every utterance, so nothing was tested.
+        blocked_by: `speaker`, or `utterance` where there are not two known speakers.
+        blocks: how many; with fewer than six the permutation test cannot reach .05.
+    """
+
+    a: System
+    b: System
+    difference: Difference
+    mapsswe: MatchedPairs
+    identical: bool
+    blocked_by: str
+    blocks: int
+
+
+def compare(a: Sample, b: Sample) -> Comparison:
+    """Compare two systems on the same utterances.
+
+    Raises:
+        DataError: they are of different utterances, or there is nothing to compare.
+    """
+    check_paired(a, b)
+    identical = all(x.hypothesis == y.hypothesis for x, y in zip(a.utterances, b.utterances, strict=True))
+    difference = _no_difference() if identical else _difference(a.blocks, b.blocks)
+    return Comparison(
+        system(a), system(b), difference, matched_pairs(a, b), identical, a.blocked_by, len(a.block_names)
+    )
+
+
+def system(sample: Sample) -> System:
+    """The word error rate of one system with its interval."""
+    errors, words = sample.blocks.T
+    found = interval([[errors]], lambda i: errors[i].sum(-1) / _some(words[i].sum(-1)))
+    return System(sample.total, sample.total.rate, found.low, found.high)
+
+
+def _difference(a: Values, b: Values) -> Difference:
+    errors_a, errors_b, words = a[:, 0], b[:, 0], a[:, 1]
+    gap = errors_a - errors_b
+    absolute = interval([[gap]], lambda i: gap[i].sum(-1) / _some(words[i].sum(-1)))
+    ratio = interval([[gap]], lambda i: _ratio(errors_a[i].sum(-1), errors_b[i].sum(-1)) - 1)
+    return Difference(
+        float(gap.sum() / words.sum()),
+        absolute.low,
+        absolute.high,
+        sign_flip_p(gap) if len(gap) > 1 else math.nan,
+        float(_ratio(errors_a.sum(), errors_b.sum())) - 1,
+        ratio.low,
+        ratio.high,
+        detectable(absolute.standard_error, len(gap)),
+    )
+
+
+def _no_difference() -> Difference:
+    nan = math.nan
+    return Difference(0.0, nan, nan, nan, 0.0, nan, nan, nan)
+
+
+def _some(words: Values) -> Values:
+    """Words to divide by: a resample of wordless blocks alone has no rate, and counts as one without errors."""
+    return np.maximum(words, 1)
+
+
+def _ratio(errors_a: Values, errors_b: Values) -> Values:
+    """Errors over errors; infinite where the second makes none and the first some, 1 where neither does."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.divide(errors_a, errors_b)
+    return np.where((errors_a == 0) & (errors_b == 0), 1.0, ratio)
+
+
+def detectable(standard_error: float, blocks: int) -> float:
+    """The true difference that would be significant in 80 % of studies with this standard error; NaN if it is 0.
+
+    (t(1 - alpha / 2) + t(power)) times the standard error, with blocks - 1 degrees of freedom.
+
+    Source: Bloom 1995, "Minimum Detectable Effects", Evaluation Review 19(5).
+    """
+    if blocks < 2 or not standard_error > 0:
+        return math.nan
+    quantiles = stats.t.ppf([(1 + CONFIDENCE) / 2, POWER], blocks - 1)
+    return float(quantiles.sum()) * standard_error

@@ -1,0 +1,103 @@
+"""A finished run as the statistics see it: rows of the results, with the samples of their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from harness.stats.effects import Outcome, factors_of
+from harness.stats.paired import Comparison, System, compare, system
+from harness.stats.sample import Sample
+from harness.store import StoredRun
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AgainstTwin:
+    """A cell compared with its full-precision twin.
+
+    Attributes:
+        twin: cell id of the twin.
+        comparison: the cell less the twin.
+        p_holm: the permutation p-value, adjusted for all cells of the experiment; NaN where nothing was tested.
+    """
+
+    twin: str
+    comparison: Comparison
+    p_holm: float
+
+
+class Study:
+    """All finished cells of an experiment.
+
+    Args:
+        rows: of the results; those that are not `done` are left out.
+        run: where the utterances are stored; read when they are needed.
+    """
+
+    def __init__(self, rows: Sequence[Row], run: StoredRun) -> None:
+        self.rows = [row for row in rows if row["status"] == "done"]
+        self._run = run
+        self._samples: dict[str, Sample] = {}
+
+    @property
+    def scored(self) -> list[Row]:
+        """The rows whose references have words, so that they have a word error rate."""
+        return [row for row in self.rows if row["reference_words"]]
+
+    def system(self, cell_id: str) -> System:
+        """The word error rate of a finished cell, with its interval."""
+        return system(self.sample(cell_id))
+
+    def sample(self, cell_id: str) -> Sample:
+        """The utterances of a finished cell."""
+        if cell_id not in self._samples:
+            self._samples[cell_id] = Sample.from_rows(self._run.utterances(cell_id))
+        return self._samples[cell_id]
+
+    def twin_of(self, row: Row) -> Row | None:
+        """The full-precision row of the same model, precision, device and split; `None` for that row itself."""
+        same = ("model", "revision", "dtype", "device", "dataset", "split")
+        for other in self.rows:
+            if other["backend"] == "none" and all(_equal(other[key], row[key]) for key in same):
+                return None if other["cell_id"] == row["cell_id"] else other
+        return None
+
+    @cached_property
+    def against_twins(self) -> dict[str, AgainstTwin]:
+        """Every cell that has a twin against it, by cell id; Holm's adjustment is over all that were tested.
+
+        Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure" (statsmodels).
+        """
+        twins = {row["cell_id"]: twin["cell_id"] for row in self.scored if (twin := self.twin_of(row)) is not None}
+        compared = {cell: compare(self.sample(cell), self.sample(twin)) for cell, twin in twins.items()}
+        adjusted = _holm({cell: c.difference.p_permutation for cell, c in compared.items()})
+        return {cell: AgainstTwin(twins[cell], compared[cell], adjusted[cell]) for cell in compared}
+
+    @cached_property
+    def outcomes(self) -> list[Outcome]:
+        """The cells that are quantized, with their twins' errors; casts and full precision have no factors to vary."""
+        found = []
+        for row in self.scored:
+            twin = None if row["scheme"] == "none" else self.twin_of(row)
+            if twin is not None:
+                own, theirs = self.sample(row["cell_id"]).blocks, self.sample(twin["cell_id"]).blocks
+                found.append(Outcome(row["cell_id"], row["split"], factors_of(row), own[:, 0], theirs[:, 0], own[:, 1]))
+        return found
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one == other or (one != one and other != other) or (one is None and other is None)
+
+
+def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [cell for cell, p in p_values.items() if not np.isnan(p)]
+    adjusted = multipletests([p_values[cell] for cell in tested], method="holm")[1] if tested else []
+    return dict.fromkeys(p_values, float("nan")) | dict(zip(tested, map(float, adjusted), strict=True))
