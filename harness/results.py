@@ -117,7 +117,7 @@ def _sum(utterances: list[dict[str, Any]]) -> ErrorRate:
 
 
 def _with_statistics(rows: list[dict[str, Any]], directory: RunDirectory) -> list[dict[str, Any]]:
-    """The rows with intervals, and with the difference from the full-precision twin; columns are empty where none is."""
+    """The rows with intervals and with the difference from the full-precision twin, empty where there is none."""
     from harness.stats import Study
 
     study = Study(rows, directory)
@@ -131,7 +131,8 @@ def _with_statistics(rows: list[dict[str, Any]], directory: RunDirectory) -> lis
 
 
 def _interval(system: System | None) -> dict[str, Any]:
-    return {"wer_low": _number(system and system.low), "wer_high": _number(system and system.high)}
+    low, high = (None, None) if system is None else (system.low, system.high)
+    return {"wer_low": _number(low), "wer_high": _number(high)}
 
 
 def _difference(against: AgainstTwin | None) -> dict[str, Any]:
