@@ -98,6 +98,13 @@ class Recognizer:
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
 
+    def inputs(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
+        """What the model takes for a batch, on its device; features in the dtype of its first layer."""
+        inputs = self.family.inputs(self.processor, waveforms)
+        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+        device = self.model.device
+        return {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in inputs.items()}
+
     def transcribe(self, waveforms: Sequence[Waveform], decoding: Decoding) -> list[Transcript]:
         """Transcribe a batch of utterances (float32 mono, 16 kHz, any lengths).
 
@@ -105,7 +112,7 @@ class Recognizer:
         sampling, so deterministic for the same batch on the same machine.
         """
         began = time.perf_counter()
-        inputs = self._to_model(self.family.inputs(self.processor, waveforms))
+        inputs = self.inputs(waveforms)
         ready = time.perf_counter()
         settings = {
             "max_new_tokens": decoding.max_new_tokens,
@@ -128,18 +135,12 @@ class Recognizer:
         return [self._teacher_forced(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
 
     def _teacher_forced(self, windows: Sequence[tuple[Waveform, str]]) -> dict[str, Tensor]:
-        inputs = self._to_model(self.family.inputs(self.processor, [waveform for waveform, _ in windows]))
+        inputs = self.inputs([waveform for waveform, _ in windows])
         tokenizer = self.processor.tokenizer
         rows = [tokenizer(text.lower()).input_ids[: _positions(self.model.config)] for _, text in windows]
         padding = self.model.config.pad_token_id or 0
         tokens = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=padding)
         return {**inputs, "decoder_input_ids": tokens.to(self.model.device)}
-
-    def _to_model(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Move to the model's device; features take the dtype of its first layer."""
-        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
-        device = self.model.device
-        return {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in inputs.items()}
 
 
 def _positions(config: Any) -> int:

@@ -24,6 +24,16 @@ MEASURED = (
     "compute_seconds",
     "rtfx",
     "peak_rss_bytes",
+    "peak_device_bytes",
+    "macs_per_audio_second",
+    "bops_per_audio_second",
+    "memory_io_bytes_per_audio_second",
+    "encoder_bops",
+    "decoder_step_bops",
+    "encoder_memory_io_bytes",
+    "decoder_step_memory_io_bytes",
+    "self_attention_cache_bytes",
+    "cross_attention_cache_bytes",
 )
 _SCORES = (
     "wer",

@@ -1,7 +1,8 @@
 """The run directory: every cell in a directory of its own, written whole or not at all.
 
     runs/<experiment>/
-      cells/<cell_id>/  cell.json  utterances.parquet  layers.parquet  environment.json  log.txt  DONE
+      cells/<cell_id>/  cell.json  utterances.parquet  layers.parquet  operations.parquet
+                        environment.json  log.txt  DONE
       results.parquet   results.csv
 
 A cell is written under a temporary name, synced, and renamed; `DONE` is written last. One runner at
@@ -37,6 +38,7 @@ class CellRecord:
         layers: one row per candidate module.
         environment: versions, machine, command.
         log: what the worker and the libraries printed.
+        operations: one row per layer and phase of a transcription: MACs, BOPs and bytes.
     """
 
     cell_id: str
@@ -45,6 +47,7 @@ class CellRecord:
     layers: Rows = ()
     environment: Mapping[str, Any] | None = None
     log: str = ""
+    operations: Rows = ()
 
 
 class StoredRun:
@@ -98,6 +101,10 @@ class StoredRun:
     def layers(self, cell_id: str) -> list[dict[str, Any]]:
         """The layer rows of a finished cell; empty where it produced none."""
         return self._table(cell_id, "layers")
+
+    def operations(self, cell_id: str) -> list[dict[str, Any]]:
+        """The operation rows of a finished cell; empty where it produced none."""
+        return self._table(cell_id, "operations")
 
     def _table(self, cell_id: str, name: str) -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
@@ -155,8 +162,8 @@ class RunDirectory(StoredRun):
         _write_synced(temporary / "cell.json", _json(record.cell))
         _write_synced(temporary / "environment.json", _json(record.environment or {}))
         _write_synced(temporary / "log.txt", record.log)
-        for name, rows in (("utterances", record.utterances), ("layers", record.layers)):
-            if rows:
+        for name in ("utterances", "layers", "operations"):
+            if rows := getattr(record, name):
                 _write_table(temporary / f"{name}.parquet", rows)
         _write_synced(temporary / "DONE", "")
         _sync_directory(temporary)

@@ -13,22 +13,32 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
 from backends import AsrQuantError, ModelError, Quantized, Scheme, Supported, UnsupportedError, quantize_spec
 from harness import cost, datasets
 from harness.cell import Cell, CellStatus, Configuration
+from harness.cost.counting import count
+from harness.cost.operations import (
+    Prices,
+    Transcriptions,
+    cell_columns,
+    decoder_prompt,
+    generated,
+    operation_rows,
+)
 from harness.datasets import Utterance
 from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, load_recognizer
-from harness.store import CellRecord, RunDirectory
+from harness.store import CellRecord, Rows, RunDirectory
 from harness.task import CellDone, Ended, Progress, Task
 
 
@@ -69,7 +79,10 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     layers = [_layer_row(layer) for layer in quantized.report.layers]
     cost.reset_peak_memory()
     for cell in task.cells:
-        utterances, measured = _transcribe(cell, task, recognizer, channel)
+        with decoder_prompt(recognizer.model) as prompt:
+            utterances, measured = _transcribe(cell, task, recognizer, channel)
+        peaks = {"peak_rss_bytes": cost.peak_memory(), "peak_device_bytes": cost.peak_device_memory()}
+        operations = _operations(configuration, quantized, recognizer, utterances, len(prompt))
         record = CellRecord(
             cell.cell_id,
             {
@@ -80,13 +93,15 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
                 "measured": {
                     **_sizes(quantized, file_bytes),
                     **_speed(configuration, measured, alone=task.alone),
-                    "peak_rss_bytes": cost.peak_memory(),
+                    **peaks,
+                    **cell_columns(operations, _heard(utterances, prompt)),
                 },
             },
             utterances,
             layers,
             cost.environment(task.threads, task.command),
             _text_of(log),
+            operations,
         )
         RunDirectory(task.run_directory).write(record)
         channel.send(CellDone(cell.cell_id))
@@ -182,6 +197,22 @@ def _layer_row(layer: Any) -> dict[str, Any]:
         "effective_bits": layer.effective_bits,
         "weight_error": layer.weight_error,
     }
+
+
+def _operations(
+    configuration: Configuration, quantized: Quantized, recognizer: Recognizer, utterances: Rows, prompt: int
+) -> list[dict[str, Any]]:
+    """What every layer costs for one window; a model that takes any length is given the utterances' mean length."""
+    seconds = sum(row["seconds"] for row in utterances) / len(utterances)
+    silence = np.zeros(round(seconds * datasets.SAMPLE_RATE), dtype=np.float32)
+    features = recognizer.inputs([silence])[recognizer.model.main_input_name]
+    counts = count(recognizer.model.config, features, prompt)
+    return operation_rows(counts, Prices.of(configuration, quantized.report.layers))
+
+
+def _heard(utterances: Rows, prompt: Sequence[int]) -> Transcriptions:
+    tokens = tuple(generated(row["tokens"], prompt) for row in utterances)
+    return Transcriptions(len(prompt), tokens, sum(row["seconds"] for row in utterances))
 
 
 def _sizes(quantized: Quantized, file_bytes: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""What a running process costs: peak resident memory and the machine it runs on. Measured in the worker."""
+"""What a running process costs: peak memory of processor and GPU, and the machine it runs on."""
 
 from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory` count from now; `ru_maxrss` never falls, so the kernel's own mark is reset (Linux)."""
+    """Let both peaks count from now; `ru_maxrss` never falls, so the kernel's own mark is reset (Linux)."""
     if _CLEAR_REFS.exists():
         _CLEAR_REFS.write_text("5")
+    if _uses_gpu():
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
 
 
 def peak_memory() -> int | None:
@@ -35,6 +38,17 @@ def peak_memory() -> int | None:
         return None
     line = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")), None)
     return None if line is None else int(line.split()[1]) * 1024
+
+
+def peak_device_memory() -> int | None:
+    """Most that torch held on the GPU since `reset_peak_memory`, in bytes; `None` for a process that uses none."""
+    return int(sys.modules["torch"].cuda.max_memory_allocated()) if _uses_gpu() else None
+
+
+def _uses_gpu() -> bool:
+    """Whether this process has put something on a GPU; asking neither imports torch nor wakes a GPU."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 def environment(threads: int, command: str) -> dict[str, Any]:
