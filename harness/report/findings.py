@@ -1,0 +1,286 @@
+"""What a run says, in words: the questions that people bring, answered from its rows and nothing else.
+
+A configuration is called as good as full precision only where the whole interval of its relative
+change lies under the margin, on every split. Where nothing was shown, that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from harness.report.frontier import frontier
+from harness.stats import MARGIN, Effect, Study, effects, unmatched
+
+Row = Mapping[str, Any]
+_FEW_BLOCKS = 6
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A question with its answer, in sentences of plain text."""
+
+    question: str
+    answer: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Configuration:
+    """One configuration with its rows by split."""
+
+    label: str
+    rows: Mapping[str, Row]
+
+    @property
+    def any(self) -> Row:
+        return next(iter(self.rows.values()))
+
+    @property
+    def size(self) -> int:
+        return int(self.any["size_bytes"])
+
+    @property
+    def is_baseline(self) -> bool:
+        return bool(self.any["backend"] == "none")
+
+    @property
+    def as_good(self) -> bool:
+        """On every split."""
+        return all(row["non_inferior"] for row in self.rows.values())
+
+    def cost(self, split: str) -> str:
+        return _cost(self.rows[split])
+
+
+def findings(study: Study) -> list[Finding]:
+    """All questions that the run can answer, most asked first; empty where no quantized cell is done."""
+    splits = list(dict.fromkeys(row["split"] for row in study.scored))
+    everything = _configurations(study, splits)
+    if not any(not c.is_baseline for c in everything):
+        return []
+    asked: list[Callable[[Study, Sequence[_Configuration], Sequence[str]], Finding | None]] = [
+        _frontier,
+        _eight_bits,
+        _smallest,
+        _four_bits,
+        _sixteen_bits,
+        _granularity,
+        _factors,
+        _power,
+    ]
+    return [found for question in asked if (found := question(study, everything, splits)) is not None]
+
+
+def _configurations(study: Study, splits: Sequence[str]) -> list[_Configuration]:
+    """Configurations that are done on every split, smallest first."""
+    by_id: dict[str, dict[str, Row]] = {}
+    for row in study.scored:
+        by_id.setdefault(row["configuration_id"], {})[row["split"]] = row
+    shown = [key for key in ("model", "revision", "dtype", "device") if len({r[key] for r in study.scored}) > 1]
+    complete = [rows for rows in by_id.values() if len(rows) == len(splits) and all(map(_is_compared, rows.values()))]
+    labelled = [_Configuration(label(next(iter(rows.values())), shown), rows) for rows in complete]
+    return sorted(labelled, key=lambda c: c.size)
+
+
+def _is_compared(row: Row) -> bool:
+    return row["backend"] == "none" or row["difference"] is not None
+
+
+def label(row: Row, shown: Iterable[str] = ()) -> str:
+    """The configuration's name, with those columns in front that tell the run's models and devices apart."""
+    return " ".join([*(str(row[key]) for key in shown), row["configuration"]])
+
+
+def _frontier(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
+    names = {c.any["configuration_id"]: c.label for c in everything}
+    sentences = []
+    for split in splits:
+        best = frontier(c.rows[split] for c in everything)
+        listed = [f"{names[r['configuration_id']]} ({_megabytes(r['size_bytes'])}, {r['wer']:.2%})" for r in best]
+        sentences.append(f"On {split}, from small to large: {'; '.join(listed)}.")
+    sentences.append("Neighbours on this line may differ by chance only; the intervals below say by how much.")
+    return Finding("Which configurations cannot be had smaller without more errors?", tuple(sentences))
+
+
+def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+    own = [c for c in everything if c.any["bits"] == 8 and c.any["format"] == "int"]
+    if not own:
+        return None
+    good, rest = [c for c in own if c.as_good], [c for c in own if not c.as_good]
+    where = f"on {_joined(splits)}"
+    sentences = [
+        f"Shown to be as good {where} (certainly fewer than {MARGIN:.0%} more errors): {_names(good)}."
+        if good
+        else f"None is shown to be as good {where}, that is, to make certainly fewer than {MARGIN:.0%} more errors."
+    ]
+    partly = [c for c in rest if any(row["non_inferior"] for row in c.rows.values())]
+    for split in splits if len(splits) > 1 else ():
+        here = [c for c in partly if c.rows[split]["non_inferior"]]
+        if here:
+            sentences.append(f"On {split} alone also: {_names(here)}.")
+    worse = [c for c in rest if any(_is_worse(row) for row in c.rows.values())]
+    if worse:
+        sentences.append(f"Shown to be worse than full precision: {_names(worse)}.")
+    if any(c not in worse for c in rest):
+        sentences.append("For the others this test set is too small to tell.")
+    return Finding("Which 8-bit integer model is as good as full precision?", tuple(sentences))
+
+
+def _smallest(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
+    quantized = [c for c in everything if not c.is_baseline]
+    shown = next((c for c in quantized if c.as_good), None)
+    close = next((c for c in quantized if all(_relative(r) <= MARGIN for r in c.rows.values())), None)
+    sentences = [
+        f"Shown with confidence on every split: {_described(shown)}."
+        if shown
+        else "With confidence on every split: none of those tried."
+    ]
+    if close is not None and close is not shown:
+        changes = _joined([f"{_relative(close.rows[s]):+.1%} on {s}" for s in splits])
+        sentences.append(
+            f"By the measured errors alone: {_described(close)}, with {changes}; "
+            "its interval reaches beyond the margin, so a larger test set could say otherwise."
+        )
+    return Finding(f"What is the smallest model within {MARGIN:.0%} of the baseline's errors?", tuple(sentences))
+
+
+def _four_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+    own = [c for c in everything if c.any["bits"] == 4]
+    if not own:
+        return None
+    base = {s: [r["wer"] for r in study.scored if r["split"] == s and r["backend"] == "none"] for s in splits}
+    sentences = []
+    for split in sorted(splits, key=lambda s: -max(base[s])):
+        costs = [f"{c.label} {c.cost(split)}" for c in sorted(own, key=lambda c: c.rows[split]["difference"])]
+        rates = _joined([f"{wer:.2%}" for wer in base[split]], "or")
+        sentences.append(f"On {split} (full precision {rates}), in points of WER: {_listed(costs)}.")
+    clear = [c for c in own if any(_is_worse(row) for row in c.rows.values())]
+    sentences.append(
+        f"Of these, worse than full precision after adjustment for all tests: {_names(clear)}."
+        if clear
+        else "None of these is worse than full precision once all tests of the run are adjusted for."
+    )
+    return Finding("What do 4 bits cost, most difficult speech first?", tuple(sentences))
+
+
+def _sixteen_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+    casts = [c for c in everything if c.any["backend"] == "cast"]
+    if not casts:
+        return None
+    sentences = []
+    for cast in casts:
+        costs = _joined([f"{cast.cost(s)} on {s}" for s in splits])
+        verdict = "as good as full precision" if cast.as_good else "not shown to be as good as full precision"
+        sentences.append(f"{cast.label} saves {cast.any['size_reduction']:.1%} at {costs}: {verdict}.")
+    smaller = [c for c in everything if c.as_good and c.size < min(cast.size for cast in casts)]
+    savings = "; ".join(f"{c.label} saves {c.any['size_reduction']:.1%}" for c in smaller)
+    sentences.append(
+        f"Smaller and as good: {savings}. "
+        "By size the plain cast is not the better bargain; it needs no library and no special kernels."
+        if smaller
+        else "Nothing smaller is shown to be as good: here the plain cast is the better bargain."
+    )
+    return Finding("Is a plain 16-bit cast the better bargain?", tuple(sentences))
+
+
+def _granularity(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+    own = [e for e in effects(study.outcomes) if e.factor == "granularity"]
+    if not own:
+        return None
+    clear = [e for e in own if _is_clear(e)]
+    sentences = [_effect_sentence(e, study) for e in clear]
+    unclear = [e for e in own if not _is_clear(e)]
+    if unclear:
+        listed = [f"{e.base} to {e.level} on {e.split} ({_points(e)})" for e in unclear]
+        sentences.append(f"No difference shown: {_listed(listed)}.")
+    return Finding("Does granularity matter?", tuple(sentences))
+
+
+def _factors(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+    own = [e for e in effects(study.outcomes) if e.factor != "granularity"]
+    silent = unmatched(study.outcomes)
+    if not own and not silent:
+        return None
+    sentences = [_effect_sentence(e, study) for e in own if _is_clear(e)]
+    unclear = dict.fromkeys(f"{e.factor} ({e.base} to {e.level})" for e in own if not _is_clear(e))
+    if unclear:
+        sentences.append(f"No difference shown for {_listed(list(unclear))}.")
+    if silent:
+        sentences.append(
+            f"No two cells differ in nothing but {_joined(silent, 'or')}: about these alone the run says nothing."
+        )
+    return Finding("What do the other factors do, all else equal?", tuple(sentences))
+
+
+def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
+    sentences = []
+    for split in splits:
+        rows = [r for r in study.scored if r["split"] == split and r["detectable"] is not None]
+        if rows:
+            smallest = median(r["detectable"] for r in rows) * 100
+            sentences.append(
+                f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) half of the comparisons could have "
+                f"shown a difference of {smallest:.2f} points in four studies of five."
+            )
+    few = [r for r in study.scored if r["blocks"] is not None and r["blocks"] < _FEW_BLOCKS]
+    if few:
+        sentences.append("With fewer than six speakers the permutation test cannot reach .05, whatever the difference.")
+    return Finding("How small a difference could be seen at all?", tuple(sentences))
+
+
+def _is_worse(row: Row) -> bool:
+    """Whether more errors than the twin's are shown, after Holm's adjustment."""
+    return row["p_holm"] is not None and row["p_holm"] < 0.05 and row["difference"] > 0
+
+
+def _is_clear(effect: Effect) -> bool:
+    return effect.low > 0 or effect.high < 0
+
+
+def _relative(row: Row) -> float:
+    return float("inf") if row["relative"] is None else float(row["relative"])
+
+
+def _cost(row: Row) -> str:
+    if row["identical"]:
+        return "identical"
+    if row["difference_low"] is None:
+        return f"{row['difference'] * 100:+.2f}"
+    return f"{row['difference'] * 100:+.2f} [{row['difference_low'] * 100:+.2f}, {row['difference_high'] * 100:+.2f}]"
+
+
+def _points(effect: Effect) -> str:
+    return f"{effect.difference * 100:+.2f} [{effect.low * 100:+.2f}, {effect.high * 100:+.2f}]"
+
+
+def _effect_sentence(effect: Effect, study: Study) -> str:
+    where = f"mean of {effect.pairs} pairs"
+    if effect.pairs == 1:
+        base = next(r for r in study.scored if r["cell_id"] == effect.cells[0][0])
+        where = f"one pair, from {base['configuration']}"
+    return f"{effect.factor} {effect.level} instead of {effect.base} on {effect.split}: {_points(effect)} points ({where})."
+
+
+def _described(configuration: _Configuration) -> str:
+    row = configuration.any
+    return f"{configuration.label} ({_megabytes(row['size_bytes'])}, {row['size_reduction']:.1%} smaller)"
+
+
+def _names(configurations: Sequence[_Configuration]) -> str:
+    return _listed([c.label for c in configurations])
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = len(items) - _LISTED
+    return "; ".join([*items[:_LISTED], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _joined(words: Sequence[str], conjunction: str = "and") -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB"
