@@ -13,12 +13,12 @@ class Normaliser:
 
     Args:
         model_directory: its `normalizer.json`, the table of British and American spellings that Whisper
-            checkpoints carry, is used where it exists.
+            checkpoints carry, is used where it exists; without one spellings stay as they are.
     """
 
-    def __init__(self, model_directory: Path) -> None:
-        path = model_directory / "normalizer.json"
-        self._spelling = path.read_bytes() if path.is_file() else b"{}"
+    def __init__(self, model_directory: Path | None = None) -> None:
+        path = None if model_directory is None else model_directory / "normalizer.json"
+        self._spelling = path.read_bytes() if path is not None and path.is_file() else b"{}"
 
     @property
     def version(self) -> str:

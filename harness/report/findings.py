@@ -212,6 +212,7 @@ def _factors(study: Study, everything: Sequence[_Configuration], splits: Sequenc
         sentences.append(
             f"No two cells differ in nothing but {_joined(silent, 'or')}: about these alone the run says nothing."
         )
+    sentences.append("These intervals, and those of granularity, are each for itself, not adjusted for their number.")
     return Finding("What do the other factors do, all else equal?", tuple(sentences))
 
 
@@ -222,8 +223,8 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
         if rows:
             smallest = median(r["detectable"] for r in rows) * 100
             sentences.append(
-                f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) half of the comparisons could have "
-                f"shown a difference of {smallest:.2f} points in four studies of five."
+                f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) half of the comparisons could "
+                f"have shown a difference of {smallest:.2f} points in four studies of five."
             )
     few = [r for r in study.scored if r["blocks"] is not None and r["blocks"] < _FEW_BLOCKS]
     if few:
@@ -261,7 +262,8 @@ def _effect_sentence(effect: Effect, study: Study) -> str:
     if effect.pairs == 1:
         base = next(r for r in study.scored if r["cell_id"] == effect.cells[0][0])
         where = f"one pair, from {base['configuration']}"
-    return f"{effect.factor} {effect.level} instead of {effect.base} on {effect.split}: {_points(effect)} points ({where})."
+    change = f"{effect.factor} {effect.level} instead of {effect.base}"
+    return f"{change} on {effect.split}: {_points(effect)} points ({where})."
 
 
 def _described(configuration: _Configuration) -> str:

@@ -1,0 +1,112 @@
+"""Compare two cells of a run, or any two systems by their transcripts.
+
+    python -m harness.compare runs/embedded CELL CELL
+    python -m harness.compare --ref reference.tsv a.tsv b.trn --normalizer none
+
+A cell is named by the beginning of its id, or as "configuration @ split". Differences are the first less the
+second. Files have one utterance a line, `id<TAB>text[<TAB>speaker]` or sclite's `text (id)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from backends import AsrQuantError
+from harness.errors import ConfigError
+from harness.report.comparison import as_json, as_text
+from harness.stats import Sample, Study, compare
+from harness.store import StoredRun
+
+_NORMALIZERS = ("none", "whisper-english")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        names, samples = _systems(options)
+        comparison = compare(*samples)
+    except AsrQuantError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(as_json(comparison), indent=1))
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+        console.print(as_text(comparison, names, samples, options.show))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "systems", nargs="+", metavar="RUN CELL CELL | A B", help="a run and two of its cells; or files"
+    )
+    parser.add_argument("--ref", type=Path, help="file of references; A and B are then files of hypotheses")
+    parser.add_argument(
+        "--normalizer",
+        choices=_NORMALIZERS,
+        help="of files: none (default) compares words as they are; whisper-english has no table of spellings here",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON: rates are fractions")
+    parser.add_argument("--show", type=int, default=10, metavar="N", help="how many differing utterances; default 10")
+    return parser
+
+
+def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample]]:
+    if options.ref is not None:
+        return _from_files(options.ref, options.systems, options.normalizer or "none")
+    if options.normalizer is not None:
+        raise ConfigError("--normalizer is for files (--ref); cells were normalised when they were made")
+    if len(options.systems) != 3:
+        raise ConfigError("name a run and two cells, as in runs/embedded CELL CELL; or files, with --ref REFERENCE A B")
+    return _from_run(Path(options.systems[0]), options.systems[1:])
+
+
+def _from_files(reference: Path, files: Sequence[str], normalizer: str) -> tuple[list[str], list[Sample]]:
+    from harness.transcripts import read_sample
+
+    if len(files) != 2:
+        raise ConfigError(f"--ref takes two files of hypotheses, A and B; there are {len(files)}")
+    normalise = _normaliser(normalizer)
+    return list(files), [read_sample(reference, Path(file), normalise) for file in files]
+
+
+def _normaliser(name: str) -> Callable[[str], str]:
+    if name == "none":
+        return lambda text: " ".join(text.split())
+    from harness.metrics import Normaliser
+
+    return Normaliser()
+
+
+def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample]]:
+    run = StoredRun(path)
+    study = Study(run.results(), run)
+    rows = [_cell(study, name, path) for name in names]
+    return [f"{r['configuration']} @ {r['split']}" for r in rows], [study.sample(r["cell_id"]) for r in rows]
+
+
+def _cell(study: Study, name: str, path: Path) -> dict[str, str]:
+    """The finished row that `name` means."""
+    found = [row for row in study.rows if name == f"{row['configuration']} @ {row['split']}"]
+    found = found or [row for row in study.rows if row["cell_id"].startswith(name)]
+    if len(found) == 1:
+        return dict(found[0])
+    if found:
+        raise ConfigError(
+            f"{path}: {name!r} names {len(found)} cells; write more of the id, as in {found[0]['cell_id']}"
+        )
+    raise ConfigError(f"{path}: no finished cell is called {name!r}; the column cell_id of results.csv lists them")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

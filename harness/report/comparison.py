@@ -1,0 +1,139 @@
+"""Two systems compared, for people and for programs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from harness.stats import MARGIN, Comparison, Sample, System, Transcribed
+
+_FEW_BLOCKS = 6
+_MARKS = {"S": "bold magenta", "D": "bold red strike", "I": "bold blue underline"}
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON values: rates are fractions; what was not tested or cannot be estimated is `null`."""
+    difference, mapsswe = comparison.difference, comparison.mapsswe
+    return {
+        "a": _system(comparison.a),
+        "b": _system(comparison.b),
+        "difference": {
+            "wer": difference.wer,
+            "low": _number(difference.low),
+            "high": _number(difference.high),
+            "p_permutation": _number(difference.p_permutation),
+            "relative": _number(difference.relative),
+            "detectable": _number(difference.detectable),
+        },
+        "mapsswe": {
+            "segments": mapsswe.segments,
+            "mean": mapsswe.mean,
+            "standard_deviation": mapsswe.standard_deviation,
+            "z": mapsswe.z,
+            "p": mapsswe.p,
+        },
+        "identical": comparison.identical,
+    }
+
+
+def _system(system: System) -> dict[str, Any]:
+    return {
+        "errors": system.errors.errors,
+        "substitutions": system.errors.substitutions,
+        "deletions": system.errors.deletions,
+        "insertions": system.errors.insertions,
+        "reference_words": system.errors.reference,
+        "wer": system.wer,
+        "low": _number(system.low),
+        "high": _number(system.high),
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def as_text(comparison: Comparison, names: Sequence[str], samples: Sequence[Sample], shown: int) -> Group:
+    """The comparison in words, and the first `shown` utterances in which the two differ, aligned."""
+    return Group(
+        _table(comparison, names),
+        *(Text(sentence) for sentence in sentences(comparison, names)),
+        *_utterances(names, samples, shown),
+    )
+
+
+def _table(comparison: Comparison, names: Sequence[str]) -> Table:
+    table = Table()
+    for heading in ("", "system"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("WER", "95 % interval", "errors", "sub", "del", "ins", "words"):
+        table.add_column(heading, justify="right")
+    for letter, name, system in zip("AB", names, (comparison.a, comparison.b), strict=True):
+        errors = system.errors
+        counts = (errors.errors, errors.substitutions, errors.deletions, errors.insertions, errors.reference)
+        wer = f"{system.wer:.2%}"
+        table.add_row(letter, Text(name), wer, _interval(system.low, system.high), *map(str, counts))
+    return table
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"{low * 100:.2f} to {high * 100:.2f}"
+
+
+def sentences(comparison: Comparison, names: Sequence[str]) -> Iterator[str]:
+    """What the comparison says; A is the first system, B the second."""
+    difference, mapsswe = comparison.difference, comparison.mapsswe
+    if comparison.identical:
+        yield "A and B gave the same words for every utterance: identical, so nothing was tested."
+        return
+    points = f"{difference.wer * 100:+.2f} points of WER, 95 % interval {_interval(difference.low, difference.high)}"
+    yield (
+        f"A less B: {points} ({difference.relative:+.1%} relative, interval {difference.relative_low:+.1%} to"
+        f" {difference.relative_high:+.1%}); {comparison.blocks} {comparison.blocked_by}s were resampled."
+    )
+    yield f"Permutation test (signs flipped by {comparison.blocked_by}): p = {difference.p_permutation:.4f}."
+    if comparison.blocked_by == "utterance":
+        yield "Two speakers or more are not known, so utterances were taken as independent: intervals are too narrow."
+    elif comparison.blocks < _FEW_BLOCKS:
+        yield "With fewer than six speakers the permutation test cannot reach p < .05, whatever the difference."
+    if mapsswe.z is not None:
+        yield f"MAPSSWE: {mapsswe.segments} segments, z = {mapsswe.z:.3f}, p = {mapsswe.p:.3g}."
+    verdict = "is" if difference.non_inferior() else "is not"
+    yield f"A {verdict} shown to be as good as B (certainly fewer than {MARGIN:.0%} more errors)."
+    if not math.isnan(difference.detectable):
+        yield f"Smallest difference that would show in four studies of five: {difference.detectable * 100:.2f} points."
+
+
+def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> Iterator[Any]:
+    pairs = list(zip(samples[0].utterances, samples[1].utterances, strict=True))
+    differing = [pair for pair in pairs if pair[0].hypothesis != pair[1].hypothesis]
+    differing.sort(key=lambda pair: -abs(pair[0].errors.errors - pair[1].errors.errors))
+    count = min(shown, len(differing))
+    if count:
+        yield Text(
+            f"\nUtterances that differ: {len(differing)} of {len(pairs)}; the {count} that differ most "
+            "(A and B: substituted words as reference>heard, -deleted-, +inserted+):"
+        )
+    for a, b in differing[:count]:
+        yield Text(f"\n{a.id}  A {a.errors.errors} errors, B {b.errors.errors}", style="bold")
+        lines = (("reference", Text(a.reference)), ("A", aligned(a)), ("B", aligned(b)))
+        for name, text in lines:
+            yield Padding(Text.assemble(f"{name:>9}  ", text), (0, 0, 0, 1), expand=False)
+
+
+def aligned(utterance: Transcribed) -> Text:
+    """The words heard, every error marked by signs as well as by colour."""
+    expected, heard = iter(utterance.reference.split()), iter(utterance.hypothesis.split())
+    words = []
+    for step in utterance.alignment:
+        said = next(expected) if step != "I" else ""
+        word = next(heard) if step != "D" else ""
+        marked = {"C": word, "S": f"{said}>{word}", "D": f"-{said}-", "I": f"+{word}+"}[step]
+        words.append(Text(marked, style=_MARKS.get(step, "")))
+    return Text(" ").join(words)

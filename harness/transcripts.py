@@ -1,0 +1,106 @@
+"""Transcripts of systems that we did not run: hypothesis files as samples for the statistics.
+
+Two forms are read: `id<TAB>text`, with the speaker in a third column if there is one, and sclite's `trn`,
+`text (id)`. Without a column the speaker is the part of the id before its first `-`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import DataError
+from harness.metrics import align, count_errors
+from harness.stats import Sample, Transcribed
+
+_TRN = re.compile(r"(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*")
+_HEADER = ["id", "text"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance of a file; `speaker` is `None` where no column names it."""
+
+    id: str
+    text: str
+    speaker: str | None
+
+
+def read_transcripts(path: Path) -> dict[str, Line]:
+    """The utterances of a file by id, in its order. A first line `id<TAB>text` is a heading.
+
+    Raises:
+        DataError: names the file, the line and the mend.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file of transcripts") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    found: dict[str, Line] = {}
+    for number, line in _parsed(path, lines):
+        if line.id in found:
+            raise DataError(f"{path}, line {number}: utterance {line.id} is there a second time; remove one")
+        found[line.id] = line
+    if not found:
+        raise DataError(f"{path}: there are no utterances; write one a line, as id<TAB>text or text (id)")
+    return found
+
+
+def _parsed(path: Path, lines: list[str]) -> Iterator[tuple[int, Line]]:
+    tabbed = any("\t" in line for line in lines)
+    for number, line in enumerate(lines, 1):
+        is_heading = number == 1 and line.split("\t")[:2] == _HEADER
+        if line.strip() and not line.startswith(";;") and not is_heading:
+            yield number, (_tab_line if tabbed else _trn_line)(line, f"{path}, line {number}")
+
+
+def _tab_line(line: str, where: str) -> Line:
+    fields = [field.strip() for field in line.split("\t")]
+    if len(fields) not in (2, 3) or not fields[0]:
+        raise DataError(f"{where}: write id<TAB>text or id<TAB>text<TAB>speaker; it has {len(fields)} fields")
+    return Line(fields[0], fields[1], fields[2] if len(fields) == 3 else None)
+
+
+def _trn_line(line: str, where: str) -> Line:
+    match = _TRN.fullmatch(line)
+    if match is None:
+        raise DataError(f"{where}: neither id<TAB>text nor text (id)")
+    if re.search(r"\{[^{}]*/[^{}]*\}", match["text"]):
+        raise DataError(f"{where}: alternatives such as {{a / b}} are not scored here; keep one of them")
+    return Line(match["id"], match["text"], None)
+
+
+def read_sample(reference: Path, hypothesis: Path, normalise: Callable[[str], str]) -> Sample:
+    """Score a file of hypotheses against a file of references; speakers are the references'.
+
+    Raises:
+        DataError: a file cannot be read, or the two are not of the same utterances.
+    """
+    expected, heard = read_transcripts(reference), read_transcripts(hypothesis)
+    _check_same(expected, heard, reference, hypothesis)
+    return Sample.of(_scored(line, heard[name].text, normalise) for name, line in expected.items())
+
+
+def _check_same(expected: dict[str, Line], heard: dict[str, Line], reference: Path, hypothesis: Path) -> None:
+    missing = [name for name in expected if name not in heard]
+    if missing:
+        raise DataError(
+            f"{hypothesis}: lacks {len(missing)} of the {len(expected)} utterances of {reference}, such as "
+            f"{missing[0]}; write an empty text where nothing was heard"
+        )
+    strangers = [name for name in heard if name not in expected]
+    if strangers:
+        raise DataError(
+            f"{hypothesis}: has {len(strangers)} utterances that {reference} lacks, such as {strangers[0]}; remove them"
+        )
+
+
+def _scored(line: Line, hypothesis: str, normalise: Callable[[str], str]) -> Transcribed:
+    expected, heard = normalise(line.text), normalise(hypothesis)
+    speaker = line.speaker or (line.id.partition("-")[0] if "-" in line.id else None)
+    alignment = align(expected.split(), heard.split())
+    return Transcribed(line.id, speaker, expected, heard, alignment, count_errors(expected, heard).words)
