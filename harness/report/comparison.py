@@ -63,7 +63,7 @@ def as_text(comparison: Comparison, names: Sequence[str], samples: Sequence[Samp
     """The comparison in words, and the first `shown` utterances in which the two differ, aligned."""
     return Group(
         _table(comparison, names),
-        *(Text(sentence) for sentence in sentences(comparison, names)),
+        *(Text(sentence) for sentence in sentences(comparison)),
         *_utterances(names, samples, shown),
     )
 
@@ -86,11 +86,14 @@ def _interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{low * 100:.2f} to {high * 100:.2f}"
 
 
-def sentences(comparison: Comparison, names: Sequence[str]) -> Iterator[str]:
+def sentences(comparison: Comparison) -> Iterator[str]:
     """What the comparison says; A is the first system, B the second."""
     difference, mapsswe = comparison.difference, comparison.mapsswe
     if comparison.identical:
         yield "A and B gave the same words for every utterance: identical, so nothing was tested."
+        return
+    if math.isnan(difference.low):
+        yield f"A less B: {difference.wer * 100:+.2f} points of WER; a single utterance allows no interval and no test."
         return
     points = f"{difference.wer * 100:+.2f} points of WER, 95 % interval {_interval(difference.low, difference.high)}"
     yield (

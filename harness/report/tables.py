@@ -44,9 +44,19 @@ def cost_sentence(planned: Sequence[Configuration], experiment: Experiment) -> s
 
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Finished configurations by size: WER per split, difference from full precision, size and effective bits."""
+    """Finished configurations by size: WER per split, difference from full precision, size and effective bits.
+
+    A difference has its 95 % interval in brackets, and `=` where it is as good as full precision.
+    """
+    from harness.stats import MARGIN
+
     splits = list(dict.fromkeys(row["split"] for row in rows))
-    table = Table(title="results, smallest first", title_justify="left")
+    table = Table(
+        title="results, smallest first; differences from full precision in points with 95 % interval",
+        caption=f"=  as good as full precision: certainly fewer than {MARGIN:.0%} more errors",
+        title_justify="left",
+        caption_justify="left",
+    )
     table.add_column("configuration", overflow="fold")
     for split in splits:
         table.add_column(f"WER {split}", justify="right")
@@ -55,11 +65,11 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right")
     by_configuration = _by_configuration(rows)
     for cells in sorted(by_configuration.values(), key=_size):
-        scores = [text for split in splits for text in _score(cells, split, rows)]
+        scores = [text for split in splits for text in _score(cells, split)]
         first = next(iter(cells.values()))
         table.add_row(
             escape(_label(first, rows)),
-            *scores,
+            *map(escape, scores),
             f"{first['size_bytes'] / 1e6:.2f} MB",
             f"{first['size_reduction']:.1%}",
             f"{first['effective_bits']:.2f}",
@@ -106,16 +116,21 @@ def _label(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     return " ".join([*(str(row[key]) for key in several), row["configuration"]])
 
 
-def _score(cells: dict[str, dict[str, Any]], split: str, rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str]:
+    """WER, and the difference from full precision with its interval, in points."""
     row = cells.get(split)
     if row is None:
         return "", ""
-    twin = next((r for r in rows if _is_twin(r, row)), None)
-    if twin is None or twin is row or twin["wer"] is None:
-        return f"{row['wer']:.2%}", ""
-    return f"{row['wer']:.2%}", f"{(row['wer'] - twin['wer']) * 100:+.2f}"
+    return f"{row['wer']:.2%}", _difference(row)
 
 
-def _is_twin(candidate: dict[str, Any], row: dict[str, Any]) -> bool:
-    same = all(candidate[key] == row[key] for key in ("model", "revision", "dtype", "device", "split"))
-    return same and candidate["backend"] == "none" and candidate["status"] == CellStatus.DONE
+def _difference(row: dict[str, Any]) -> str:
+    if row["difference"] is None:
+        return ""
+    if row["identical"]:
+        return "identical"
+    good = " =" if row["non_inferior"] else ""
+    if row["difference_low"] is None:
+        return f"{row['difference'] * 100:+.2f}{good}"
+    low, high = row["difference_low"] * 100, row["difference_high"] * 100
+    return f"{row['difference'] * 100:+.2f} [{low:+.2f}, {high:+.2f}]{good}"

@@ -8,7 +8,7 @@ utterance where speakers are not known (Liu & Peng 2020, arXiv 1912.09508).
 from harness.stats.additive import Additive, Term, additive
 from harness.stats.effects import Effect, Outcome, effects, interactions, unmatched, varying
 from harness.stats.mapsswe import MatchedPairs, matched_pairs, segments
-from harness.stats.paired import MARGIN, Comparison, Difference, System, compare, system
+from harness.stats.paired import MARGIN, Comparison, Difference, System, compare, difference, system
 from harness.stats.resampling import CONFIDENCE
 from harness.stats.sample import Sample, Transcribed
 from harness.stats.study import AgainstTwin, Study
@@ -30,6 +30,7 @@ __all__ = [
     "Transcribed",
     "additive",
     "compare",
+    "difference",
     "effects",
     "interactions",
     "matched_pairs",

@@ -10,7 +10,7 @@ from scipy import stats
 
 from harness.metrics import ErrorRate
 from harness.stats.mapsswe import MatchedPairs, matched_pairs
-from harness.stats.resampling import CONFIDENCE, Values, interval, sign_flip_p
+from harness.stats.resampling import CONFIDENCE, RESAMPLES, Values, interval, sign_flip_p
 from harness.stats.sample import Sample, check_paired
 
 MARGIN = 0.05
@@ -86,29 +86,31 @@ def compare(a: Sample, b: Sample) -> Comparison:
     """
     check_paired(a, b)
     identical = all(x.hypothesis == y.hypothesis for x, y in zip(a.utterances, b.utterances, strict=True))
-    difference = _no_difference() if identical else _difference(a.blocks, b.blocks)
-    return Comparison(
-        system(a), system(b), difference, matched_pairs(a, b), identical, a.blocked_by, len(a.block_names)
-    )
+    found = _no_difference() if identical else difference(a.blocks, b.blocks)
+    return Comparison(system(a), system(b), found, matched_pairs(a, b), identical, a.blocked_by, len(a.block_names))
 
 
 def system(sample: Sample) -> System:
     """The word error rate of one system with its interval."""
     errors, words = sample.blocks.T
     found = interval([[errors]], lambda i: errors[i].sum(-1) / _some(words[i].sum(-1)))
-    return System(sample.total, sample.total.rate, found.low, found.high)
+    return System(sample.total, sample.total.rate, float(np.maximum(found.low, 0)), found.high)
 
 
-def _difference(a: Values, b: Values) -> Difference:
+def difference(a: Values, b: Values, resamples: int = RESAMPLES) -> Difference:
+    """How much more the first system errs than the second, from errors and reference words by block, (blocks, 2).
+
+    Deterministic. See `harness.stats.resampling` for the interval and the test.
+    """
     errors_a, errors_b, words = a[:, 0], b[:, 0], a[:, 1]
     gap = errors_a - errors_b
-    absolute = interval([[gap]], lambda i: gap[i].sum(-1) / _some(words[i].sum(-1)))
-    ratio = interval([[gap]], lambda i: _ratio(errors_a[i].sum(-1), errors_b[i].sum(-1)) - 1)
+    absolute = interval([[gap]], lambda i: gap[i].sum(-1) / _some(words[i].sum(-1)), resamples)
+    ratio = interval([[gap]], lambda i: _ratio(errors_a[i].sum(-1), errors_b[i].sum(-1)) - 1, resamples)
     return Difference(
         float(gap.sum() / words.sum()),
         absolute.low,
         absolute.high,
-        sign_flip_p(gap) if len(gap) > 1 else math.nan,
+        sign_flip_p(gap, resamples) if len(gap) > 1 else math.nan,
         float(_ratio(errors_a.sum(), errors_b.sum())) - 1,
         ratio.low,
         ratio.high,
