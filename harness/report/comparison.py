@@ -96,10 +96,10 @@ def sentences(comparison: Comparison) -> Iterator[str]:
         yield f"A less B: {difference.wer * 100:+.2f} points of WER; a single utterance allows no interval and no test."
         return
     points = f"{difference.wer * 100:+.2f} points of WER, 95 % interval {_interval(difference.low, difference.high)}"
-    yield (
-        f"A less B: {points} ({difference.relative:+.1%} relative, interval {difference.relative_low:+.1%} to"
-        f" {difference.relative_high:+.1%}); {comparison.blocks} {comparison.blocked_by}s were resampled."
-    )
+    yield f"A less B: {points}; {comparison.blocks} {comparison.blocked_by}s were resampled."
+    if math.isfinite(difference.relative_high):
+        relative = f"{difference.relative:+.1%}, 95 % interval {difference.relative_low:+.1%} to"
+        yield f"Relative change in errors: {relative} {difference.relative_high:+.1%}."
     yield f"Permutation test (signs flipped by {comparison.blocked_by}): p = {difference.p_permutation:.4f}."
     if comparison.blocked_by == "utterance":
         yield "Two speakers or more are not known, so utterances were taken as independent: intervals are too narrow."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,17 +58,19 @@ def interval(samples: Sequence[Sequence[Values]], statistic: Statistic, resample
     def value(*indices: Values, axis: int = -1) -> Values:
         return statistic(*indices)
 
-    drawn = stats.bootstrap(
-        [np.arange(size) for size in sizes],
-        value,
-        vectorized=True,
-        axis=-1,
-        n_resamples=resamples,
-        batch=max(1, _BATCH_ELEMENTS // sum(sizes)),
-        confidence_level=1 - 2 * float(tail),
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    )
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():  # a ratio may be infinite in a resample
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # and the interval NaN then
+        drawn = stats.bootstrap(
+            [np.arange(size) for size in sizes],
+            value,
+            vectorized=True,
+            axis=-1,
+            n_resamples=resamples,
+            batch=max(1, _BATCH_ELEMENTS // sum(sizes)),
+            confidence_level=1 - 2 * float(tail),
+            method="percentile",
+            rng=np.random.default_rng(SEED),
+        )
     estimate = float(statistic(*(np.arange(size) for size in sizes)))
     low, high = drawn.confidence_interval
     half = max(estimate - float(low), float(high) - estimate)
