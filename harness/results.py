@@ -47,6 +47,17 @@ _SCORES = (
     "empty_rate",
     "loop_rate",
 )
+LATENCY = {
+    f"{measure}{batch}": f"{column}{batch}"
+    for batch in ("", "_batch")
+    for measure, column in (
+        ("encoder", "latency_encoder_ratio"),
+        ("decoder_step", "latency_decoder_step_ratio"),
+        ("first_token", "latency_first_token_ratio"),
+        ("rtfx", "rtfx_ratio"),
+    )
+}
+"""What `harness.latency` measured, relative to the twin, at batch 1 and at the experiment's: measure to column."""
 DIFFERENCE = (
     "twin_cell_id",
     "identical",
@@ -72,10 +83,13 @@ DIFFERENCE = (
 def result_rows(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One row for every planned cell that is finished, in the order of `cells`, with its comparison with its twin."""
     rows = []
+    ratios = _latency_ratios(directory)
     for cell in cells:
         stored = directory.finished(cell.cell_id)
         if stored is not None:
-            rows.append(_row(cell, stored, directory.utterances(cell.cell_id)))
+            row = _row(cell, stored, directory.utterances(cell.cell_id))
+            timed = ratios.get(cell.configuration.id, {})
+            rows.append({**row, **{column: timed.get(column) for column in LATENCY.values()}})
     return _with_statistics(rows, directory)
 
 
@@ -95,6 +109,15 @@ def _row(cell: Cell, stored: dict[str, Any], utterances: list[dict[str, Any]]) -
         "reference_wer": None if reference is None else _reference_wer(reference.wer, cell.data.label),
         "reference_source": None if reference is None else reference.source,
     }
+
+
+def _latency_ratios(directory: RunDirectory) -> dict[str, dict[str, float]]:
+    """By configuration and column, what `latency.json` holds."""
+    ratios: dict[str, dict[str, float]] = {}
+    for row in directory.latency().get("rows", []):
+        if row["status"] == CellStatus.DONE:
+            ratios.setdefault(row["configuration_id"], {})[LATENCY[row["measure"]]] = row["ratio_median"]
+    return ratios
 
 
 def _reference_wer(percentages: dict[str, float], split: str) -> float | None:
@@ -172,4 +195,4 @@ def _difference(against: AgainstTwin | None) -> dict[str, Any]:
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+    return value if value is not None and math.isfinite(value) else None

@@ -3,7 +3,7 @@
     runs/<experiment>/
       cells/<cell_id>/  cell.json  utterances.parquet  layers.parquet  operations.parquet
                         environment.json  log.txt  DONE
-      results.parquet   results.csv
+      results.parquet   results.csv   latency.json
 
 A cell is written under a temporary name, synced, and renamed; `DONE` is written last. One runner at
 a time holds the directory.
@@ -24,6 +24,7 @@ from typing import Any
 from harness.errors import OutputError
 
 Rows = Sequence[Mapping[str, Any]]
+_LATENCY = "latency.json"
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,19 @@ class RunDirectory(StoredRun):
             temporary = self.path / f".{name}-{os.getpid()}"
             write(temporary, index=False)
             temporary.replace(self.path / name)
+
+    def latency(self) -> dict[str, Any]:
+        """What `write_latency` wrote; empty where nothing was timed."""
+        path = self.path / _LATENCY
+        content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        return content
+
+    def write_latency(self, document: Mapping[str, Any]) -> None:
+        """Replace `latency.json`."""
+        temporary = self.path / f".{_LATENCY}-{os.getpid()}"
+        _write_synced(temporary, _json(document))
+        temporary.replace(self.path / _LATENCY)
+        _sync_directory(self.path)
 
 
 def _column(values: list[Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.cell import Cell, CellStatus, Configuration
 from harness.config import Calibration, Decoding
@@ -36,6 +37,21 @@ class Task:
 
 
 @dataclass(frozen=True)
+class TimingTask:
+    """One configuration to be timed beside its full-precision twin, on the first batch of the task's first cell.
+
+    Attributes:
+        task: as for a worker.
+        repeats: pairs that are timed.
+        warmup: pairs before that, which are not.
+    """
+
+    task: Task
+    repeats: int
+    warmup: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """So many utterances were transcribed."""
 
@@ -51,10 +67,17 @@ class CellDone:
 
 @dataclass(frozen=True)
 class Ended:
-    """The configuration came to an end before its cells did."""
+    """The configuration came to an end: before its cells did, or, where it was timed, with or without success."""
 
     status: CellStatus
     reason: str
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One measure was timed: its row, without what names the configuration."""
+
+    row: dict[str, Any]
 
 
 Event = Progress | CellDone | Ended

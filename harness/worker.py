@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,22 +35,32 @@ from harness.cost.operations import (
     generated,
     operation_rows,
 )
+from harness.cost.timing import timed
 from harness.datasets import Utterance
 from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, load_recognizer
 from harness.store import CellRecord, Rows, RunDirectory
-from harness.task import CellDone, Ended, Progress, Task
+from harness.task import CellDone, Ended, Progress, Task, Timed, TimingTask
 
 
 def main(task: Task, channel: Connection) -> None:
     """Do `task` and report on `channel`; never raises: an error becomes an `Ended` event."""
+    _guarded(_run, task, channel)
+
+
+def compare(task: TimingTask, channel: Connection) -> None:
+    """Time a configuration beside its twin and report on `channel`; never raises."""
+    _guarded(_time, task, channel)
+
+
+def _guarded(action: Callable[[Any, Connection, Path, Path], None], task: Any, channel: Connection) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with tempfile.TemporaryDirectory(prefix="asrquant-") as scratch:
         log = Path(scratch) / "log.txt"
         with _output_to(log):
             try:
-                _run(task, channel, Path(scratch), log)
+                action(task, channel, Path(scratch), log)
             except (UnsupportedError, ModelError) as error:
                 channel.send(Ended(CellStatus.UNSUPPORTED, str(error)))
             except (MemoryError, torch.OutOfMemoryError) as error:
@@ -64,7 +74,8 @@ def main(task: Task, channel: Connection) -> None:
     channel.close()
 
 
-def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
+def _loaded(task: Task) -> Recognizer:
+    """The full-precision recogniser, with the process set up for it."""
     torch.set_num_threads(task.threads)
     transformers_logging.set_verbosity_error()
     configuration = task.configuration
@@ -72,7 +83,23 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         raise UnsupportedError(
             "this installation of torch cannot use the GPU: install a CUDA build, or set device = cpu"
         )
-    recognizer = load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
+    return load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
+
+
+def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> None:
+    task, cell = timing.task, timing.task.cells[0]
+    twin, recognizer = _loaded(task), _loaded(task)
+    recognizer.model = _quantize(task, recognizer).model
+    by_id = _speech(cell)
+    waveforms = [by_id[name].waveform() for name in cell.batches[0]]
+    for row in timed(twin, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
+        channel.send(Timed(row))
+    channel.send(Ended(CellStatus.DONE, ""))
+
+
+def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
+    configuration = task.configuration
+    recognizer = _loaded(task)
     quantized = _quantize(task, recognizer)
     recognizer.model = quantized.model
     file_bytes = _saved_bytes(quantized, recognizer, scratch)
@@ -133,12 +160,17 @@ def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) ->
     return size
 
 
+def _speech(cell: Cell) -> dict[str, Utterance]:
+    """The utterances of a cell's split by their ids."""
+    corpus = datasets.get(cell.data.dataset).load(cell.data, cached_only=True)
+    return {utterance.id: utterance for utterance in corpus.utterances}
+
+
 def _transcribe(
     cell: Cell, task: Task, recognizer: Recognizer, channel: Connection
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    corpus = datasets.get(cell.data.dataset).load(cell.data, cached_only=True)
     normalise = Normaliser(task.model_directory)
-    by_id = {utterance.id: utterance for utterance in corpus.utterances}
+    by_id = _speech(cell)
     recognizer.feature_seconds = recognizer.decode_seconds = 0.0
     rows: list[dict[str, Any]] = []
     for batch in cell.batches:

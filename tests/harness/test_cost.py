@@ -33,7 +33,8 @@ from harness.cost.operations import (
     total,
 )
 from harness.grid import main
-from harness.store import RunDirectory
+from harness.results import MEASURED
+from harness.store import CellRecord, RunDirectory
 from tests.conftest import build_whisper
 
 WIDTH, FFN, LAYERS, FRAMES, WINDOW, MELS, TOKENS = 768, 3072, 12, 3000, 1500, 80, 51865
@@ -272,3 +273,12 @@ def test_a_cell_keeps_its_operations_and_its_result_their_sums(tmp_path):
     utterances = directory.utterances(whole["cell_id"])
     final = sum(4 + len(row["tokens"]) for row in utterances) / 3
     assert whole["self_attention_cache_bytes"] == pytest.approx(final * 4 * 2 * 2 * 256)
+
+    stored = directory.finished(quantized["cell_id"])
+    before = MEASURED[: MEASURED.index("peak_device_bytes")]
+    old = {**stored, "measured": {key: stored["measured"][key] for key in before}}
+    directory.write(CellRecord(quantized["cell_id"], old, utterances))
+    assert main([str(path), "--out", str(tmp_path)]) == 0
+    again = pandas.read_parquet(tmp_path / "counted" / "results.parquet").set_index("backend").loc["quanto"]
+    assert pandas.isna(again["bops_per_audio_second"])
+    assert directory.operations(quantized["cell_id"]) == []

@@ -1,0 +1,251 @@
+"""Time every configuration of an experiment beside its full-precision twin, one at a time, with nothing else running.
+
+Writes runs/<name>/latency.json and, where the experiment has results, the ratios into them. Exit status:
+0 all is timed that can be, 1 some failed, 2 something is for you to mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backends import AsrQuantError, Unsupported
+from harness.cell import Cell, CellStatus, Configuration
+from harness.config import Experiment, load_experiment
+from harness.errors import ConfigError
+from harness.plan import configurations, select
+from harness.task import Ended, Task, Timed, TimingTask
+
+if TYPE_CHECKING:
+    from harness.identity import Resolved
+    from harness.processes import Child
+    from harness.store import RunDirectory
+
+_FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
+_SIMULATED = "simulated"
+_BUSY = 0.5
+"""Load average of the last minute above which a warning is due: an idle machine stays below."""
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    try:
+        return _run(options, console)
+    except AsrQuantError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        console.print("\ninterrupted: what is timed is kept; --only names the rest")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.latency", description=__doc__)
+    parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
+    parser.add_argument(
+        "--only", metavar="KEY=VALUE,...", help="only matching configurations, such as backend=hqq,bits=4|3"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
+    parser.add_argument("--repeats", type=int, default=10, metavar="N", help="pairs that are timed; default: 10")
+    parser.add_argument("--warmup", type=int, default=2, metavar="N", help="pairs before that; default: 2")
+    return parser
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    from harness.store import RunDirectory
+
+    if options.repeats < 1 or options.warmup < 0:
+        raise ConfigError("--repeats must be at least 1, and --warmup at least 0")
+    overrides = [*options.set, *([] if options.out is None else [f"run.output={json.dumps(options.out)}"])]
+    experiment = load_experiment(options.file, overrides)
+    planned = configurations(experiment)
+    chosen = [c for c in (select(planned, options.only) if options.only else planned) if not c.is_baseline]
+    if not chosen:
+        raise ConfigError(f"--only {options.only}: the baseline is what the others are timed against; name another")
+    directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
+    with directory.held():
+        timing = Timing(experiment, directory, options.repeats, options.warmup)
+        rows = timing.run(planned, chosen, console)
+    console.print(_table(chosen, rows))
+    console.print(f"{directory.path / 'latency.json'}: ratios to full precision", highlight=False)
+    return 1 if any(row["status"] in _FAILURES for row in rows) else 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One call of the command.
+
+    Attributes:
+        experiment: whose configurations are timed, on the first batch of its first split.
+        directory: where `latency.json` is kept.
+        repeats, warmup: see `TimingTask`.
+    """
+
+    experiment: Experiment
+    directory: RunDirectory
+    repeats: int
+    warmup: int
+
+    def run(self, planned: Sequence[Configuration], chosen: Sequence[Configuration], console: Console) -> list[Row]:
+        """Time `chosen` and record each as it ends; the rows of this call."""
+        from harness.identity import cells_of, resolve
+        from harness.results import result_rows
+
+        resolved = resolve(self.experiment, chosen)
+        cells = {c: cells_of(c, self.experiment, resolved) for c in planned if c.model in resolved.models}
+        load = os.getloadavg()
+        if load[0] > _BUSY:
+            console.print(f"warning: the load average is {load[0]:.2f}: what else is running disturbs the times")
+        done: list[Row] = []
+        try:
+            for configuration, rows in self._timed(chosen, cells, resolved):
+                done += rows
+                self._record(rows, load)
+                console.print(_line(configuration, rows), markup=False, highlight=False)
+        finally:  # also when interrupted: what is timed is in the results
+            finished = result_rows(self.directory, [cell for own in cells.values() for cell in own])
+            if finished:
+                self.directory.write_results(finished)
+        return done
+
+    def _timed(
+        self, chosen: Sequence[Configuration], cells: dict[Configuration, list[Cell]], resolved: Resolved
+    ) -> Iterator[tuple[Configuration, list[Row]]]:
+        """Every configuration with its rows; one that cannot be timed has one row, without a measure."""
+        from harness.processes import fork_server, start
+
+        with fork_server(self.experiment.run.threads_per_worker) as context:
+            for configuration in chosen:
+                refused = _refusal(configuration)
+                if refused is not None:
+                    yield configuration, [self._row(configuration, *refused)]
+                    continue
+                task = self._task(configuration, cells[configuration][0], resolved)
+                child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup))
+                try:
+                    measures, end = _heard(child, self.experiment.run.stall_timeout)
+                except BaseException:  # Ctrl-C
+                    child.process.kill()
+                    raise
+                rows = [self._row(configuration, CellStatus.DONE, "", measured) for measured in measures]
+                failed = [] if end.status is CellStatus.DONE else [self._row(configuration, end.status, end.reason)]
+                yield configuration, rows + failed
+
+    def _task(self, configuration: Configuration, cell: Cell, resolved: Resolved) -> Task:
+        experiment = self.experiment
+        return Task(
+            configuration,
+            (cell,),
+            resolved.models[configuration.model].directory,
+            self.directory.path.resolve(),
+            experiment.decoding,
+            experiment.calibration,
+            experiment.run.threads_per_worker,
+            alone=True,
+            command=shlex.join(sys.argv),
+        )
+
+    def _row(self, configuration: Configuration, status: str, reason: str, measured: Row | None = None) -> Row:
+        return {
+            "configuration_id": configuration.id,
+            "configuration": configuration.label,
+            "model": configuration.model.path,
+            "status": str(status),
+            "reason": reason.partition("\n")[0],
+            "threads": self.experiment.run.threads_per_worker,
+            "repeats": self.repeats,
+            **(measured or {"measure": None}),
+        }
+
+    def _record(self, rows: Sequence[Row], load: Sequence[float]) -> None:
+        """Put the rows of one configuration in the place of its earlier ones."""
+        from harness.cost import environment
+
+        timed = {row["configuration_id"] for row in rows}
+        kept = [r for r in self.directory.latency().get("rows", []) if r["configuration_id"] not in timed]
+        data = self.experiment.data[0]
+        document = {
+            "environment": environment(self.experiment.run.threads_per_worker, shlex.join(sys.argv)),
+            "load": dict(zip(("one_minute", "five_minutes", "fifteen_minutes"), load, strict=True)),
+            "settings": {
+                "repeats": self.repeats,
+                "warmup": self.warmup,
+                "data": f"{data.dataset}/{data.split}",
+                "decoding": self.experiment.decoding.model_dump(mode="json"),
+            },
+            "rows": [*kept, *rows],
+        }
+        self.directory.write_latency(document)
+
+
+def _refusal(configuration: Configuration) -> tuple[str, str] | None:
+    """Status and reason of a configuration of which no time may be claimed."""
+    answer = configuration.capability
+    if isinstance(answer, Unsupported):
+        return CellStatus.UNSUPPORTED, answer.reason
+    return (_SIMULATED, answer.note or "computes in float on rounded values") if answer.simulated else None
+
+
+def _enter_worker(task: TimingTask, channel: Connection) -> None:
+    from harness import worker
+
+    worker.compare(task, channel)
+
+
+def _heard(child: Child, stall_timeout: float) -> tuple[list[Row], Ended]:
+    """All measures that a child sent, and how it ended; it is over then, so that the next one runs alone."""
+    measures: list[Row] = []
+    while child.channel.poll(stall_timeout):
+        try:
+            event = child.channel.recv()
+        except (EOFError, ConnectionError):
+            return measures, child.ended()
+        if isinstance(event, Timed):
+            measures.append(event.row)
+        else:
+            child.ended()
+            return measures, event
+    child.process.kill()
+    child.ended()
+    return measures, Ended(CellStatus.TIMED_OUT, f"no measure in {stall_timeout:g} s (run.stall_timeout)")
+
+
+def _line(configuration: Configuration, rows: Sequence[Row]) -> str:
+    last = rows[-1]
+    return f"{configuration.label}: {last['status']}" + (f": {last['reason']}" if last["reason"] else "")
+
+
+def _table(chosen: Sequence[Configuration], rows: Sequence[Row]) -> Table:
+    """Ratios to the twin: times, where below 1 is faster, and rtfx, where above 1 is."""
+    from harness.results import LATENCY
+
+    table = Table(title="quantized / full precision (times: below 1 is faster; rtfx: above 1)", title_justify="left")
+    table.add_column("configuration", overflow="fold")
+    for measure in LATENCY:
+        table.add_column(measure.replace("_", " "), justify="right")
+    for configuration in chosen:
+        own = {row["measure"]: row for row in rows if row["configuration_id"] == configuration.id}
+        ratios = [f"{own[measure]['ratio_median']:.2f}" if measure in own else "" for measure in LATENCY]
+        note = f" ({own[None]['status']})" if None in own else ""
+        table.add_row(escape(configuration.label + note), *ratios)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

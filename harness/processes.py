@@ -1,0 +1,83 @@
+"""Worker processes: a fork server with torch in memory, and children that report on a pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from harness.cell import CellStatus
+from harness.task import Ended
+
+# The modules behind transformers' and datasets' facades, so that a child starts work at once.
+_PRELOADED = [
+    "harness.worker",
+    "harness.datasets.embedded",
+    "harness.datasets.librispeech",
+    "transformers.models.whisper.modeling_whisper",
+    "transformers.models.whisper.english_normalizer",
+    "transformers.models.moonshine.modeling_moonshine",
+    "jiwer",
+    "pyarrow.parquet",
+    "soundfile",
+    "soxr",
+]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running child and the end of the pipe on which it reports."""
+
+    process: Any
+    channel: Connection
+
+    def ended(self) -> Ended:
+        """Wait for the child, ending it where it does not end itself; why it did, when it sent no reason."""
+        self.process.join(timeout=10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        code = self.process.exitcode or 0
+        if code == -signal.SIGKILL:
+            return Ended(CellStatus.OUT_OF_MEMORY, "the worker was killed, most likely for want of memory")
+        what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return Ended(CellStatus.FAILED, f"the worker ended with {what} and no message")
+
+
+@contextmanager
+def fork_server(threads: int) -> Iterator[Any]:
+    """The multiprocessing context from which children are started, in the environment that they inherit."""
+    with _environment(threads):
+        context = get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        yield context
+
+
+def start(context: Any, entry: Callable[[Any, Connection], None], task: Any) -> Child:
+    """Start a child that calls `entry(task, channel)`; it is ended with this process."""
+    from_child, to_parent = context.Pipe(duplex=False)
+    process = context.Process(target=entry, args=(task, to_parent), daemon=True)
+    process.start()
+    to_parent.close()
+    return Child(process, from_child)
+
+
+@contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """Set OpenMP's threads and wait policy for the fork server: spinning threads on busy cores cost a factor of ten."""
+    wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

@@ -1,0 +1,162 @@
+"""Timing in turns, and the latency command end to end on the embedded benchmark. No test expects a time."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from harness.config import Decoding
+from harness.cost.timing import _in_turns, _summary, timed
+from harness.latency import main
+from harness.models import load_recognizer
+from harness.results import LATENCY
+from harness.store import RunDirectory
+from tests.harness.checkpoints import save_moonshine
+
+EXPERIMENT = """
+name = "timed"
+model = "embedded"
+[[data]]
+dataset = "embedded"
+split = "clean"
+limit = 3
+[decoding]
+batch_size = 2
+max_new_tokens = 20
+[run]
+device = "cpu"
+workers = 1
+[[grid]]
+backend = ["quanto", "reference"]
+bits = 8
+[[grid]]
+backend = "failing"
+bits = [8, 6]
+"""
+FAILING = """
+import os, signal
+from backends.reference import Reference
+from backends import Supported
+
+class Failing(Reference):
+    name = "failing"
+    def capability(self, spec, options, device):
+        return Supported()
+    def convert(self, candidate, spec, options):
+        if spec.bits == 8:
+            raise MemoryError("no room for two")
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+BACKEND = Failing()
+"""
+
+
+def test_twin_and_quantized_take_turns_and_change_places():
+    calls = []
+    actions = [lambda name=name: calls.append(name) for name in "tq"]
+    assert _in_turns(actions, repeats=3, warmup=1, device=torch.device("cpu")).shape == (3, 2)
+    assert "".join(calls) == "tqqttqqt"
+
+
+def test_the_ratio_is_of_pairs_not_of_medians():
+    seconds = np.array([[1.0, 2.0], [10.0, 5.0], [100.0, 300.0]])
+    row = _summary(seconds, None)
+    assert (row["twin_median"], row["quantized_median"], row["ratio_median"]) == (10, 5, 2)
+    assert (row["ratio_lower_quartile"], row["ratio_upper_quartile"]) == (1.25, 2.5)
+    speed = _summary(seconds, 10.0)
+    assert (speed["twin_median"], speed["ratio_median"]) == (1, 0.5)
+    assert speed["unit"] == "seconds of audio per second"
+
+
+def test_moonshine_is_timed_like_whisper(tmp_path):
+    directory = save_moonshine(tmp_path / "moonshine")
+    twin, quantized = (load_recognizer(directory, "float32", "cpu") for _ in range(2))
+    speech = [np.zeros(length, dtype=np.float32) for length in (8_000, 12_000)]
+    rows = list(timed(twin, quantized, speech, Decoding(max_new_tokens=3), repeats=1, warmup=0))
+    assert [row["measure"] for row in rows] == list(LATENCY)
+    assert [row["batch"] for row in rows] == [1] * 4 + [2] * 4
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The experiment's path, its run directory, and what the latency command answered after a run of the grid."""
+    root = tmp_path_factory.mktemp("latency")
+    package = root / "plugin"
+    (package / "failing-1.0.dist-info").mkdir(parents=True)
+    (package / "failing_backend.py").write_text(FAILING)
+    (package / "failing-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: failing\nVersion: 1.0\n")
+    points = "[asrquant.backends]\nfailing = failing_backend:BACKEND\n"
+    (package / "failing-1.0.dist-info" / "entry_points.txt").write_text(points)
+    path = root / "timed.toml"
+    path.write_text(EXPERIMENT)
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+
+    def run(module, *flags):
+        command = [sys.executable, "-m", module, str(path), "--out", str(root), *flags]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+    assert run("harness.grid", "--only", "backend=quanto|reference").returncode == 0
+    answer = run("harness.latency", "--repeats", "2", "--warmup", "0")
+    return SimpleNamespace(run=run, directory=RunDirectory(root / "timed"), answer=answer)
+
+
+def rows_of(finished, backend, bits=8):
+    rows = finished.directory.latency()["rows"]
+    return [row for row in rows if row["configuration"].startswith(f"{backend} weight_only int{bits}")]
+
+
+def test_every_configuration_has_its_times_or_a_reason(finished):
+    assert finished.answer.returncode == 1, finished.answer.stderr
+    assert "Traceback" not in finished.answer.stderr
+    measured = rows_of(finished, "quanto")
+    assert [row["measure"] for row in measured] == list(LATENCY)
+    assert all(row["status"] == "done" and row["ratio_median"] > 0 and row["twin_median"] > 0 for row in measured)
+    assert [row["batch"] for row in measured] == [1] * 4 + [2] * 4
+    (simulated,) = rows_of(finished, "reference")
+    assert (simulated["status"], simulated["measure"]) == ("simulated", None)
+    assert not {"ratio_median", "twin_median"} & set(simulated)
+    failed = {row["status"]: row["reason"] for bits in (8, 6) for row in rows_of(finished, "failing", bits)}
+    assert "SIGSEGV" in failed.pop("failed")
+    assert failed == {"out_of_memory": "not enough memory: no room for two"}
+    document = finished.directory.latency()
+    assert set(document) == {"environment", "load", "settings", "rows"}
+    assert document["environment"]["threads"] == 1
+    assert document["load"]["one_minute"] >= 0
+
+
+def test_the_results_show_the_ratios_of_what_was_timed(finished):
+    frame = pandas.read_parquet(finished.directory.path / "results.parquet").set_index("backend")
+    ratios = {row["measure"]: row["ratio_median"] for row in rows_of(finished, "quanto")}
+    for measure, column in LATENCY.items():
+        assert frame.loc["quanto", column] == ratios[measure]
+        assert pandas.isna(frame.loc["reference", column])
+        assert pandas.isna(frame.loc["none", column])
+    assert list(LATENCY.values())[3:5] == ["rtfx_ratio", "latency_encoder_ratio_batch"]
+
+
+def test_only_what_is_timed_again_is_replaced(finished):
+    before = rows_of(finished, "quanto")
+    assert finished.run("harness.latency", "--only", "backend=reference").returncode == 0
+    assert rows_of(finished, "quanto") == before
+    assert len(rows_of(finished, "reference")) == 1
+
+
+def test_mistakes_are_one_sentence_and_status_2(finished, tmp_path, capsys):
+    path = tmp_path / "timed.toml"
+    path.write_text(EXPERIMENT[: EXPERIMENT.rindex("[[grid]]")])
+    out = ["--out", str(finished.directory.path.parent)]
+    for flags, expected in (
+        (["--only", "backend=none"], "the baseline is what the others are timed against"),
+        (["--repeats", "0"], "--repeats must be at least 1"),
+        (["--set", "decoding.batchsize=8"], "batchsize"),
+    ):
+        assert main([str(path), *out, *flags]) == 2
+        assert expected in capsys.readouterr().err
+    with finished.directory.held():
+        assert main([str(path), *out]) == 2
+    assert "another run is using it" in capsys.readouterr().err
