@@ -15,7 +15,7 @@ from harness.report.frontier import frontier
 from harness.stats import MARGIN, Effect, Study, effects, unmatched
 
 Row = Mapping[str, Any]
-_FEW_BLOCKS = 6
+_SIGNIFICANT = 0.05
 _LISTED = 12
 
 
@@ -161,7 +161,7 @@ def _four_bits(study: Study, everything: Sequence[_Configuration], splits: Seque
     sentences.append(
         f"Of these, worse than full precision after adjustment for all tests: {_names(clear)}."
         if clear
-        else "None of these is worse than full precision once all tests of the run are adjusted for."
+        else "None of these is shown to be worse than full precision once all tests of the run are adjusted for."
     )
     return Finding("What do 4 bits cost, most difficult speech first?", tuple(sentences))
 
@@ -226,15 +226,19 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
                 f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) half of the comparisons could "
                 f"have shown a difference of {smallest:.2f} points in four studies of five."
             )
-    few = [r for r in study.scored if r["blocks"] is not None and r["blocks"] < _FEW_BLOCKS]
-    if few:
-        sentences.append("With fewer than six speakers the permutation test cannot reach .05, whatever the difference.")
+    tested = [r for r in study.scored if r["p_permutation"] is not None]
+    blind = [r for r in tested if len(tested) * 2 / 2 ** r["blocks"] >= _SIGNIFICANT]
+    if blind:
+        sentences.append(
+            f"With {blind[0]['blocks']} {blind[0]['blocked_by']}s no permutation test can reach "
+            f"{_SIGNIFICANT} after adjustment for all {len(tested)} tests, whatever the difference."
+        )
     return Finding("How small a difference could be seen at all?", tuple(sentences))
 
 
 def _is_worse(row: Row) -> bool:
     """Whether more errors than the twin's are shown, after Holm's adjustment."""
-    return row["p_holm"] is not None and row["p_holm"] < 0.05 and row["difference"] > 0
+    return row["p_holm"] is not None and row["p_holm"] < _SIGNIFICANT and row["difference"] > 0
 
 
 def _is_clear(effect: Effect) -> bool:
