@@ -1,13 +1,14 @@
 """Draw a run's figures from its stored results: `python -m harness.figures runs/embedded --out figures`.
 
-Writes `size_vs_wer.svg` and `.png`. Figures are made by this command and never edited.
+Writes an `.svg` and a `.png` of every figure that the run has something for. Figures are made by this
+command and never edited.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from backends import AsrQuantError
@@ -29,25 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _draw(run: Path, out: Path) -> list[Path]:
-    import matplotlib
-    import pandas
+def _draw(run: Path, out: Path) -> Iterator[Path]:
+    from harness.report.charts import figures, save
+    from harness.store import StoredRun
 
-    from harness.report.charts import size_vs_wer
-
-    results = run / "results.parquet"
-    if not results.is_file():
-        raise OutputError(f"{results}: there are no results; run the experiment first with python -m harness.grid")
-    figure = size_vs_wer(pandas.read_parquet(results))
+    drawn = list(figures(StoredRun(run)))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        paths = [out / f"size_vs_wer.{suffix}" for suffix in ("svg", "png")]
-        with matplotlib.rc_context({"svg.hashsalt": "asrquant"}):  # the same results give the same bytes
-            for path in paths:
-                figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else None)
+        for name, figure in drawn:
+            for path in (out / f"{name}.svg", out / f"{name}.png"):
+                save(figure, path)
+                yield path
     except OSError as error:
         raise OutputError(f"{out}: figures cannot be written there: {error.strerror}; choose another --out") from None
-    return paths
 
 
 if __name__ == "__main__":

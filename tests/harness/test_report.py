@@ -1,13 +1,10 @@
-"""What people look at: tables, progress lines, figures."""
+"""What people look at: tables and progress lines."""
 
 import io
 from pathlib import Path
 
-import pandas
-import pytest
 from rich.console import Console
 
-from harness import figures
 from harness.cell import CellStatus
 from harness.config import load_experiment
 from harness.plan import configurations
@@ -18,7 +15,7 @@ EXPERIMENT = load_experiment(Path("experiments/embedded.toml"))
 PLANNED = configurations(EXPERIMENT)
 
 
-def row(backend, split, wer, size, status="done", reason=""):
+def row(backend, split, wer, size, status="done", reason="", **statistics):
     return {
         "model": "embedded",
         "revision": None,
@@ -34,14 +31,19 @@ def row(backend, split, wer, size, status="done", reason=""):
         "size_bytes": size,
         "size_reduction": 1 - size / 20e6 if size else None,
         "effective_bits": 8.0,
-    }
+        "difference": None,
+        "difference_low": None,
+        "difference_high": None,
+        "identical": None,
+        "non_inferior": None,
+    } | statistics
 
 
 ROWS = [
     row("none", "clean", 0.04, 20e6),
     row("none", "other", 0.2, 20e6),
-    row("hqq", "clean", 0.05, 5e6),
-    row("hqq", "other", 0.19, 5e6),
+    row("hqq", "clean", 0.05, 5e6, difference=0.01, difference_low=0.002, difference_high=0.018, non_inferior=False),
+    row("hqq", "other", 0.19, 5e6, difference=-0.01, difference_low=-0.02, difference_high=0.0, non_inferior=True),
     row("quanto", "clean", None, None, "failed", "[bold]it broke[/bold] " + "x" * 400),
     row("quanto", "other", None, None, "failed", "[bold]it broke[/bold] " + "x" * 400),
 ]
@@ -56,8 +58,9 @@ def printed(renderable):
 def test_results_are_sorted_by_size_with_differences_from_full_precision():
     text = printed(results_table(ROWS))
     assert text.index("hqq x") < text.index("none x")
-    assert "+1.00" in text
-    assert "-1.00" in text
+    assert "+1.00 [+0.20, +1.80] " in text
+    assert "-1.00 [-2.00, +0.00] =" in text
+    assert "certainly fewer than 5% more errors" in text
     assert "75.0%" in text
     assert "quanto" not in text
 
@@ -95,20 +98,3 @@ def test_a_live_bar_in_a_terminal():
         observer.ended(PLANNED[0], CellStatus.DONE, "", 3.0)
     assert "cells 2/4" in console.file.getvalue()
     assert "50/100" in console.file.getvalue()
-
-
-def test_figures_are_drawn_from_results(tmp_path, capsys):
-    pandas.DataFrame(ROWS).to_parquet(tmp_path / "results.parquet")
-    assert figures.main([str(tmp_path)]) == 0
-    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert [path.suffix for path in written] == [".svg", ".png"]
-    assert all(path.stat().st_size > 5000 for path in written)
-    again = written[0].read_bytes()
-    figures.main([str(tmp_path)])
-    assert written[0].read_bytes() == again
-
-
-@pytest.mark.parametrize("arguments", [["nothing"], ["."]])
-def test_figures_without_results_are_one_sentence(arguments, capsys):
-    assert figures.main(arguments) == 2
-    assert "run the experiment first" in capsys.readouterr().err

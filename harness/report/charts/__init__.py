@@ -1,0 +1,46 @@
+"""Figures of a finished run, drawn from stored results alone and made for one column of a journal (89 mm).
+
+One file a figure; what they share (page, palette, names) is in `_style` and `_labels`. Colour and shape
+say the library, filling says the model; the colours are Okabe and Ito's, which colour-blind readers tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from harness.errors import OutputError
+from harness.report.charts._bits import degradation_by_bits
+from harness.report.charts._effects import forest
+from harness.report.charts._layers import layer_error
+from harness.report.charts._size import size_vs_wer
+from harness.report.charts._splits import clean_vs_other
+from harness.report.charts._style import save
+from harness.stats import Study
+from harness.store import StoredRun
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["clean_vs_other", "degradation_by_bits", "figures", "forest", "layer_error", "save", "size_vs_wer"]
+
+
+def figures(run: StoredRun) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of all that the run has something for.
+
+    Raises:
+        OutputError: there are no results, or none of them has a word error rate.
+    """
+    study = Study(run.results(), run)
+    if not study.scored:
+        raise OutputError(f"{run.path}: no configuration is finished, so there is nothing to draw; see results.csv")
+    drawn = {
+        "size_vs_wer": size_vs_wer(study),
+        "degradation_by_bits": degradation_by_bits(study),
+        "effects": forest(study),
+        "layer_error": layer_error(study, run),
+        "clean_vs_other": clean_vs_other(study),
+    }
+    for name, figure in drawn.items():
+        if figure is not None:
+            yield name, figure

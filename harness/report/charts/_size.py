@@ -1,0 +1,125 @@
+"""Size against word error rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.report.charts._labels import Label, short, variants, write
+from harness.report.charts._style import (
+    GREY,
+    MANY,
+    Row,
+    baseline,
+    by_split,
+    ceiling,
+    filling,
+    finite,
+    legend,
+    legend_height,
+    libraries,
+    points,
+    stacked,
+    styled,
+)
+from harness.report.frontier import frontier
+from harness.stats import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_WIDE = 4.0
+"""Sizes that span more than this ratio are drawn on a logarithmic axis."""
+
+
+@styled
+def size_vs_wer(study: Study) -> Figure | None:
+    """Size against word error rate with intervals and frontier, one panel a split; `None` where nothing is done.
+
+    Full precision is a line as well as a mark; catastrophes stand at the upper edge with their value.
+    """
+    from matplotlib.lines import Line2D
+
+    rows = study.scored
+    if not rows:
+        return None
+    splits, models = by_split(rows), variants(rows)
+    kinds = list(dict.fromkeys(models.values()))
+    figure, panels = stacked([2.1] * len(splits), extra=legend_height(rows, kinds, 2))
+    lines = [
+        Line2D([], [], color=GREY, linewidth=0.8, label="frontier"),
+        Line2D([], [], linestyle="", color=GREY, marker="|", markersize=7, label="95 % interval"),
+    ]
+    legend(figure, rows, kinds, lines)
+    for axes, (split, own) in zip(panels, splits.items(), strict=True):
+        if axes is not panels[0]:
+            axes.sharex(panels[0])
+        _panel(axes, own, {row["cell_id"]: kinds.index(models[row["cell_id"]]) for row in own})
+        axes.set(title=split, ylabel="word error rate (%)")
+    _size_axis(panels[0], [row["size_bytes"] for row in rows])
+    panels[-1].set_xlabel("size of the model (MB)")
+    figure.align_ylabels()
+    for axes, own in zip(panels, splits.values(), strict=True):
+        _name(axes, own)
+    return figure
+
+
+def _panel(axes: Axes, rows: Sequence[Row], model: dict[str, int]) -> None:
+    styles, top = libraries(rows), _top(rows)
+    for row in rows:
+        style, size = styles[row["backend"]], row["size_bytes"] / 1e6
+        wer, low, high = points(row, "wer", "wer_low", "wer_high")
+        if wer <= top:
+            axes.vlines(size, low, high, color=style.colour, linewidth=0.7, alpha=0.5)
+        fill = filling(model[row["cell_id"]], style.colour)
+        axes.plot(size, min(wer, top), linestyle="", marker=style.marker, zorder=3, clip_on=False, **fill)
+        if row["backend"] == "none":
+            axes.axhline(wer, color="black", linewidth=0.8, linestyle=":", zorder=1)
+    _draw_frontier(axes, rows, top)
+    axes.set_ylim(0, top)
+    axes.grid(axis="y")
+
+
+def _top(rows: Sequence[Row]) -> float:
+    """The upper edge: what all but the catastrophes need, with their intervals as far as these stay near."""
+    limit = ceiling(rows)
+    usual = [row for row in rows if row["wer"] <= limit] or rows[:1]
+    highest = max(finite(value for row in usual for value in points(row, "wer", "wer_high")))
+    return 1.06 * max(min(highest, 100 * limit * 1.5), 100 * baseline(rows), 1.0)
+
+
+def _draw_frontier(axes: Axes, rows: Sequence[Row], top: float) -> None:
+    best = frontier(rows)
+    sizes = [row["size_bytes"] / 1e6 for row in best]
+    rates = [min(row["wer"] * 100, top) for row in best]
+    axes.plot(sizes, rates, color=GREY, linewidth=0.8, zorder=2)
+
+
+def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    if max(sizes) > _WIDE * min(sizes):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _beyond(rows: Sequence[Row], top: float) -> list[Label]:
+    """What catastrophes are labelled with: each its rate; of many, how many and the range."""
+    if len(rows) <= MANY:
+        return [Label(f"{row['wer'] * 100:.0f} % ↑", row["size_bytes"] / 1e6, top, needed=True) for row in rows]
+    rates = [row["wer"] * 100 for row in rows]
+    text = f"{len(rows)} at {min(rates):.0f} to {max(rates):.0f} % ↑"
+    return [Label(text, max(row["size_bytes"] for row in rows) / 1e6, top, needed=True)]
+
+
+def _name(axes: Axes, rows: Sequence[Row]) -> None:
+    """Values of catastrophes, and names of frontier points where there is room."""
+    top = _top(rows)
+    marks = [(row["size_bytes"] / 1e6, min(row["wer"] * 100, top)) for row in rows]
+    labels = _beyond([row for row in rows if row["wer"] * 100 > top], top)
+    best = {short(row): row for row in frontier(rows) if row["backend"] != "none" and row["wer"] * 100 <= top}
+    labels += [Label(name, row["size_bytes"] / 1e6, row["wer"] * 100) for name, row in best.items()]
+    write(axes, labels, marks)
