@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -53,7 +56,7 @@ class Child:
 def fork_server(threads: int) -> Iterator[Any]:
     """The multiprocessing context from which children are started, in the environment that they inherit."""
     with _environment(threads):
-        context = get_context("forkserver")
+        context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(_PRELOADED)
         yield context
 
@@ -65,6 +68,24 @@ def start(context: Any, entry: Callable[[Any, Connection], None], task: Any) -> 
     process.start()
     to_parent.close()
     return Child(process, from_child)
+
+
+def die_with_parent() -> None:
+    """End this process when the fork server ends (Linux's kernel does that), or the runner, also by a signal.
+
+    The fork server stays as long as it has children, so that its end alone would not tell of the runner's.
+    """
+    if sys.platform == "linux":
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+    threading.Thread(target=_die_after_runner, daemon=True).start()
+
+
+def _die_after_runner() -> None:
+    runner = multiprocessing.parent_process()
+    if runner is not None:
+        runner.join()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ finished cell itself and sends events to the runner; it dies with its parent.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -39,6 +38,7 @@ from harness.cost.timing import timed
 from harness.datasets import Utterance
 from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, load_recognizer
+from harness.processes import die_with_parent
 from harness.store import CellRecord, Rows, RunDirectory
 from harness.task import CellDone, Ended, Progress, Task, Timed, TimingTask
 
@@ -54,7 +54,7 @@ def compare(task: TimingTask, channel: Connection) -> None:
 
 
 def _guarded(action: Callable[[Any, Connection, Path, Path], None], task: Any, channel: Connection) -> None:
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with tempfile.TemporaryDirectory(prefix="asrquant-") as scratch:
         log = Path(scratch) / "log.txt"
@@ -264,13 +264,6 @@ def _speed(configuration: Configuration, measured: dict[str, float], *, alone: b
     honest = alone and isinstance(capability, Supported) and not capability.simulated
     rtfx = measured["audio_seconds"] / seconds if honest and seconds else None
     return {**measured, "compute_seconds": seconds, "rtfx": rtfx}
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end this process when the fork server ends (Linux), and the server ends with the runner."""
-    if sys.platform == "linux":
-        set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
 
 
 @contextmanager
