@@ -139,6 +139,12 @@ def small_run(path):
     return made
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """All figures of the small run."""
+    return small_run(tmp_path_factory.mktemp("run")).draw()
+
+
 def texts(figure):
     """All texts that are drawn, with their extents in pixels."""
     found = {}
@@ -173,23 +179,20 @@ def words(figure):
     return "\n".join(text.get_text() for text, _ in texts(figure))
 
 
-def test_every_figure_is_legible_in_one_column(tmp_path):
-    drawn = small_run(tmp_path).draw()
+def test_every_figure_is_legible_in_one_column(drawn):
     assert list(drawn) == ALL
     for figure in drawn.values():
         assert_legible(figure)
 
 
-def test_catastrophes_are_drawn_at_the_edge_with_their_value(tmp_path):
-    drawn = small_run(tmp_path).draw()
+def test_catastrophes_are_drawn_at_the_edge_with_their_value(drawn):
     assert "81 % ↑" in words(drawn["size_vs_wer"])
     assert "logarithmic above" in words(drawn["degradation_by_bits"])
     assert "+74.0 →" in words(drawn["effects"])
     assert "(+76.0, +70.0)" in words(drawn["clean_vs_other"])
 
 
-def test_frontier_points_and_splits_that_differ_are_named(tmp_path):
-    drawn = small_run(tmp_path).draw()
+def test_frontier_points_and_splits_that_differ_are_named(drawn):
     assert "int4 channel" in words(drawn["size_vs_wer"])
     assert "hqq int4 channel" in words(drawn["clean_vs_other"])
     assert "hqq int8 group 64" not in words(drawn["clean_vs_other"])
@@ -206,8 +209,8 @@ def test_effects_say_how_many_pairs(tmp_path):
     assert "\n2\n" in shown
 
 
-def test_layers_are_grouped_and_float_ones_blank(tmp_path):
-    figure = small_run(tmp_path).draw()["layer_error"]
+def test_layers_are_grouped_and_float_ones_blank(drawn):
+    figure = drawn["layer_error"]
     shown = words(figure).split("\n")
     assert {"encoder", "decoder", "0 self k", "0 cross q", "0 fc1"} <= set(shown)
     assert "proj_out" not in shown
@@ -296,6 +299,24 @@ def test_a_large_grid_stays_legible(tmp_path):
             made.add(configuration(backend, bits, group), split, errors, size, against=base)
     for figure in made.draw().values():
         assert_legible(figure)
+
+
+def test_many_formats_and_long_names_stay_legible(tmp_path):
+    made = HandMade(tmp_path).add(configuration("none"), size=20e6)
+    for i, bits in enumerate((8, 6, 5, 4, 3, 2)):
+        made.add(configuration("hqq", bits), errors=2 + i, size=6e6 - i * 4e5, against=2)
+    for i, name in enumerate(("nf4", "fp4", "fp8_e4m3", "fp8_e5m2")):
+        made.add(configuration("bitsandbytes", 4 + 4 * (i > 1), format=name), errors=3, size=5e6 + i * 1e5, against=2)
+    for code in ("int8:per_tensor:symmetric", "int8:per_token:asymmetric"):
+        made.add(configuration("quanto", 8, None, scheme="static", activations=code), errors=3, against=2)
+    for device in ("cpu", "cuda"):
+        model = {"model": "somebody/a-fine-tuned-whisper-large-v3-turbo", "device": device}
+        made.add(configuration("none", **model), errors=1, size=30e6)
+        made.add(configuration("hqq", 4, **model), errors=2, size=9e6, against=1)
+    drawn = made.draw()
+    for figure in drawn.values():
+        assert_legible(figure)
+    assert "asymmetric" in words(drawn["effects"])
 
 
 def test_many_layers_are_named_by_block(tmp_path):

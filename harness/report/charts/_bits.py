@@ -13,7 +13,6 @@ from harness.report.charts._style import (
     filling,
     finite,
     legend,
-    legend_height,
     libraries,
     points,
     stacked,
@@ -45,8 +44,7 @@ def degradation_by_bits(study: Study) -> Figure | None:
         return None
     splits, models = by_split(rows), variants(rows)
     kinds = list(dict.fromkeys(models.values()))
-    figure, panels = stacked([2.0] * len(splits), extra=legend_height(rows, kinds) + 0.4)
-    legend(figure, rows, kinds)
+    figure, panels = stacked([2.0] * len(splits), legend(rows, kinds), extra=0.4)
     for axes, (split, own) in zip(panels, splits.items(), strict=True):
         everything = [row for row in study.scored if row["split"] == split]
         _panel(axes, own, {row["cell_id"]: kinds.index(models[row["cell_id"]]) for row in own})

@@ -47,13 +47,12 @@ def forest(study: Study) -> Figure | None:
     splits = list(dict.fromkeys(effect.split for effect in found))
     entries = _entries(found)
     height = sum(entry.lines for entry in entries) * _LINE + (len(entries) + 2) * _LINE / 2
-    figure, (axes,) = stacked([height], extra=0.75)
-    _draw(axes, entries, splits, _edges(study, found))
     handles = [
         Line2D([], [], linestyle="", color="black", marker=_MARKS[i % 6], markerfacecolor=_FACES[i % 3], label=split)
         for i, split in enumerate(splits)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(splits)))
+    figure, (axes,) = stacked([height], handles, extra=0.45)
+    _draw(axes, entries, splits, _edges(study, found))
     return figure
 
 

@@ -16,7 +16,6 @@ from harness.report.charts._style import (
     filling,
     finite,
     legend,
-    legend_height,
     libraries,
     points,
     stacked,
@@ -46,12 +45,11 @@ def size_vs_wer(study: Study) -> Figure | None:
         return None
     splits, models = by_split(rows), variants(rows)
     kinds = list(dict.fromkeys(models.values()))
-    figure, panels = stacked([2.1] * len(splits), extra=legend_height(rows, kinds, 2))
     lines = [
         Line2D([], [], color=GREY, linewidth=0.8, label="frontier"),
         Line2D([], [], linestyle="", color=GREY, marker="|", markersize=7, label="95 % interval"),
     ]
-    legend(figure, rows, kinds, lines)
+    figure, panels = stacked([2.1] * len(splits), legend(rows, kinds, lines))
     for axes, (split, own) in zip(panels, splits.items(), strict=True):
         if axes is not panels[0]:
             axes.sharex(panels[0])

@@ -16,7 +16,6 @@ from harness.report.charts._style import (
     filling,
     finite,
     legend,
-    legend_height,
     libraries,
     points,
     stacked,
@@ -51,8 +50,8 @@ def clean_vs_other(study: Study) -> Figure | None:
     models = variants(rows)
     kinds = list(dict.fromkeys(models.values()))
     labels, limits = names(rows), {split: ceiling([r for r in study.scored if r["split"] == split]) for split in splits}
-    figure, panels = stacked([3.2] * len(pairs), extra=legend_height(rows, kinds, 1))
-    legend(figure, rows, kinds, [Line2D([], [], color=GREY, linewidth=0.8, label="equal costs")])
+    line = Line2D([], [], color=GREY, linewidth=0.8, label="equal costs")
+    figure, panels = stacked([3.2] * len(pairs), legend(rows, kinds, [line]))
     edges = [_edges(own, limits[first], limits[other]) for other, own in pairs.items()]
     for axes, (other, own), edge in zip(panels, pairs.items(), edges, strict=True):
         _panel(axes, own, edge, [kinds.index(models[a["cell_id"]]) for a, _ in own])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Row = Mapping[str, Any]
 P = ParamSpec("P")
@@ -93,12 +94,23 @@ def save(figure: Figure, path: Any) -> None:
     figure.savefig(path, dpi=300, metadata={"Date": None} if str(path).endswith(".svg") else None)
 
 
-def stacked(heights: Sequence[float], *, extra: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """A figure of one column with panels above each other; heights in inches, `extra` for a legend."""
+def stacked(heights: Sequence[float], handles: Sequence[Line2D] = (), extra: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """A figure of one column: panels above each other, and below them a legend.
+
+    Args:
+        heights: of the panels, in inches.
+        handles: of the legend; its height is added.
+        extra: inches for what else stands above or below.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, sum(heights) + extra), layout="constrained")
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = 3 if longest < 20 else 2 if longest < 34 else 1
+    lines = math.ceil(len(handles) / columns)
+    figure = Figure(figsize=(WIDTH, sum(heights) + 0.16 * lines + 0.1 + extra), layout="constrained")
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=list(heights))[:, 0]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure, list(panels)
 
 
@@ -119,8 +131,8 @@ def filling(index: int, colour: str) -> dict[str, Any]:
     return {"color": colour, "markerfacecoloralt": "white", "fillstyle": fill}
 
 
-def legend(figure: Figure, rows: Sequence[Row], variants: Sequence[str], extra: Sequence[Any] = ()) -> None:
-    """Write below the panels what shapes, colours and fillings mean."""
+def legend(rows: Sequence[Row], variants: Sequence[str], extra: Sequence[Line2D] = ()) -> list[Line2D]:
+    """What shapes, colours and, of several variants, fillings mean."""
     from matplotlib.lines import Line2D
 
     handles = [
@@ -131,19 +143,12 @@ def legend(figure: Figure, rows: Sequence[Row], variants: Sequence[str], extra: 
         handles += [
             Line2D([], [], linestyle="", marker="o", label=name, **filling(i, GREY)) for i, name in enumerate(variants)
         ]
-    handles += extra
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3 if longest < 20 else 2 if longest < 34 else 1)
+    return [*handles, *extra]
 
 
 def _line(backend: str) -> str:
     """Full precision is a line as well as a mark."""
     return ":" if backend == "none" else ""
-
-
-def legend_height(rows: Sequence[Row], variants: Sequence[str], extra: int = 0) -> float:
-    """Inches that the legend of so many entries takes."""
-    return 0.16 * math.ceil((len(libraries(rows)) + len(variants) + extra) / 3) + 0.1
 
 
 def number(value: float | None) -> float:
