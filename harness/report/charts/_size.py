@@ -49,7 +49,7 @@ def size_vs_wer(study: Study) -> Figure | None:
         Line2D([], [], color=GREY, linewidth=0.8, label="frontier"),
         Line2D([], [], linestyle="", color=GREY, marker="|", markersize=7, label="95 % interval"),
     ]
-    figure, panels = stacked([2.1] * len(splits), legend(rows, kinds, lines))
+    figure, panels = stacked([2.3] * len(splits), legend(rows, kinds, lines))
     for axes, (split, own) in zip(panels, splits.items(), strict=True):
         if axes is not panels[0]:
             axes.sharex(panels[0])
