@@ -70,7 +70,7 @@ class Label:
 
 
 def write(axes: Axes, labels: Sequence[Label], marks: Sequence[tuple[float, float]]) -> None:
-    """Write labels beside their points where they meet no other label, no mark and no edge; leave out the rest.
+    """Write labels beside their points where they meet no other label, none of `marks` and no edge; leave out the rest.
 
     Needed ones come first. The layout is computed for this, so all else must be drawn before.
     """

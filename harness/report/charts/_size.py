@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_STEPS = 12
 _WIDE = 4.0
 """Sizes that span more than this ratio are drawn on a logarithmic axis."""
 
@@ -88,10 +90,17 @@ def _top(rows: Sequence[Row]) -> float:
 
 
 def _draw_frontier(axes: Axes, rows: Sequence[Row], top: float) -> None:
-    best = frontier(rows)
-    sizes = [row["size_bytes"] / 1e6 for row in best]
-    rates = [min(row["wer"] * 100, top) for row in best]
-    axes.plot(sizes, rates, color=GREY, linewidth=0.8, zorder=2)
+    axes.plot(*zip(*_along(rows, top), strict=True), color=GREY, linewidth=0.8, zorder=2)
+
+
+def _along(rows: Sequence[Row], top: float) -> list[tuple[float, float]]:
+    """Points close together on the frontier, straight from mark to mark."""
+    best = [(row["size_bytes"] / 1e6, min(row["wer"] * 100, top)) for row in frontier(rows)]
+    found = best[:1]
+    for (size, rate), (next_size, next_rate) in itertools.pairwise(best):
+        steps = [step / _STEPS for step in range(1, _STEPS + 1)]
+        found += [(size + (next_size - size) * step, rate + (next_rate - rate) * step) for step in steps]
+    return found
 
 
 def _size_axis(axes: Axes, sizes: Sequence[float]) -> None:
@@ -120,4 +129,4 @@ def _name(axes: Axes, rows: Sequence[Row]) -> None:
     labels = _beyond([row for row in rows if row["wer"] * 100 > top], top)
     best = {short(row): row for row in frontier(rows) if row["backend"] != "none" and row["wer"] * 100 <= top}
     labels += [Label(name, row["size_bytes"] / 1e6, row["wer"] * 100) for name, row in best.items()]
-    write(axes, labels, marks)
+    write(axes, labels, [*marks, *_along(rows, top)])
