@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 
-.PHONY: demo test check figures clean
+.PHONY: demo test check figures notebooks clean
 
 demo: $(SETUP)
 	$(BIN)/python -m harness.grid experiments/embedded.toml
+	$(BIN)/python -m harness.report runs/embedded
 
 test: $(SETUP)
 	$(BIN)/python -m pytest
@@ -19,6 +20,9 @@ check: $(SETUP)
 
 figures: $(SETUP)
 	$(BIN)/python -m harness.figures runs/embedded --out figures
+
+notebooks: $(SETUP)
+	$(BIN)/python notebooks/execute.py
 
 $(SETUP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
