@@ -1,0 +1,69 @@
+"""Numbers as people read them; what is missing is a dash."""
+
+from __future__ import annotations
+
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def fixed(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """With so many digits behind the point; a zero has no sign.
+
+    >>> fixed(-0.0012), fixed(1.5, 1, sign=True), fixed(-2), fixed(None)
+    ('0.00', '+1.5', '−2.00', '–')
+    """
+    if value is None or value != value:
+        return DASH
+    rounded = round(value, digits) or 0.0
+    text = f"{rounded:+.{digits}f}" if sign and rounded else f"{rounded:.{digits}f}"
+    return text.replace("-", MINUS)
+
+
+def percent(fraction: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """A fraction in per cent, without the sign `%`: units stand in the headings.
+
+    >>> percent(0.02584)
+    '2.58'
+    """
+    return fixed(None if fraction is None else fraction * 100, digits, sign=sign)
+
+
+def interval(low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """Two fractions in per cent, in brackets; a dash where there is no interval.
+
+    >>> interval(-0.001, 0.02, sign=True)
+    '[−0.10, +2.00]'
+    """
+    if low is None or high is None or low != low or high != high:
+        return DASH
+    return f"[{percent(low, sign=sign)}, {percent(high, sign=sign)}]"
+
+
+def points_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """A difference in points of WER with its interval, where it has one.
+
+    >>> points_interval(0.001, None, None)
+    '+0.10'
+    """
+    if value is None or value != value:
+        return DASH
+    around = interval(low, high, sign=True)
+    return percent(value, sign=True) + ("" if around == DASH else f" {around}")
+
+
+def probability(p: float | None) -> str:
+    """A p-value; tiny ones as a bound.
+
+    >>> probability(0.0004), probability(0.0076), probability(1.0)
+    ('<0.001', '0.008', '1.000')
+    """
+    return "<0.001" if p is not None and p < 0.001 else fixed(p, 3)
+
+
+def counted(count: int, word: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "speaker"), counted(4140, "word")
+    ('1 speaker', '4,140 words')
+    """
+    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -1,0 +1,62 @@
+"""A finished run as the sections of the page see it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.findings import label
+from harness.results import DIFFERENCE
+from harness.stats import Study
+from harness.store import StoredRun
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PageRun:
+    """A run that is to be shown.
+
+    Attributes:
+        stored: where its cells lie.
+        rows: of the results, in their order; what is missing or not a finite number is `None`.
+        study: the statistics of its finished cells.
+    """
+
+    stored: StoredRun
+    rows: tuple[Row, ...]
+    study: Study
+
+    @classmethod
+    def of(cls, stored: StoredRun) -> PageRun:
+        """The stored run.
+
+        Raises:
+            OutputError: it has no results, or they cannot be read.
+        """
+        rows = tuple(_finite({**dict.fromkeys(DIFFERENCE), **row}) for row in stored.results())
+        return cls(stored, rows, Study(rows, stored))
+
+    @property
+    def name(self) -> str:
+        """Of the experiment: its directory's."""
+        return self.stored.path.resolve().name
+
+    @property
+    def splits(self) -> list[str]:
+        """In the order of the results."""
+        return self.levels("split")
+
+    def levels(self, column: str) -> list[Any]:
+        """The different values of a column, in the order of the results."""
+        return list(dict.fromkeys(row[column] for row in self.rows))
+
+    def label(self, row: Row) -> str:
+        """A configuration's name, with what tells the run's models and devices apart."""
+        return label(row, [key for key in ("model", "revision", "dtype", "device") if len(self.levels(key)) > 1])
+
+
+def _finite(row: Row) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}

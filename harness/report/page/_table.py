@@ -1,0 +1,176 @@
+"""The table of all rows: which columns there are, and what stands in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.report.page._numbers import DASH, fixed, interval, percent, points_interval, probability
+from harness.report.page._run import PageRun, Row
+from harness.stats import MARGIN
+
+Shown = Callable[[Row], str]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: of the results; its value decides the order of rows, and whether there is such a column.
+        heading: with the unit.
+        shown: the text of a row.
+        note: what the heading means, in full.
+        numeric: whether it is aligned to the right.
+    """
+
+    key: str
+    heading: str
+    shown: Shown
+    note: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the table: its text, and what it is sorted by."""
+
+    text: str
+    order: Any
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row: what the filters ask for, why it is not done, and its entries under the columns."""
+
+    cell_id: str
+    label: str
+    done: bool
+    status: str
+    reason: str
+    filters: dict[str, str]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class ResultsTable:
+    """All rows under the columns that have something in them."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[TableRow, ...]
+
+    def details(self, cell_id: str) -> list[tuple[str, str]]:
+        """Headings and texts of one row, without what is empty."""
+        row = next(row for row in self.rows if row.cell_id == cell_id)
+        pairs = zip(self.columns, row.entries, strict=True)
+        return [(column.heading, entry.text) for column, entry in pairs if entry.text not in (DASH, "")]
+
+
+def as_good(row: Row) -> str:
+    """Whether a row is as good as full precision, in words."""
+    if row["backend"] == "none":
+        return "full precision"
+    if row["difference"] is None:
+        return DASH
+    if row["identical"]:
+        return "identical"
+    return "yes" if row["non_inferior"] else "not shown"
+
+
+def _scaled(key: str, divisor: float, digits: int) -> Shown:
+    return lambda row: fixed(None if row.get(key) is None else row[key] / divisor, digits)
+
+
+def _rate(key: str, digits: int = 1) -> Shown:
+    return lambda row: percent(row.get(key), digits)
+
+
+def _difference(row: Row) -> str:
+    return "identical" if row["identical"] else points_interval(row["difference"], *_bounds(row, "difference"))
+
+
+def _relative(row: Row) -> str:
+    return percent(row["relative"], 1, sign=True)
+
+
+def _bounds(row: Row, key: str) -> tuple[float | None, float | None]:
+    return row.get(f"{key}_low"), row.get(f"{key}_high")
+
+
+def _ratio(key: str, heading: str, note: str) -> Column:
+    return Column(key, heading, lambda row: fixed(row.get(key)), f"{note}, relative to full precision")
+
+
+def _published(row: Row) -> str:
+    source = row.get("reference_source")
+    return percent(row.get("reference_wer")) + (f" ({source})" if source and row.get("reference_wer") else "")
+
+
+_COLUMNS = (
+    Column("split", "test set", lambda row: row["split"], numeric=False),
+    Column("wer", "WER, %", lambda row: percent(row["wer"]), "errors over reference words"),
+    Column("wer_low", "95 % interval", lambda row: interval(*_bounds(row, "wer")), "of the WER"),
+    Column("difference", "difference, points", _difference, "WER less that of full precision, 95 % interval"),
+    Column("relative", "change of errors, %", _relative, "relative to full precision"),
+    Column("p_holm", "p (Holm)", lambda row: probability(row["p_holm"]), "permutation test, adjusted for all tests"),
+    Column("non_inferior", "as good?", as_good, f"certainly fewer than {MARGIN:.0%} more errors", numeric=False),
+    Column("detectable", "detectable, points", _rate("detectable", 2), "smallest difference seen in 4 of 5 studies"),
+    Column("size_bytes", "size, MB", _scaled("size_bytes", 1e6, 2), "distinct bytes, scales included"),
+    Column("size_reduction", "saved, %", _rate("size_reduction"), "of the size of full precision"),
+    Column("effective_bits", "bits per weight", lambda row: fixed(row.get("effective_bits")), "as stored"),
+    Column("loop_rate", "loops, %", _rate("loop_rate"), "utterances whose transcript runs away"),
+    Column("empty_rate", "empty, %", _rate("empty_rate"), "utterances without a transcript"),
+    Column("reference_wer", "published WER, %", _published, "from a publication, for comparison"),
+    Column("rtfx", "RTFx", _scaled("rtfx", 1, 1), "seconds of audio per second of compute"),
+    _ratio("rtfx_ratio", "RTFx, ratio", "seconds of audio per second of compute, batch 1"),
+    _ratio("latency_encoder_ratio", "encoder, ratio", "latency of the encoder, batch 1"),
+    _ratio("latency_decoder_step_ratio", "decoder step, ratio", "latency of a decoder step, batch 1"),
+    _ratio("latency_first_token_ratio", "first token, ratio", "latency of the first token, batch 1"),
+    _ratio("rtfx_ratio_batch", "RTFx in batches, ratio", "seconds of audio per second of compute, in batches"),
+    _ratio("latency_encoder_ratio_batch", "encoder in batches, ratio", "latency of the encoder, in batches"),
+    _ratio("latency_decoder_step_ratio_batch", "decoder step in batches, ratio", "latency of a step, in batches"),
+    _ratio("latency_first_token_ratio_batch", "first token in batches, ratio", "latency of the first, in batches"),
+    Column("macs_per_audio_second", "GMAC/s audio", _scaled("macs_per_audio_second", 1e9, 2), "10⁹ multiplications"),
+    Column("bops_per_audio_second", "TBOP/s audio", _scaled("bops_per_audio_second", 1e12, 2), "10¹² bit operations"),
+    Column(
+        "memory_io_bytes_per_audio_second",
+        "memory, GB/s audio",
+        _scaled("memory_io_bytes_per_audio_second", 1e9, 3),
+        "bytes of weights, activations and caches that are read or written, per second of audio",
+    ),
+    Column("peak_rss_bytes", "peak memory, MB", _scaled("peak_rss_bytes", 1e6, 0), "of the process"),
+    Column("peak_device_bytes", "peak GPU memory, MB", _scaled("peak_device_bytes", 1e6, 0), "of the accelerator"),
+)
+
+
+def results_table(run: PageRun) -> ResultsTable:
+    """Every row of the results; a column that is empty everywhere is left out."""
+    columns = tuple(c for c in _COLUMNS if any(row.get(c.key) is not None for row in run.rows))
+    return ResultsTable(columns, tuple(_row(run, row, columns) for row in run.rows))
+
+
+def _row(run: PageRun, row: Row, columns: tuple[Column, ...]) -> TableRow:
+    done = row["status"] == "done"
+    return TableRow(
+        row["cell_id"],
+        run.label(row),
+        done,
+        str(row["status"]).replace("_", " "),
+        "" if done else row["reason"] or "",
+        filter_levels(row),
+        tuple(Entry(column.shown(row), _order(row, column)) for column in columns),
+    )
+
+
+def filter_levels(row: Row) -> dict[str, str]:
+    """What a row has for every filter of the page."""
+    bits = DASH if row["bits"] is None else str(int(row["bits"]))
+    return {"library": row["backend"], "scheme": row["scheme"], "bits": bits, "model": row["model"]}
+
+
+def _order(row: Row, column: Column) -> Any:
+    value = row.get(column.key)
+    if column.key == "non_inferior" and value is not None:
+        return 2 if row["identical"] else int(value)
+    return value
