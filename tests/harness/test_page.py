@@ -7,7 +7,6 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -16,75 +15,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
-from harness.cell import Cell, hash_of
-from harness.config import Data, load_experiment
-from harness.metrics import align
-from harness.plan import configurations
 from harness.report.__main__ import main
 from harness.report.page._assets import embedded_json
 from harness.report.page._numbers import DASH
-from harness.results import result_rows
-from harness.store import CellRecord, RunDirectory
-
-PLANNED = configurations(load_experiment(Path("experiments/embedded.toml")))
-HOSTILE = '<script>document.title="broken"</script></script>&"{{ 7 * 7 }}<!--\u2028'
-HOSTILE_WORD = "".join(HOSTILE.split())
-SENTENCES = (f"a {HOSTILE_WORD} b", "the cat sat down", "it is late now", "one two three four")
-HEARD = ({}, {0: "x"}, {1: None}, {2: "three more"})
-"""What a cell hears otherwise: words by their place; `None` is nothing."""
-
-
-def utterance(number, speaker, changes):
-    expected = SENTENCES[number % len(SENTENCES)].split()
-    said = [changes.get(place, word) for place, word in enumerate(expected)]
-    heard = " ".join(word for word in said if word is not None).split()
-    steps = align(expected, heard)
-    counts = {"substitutions": steps.count("S"), "deletions": steps.count("D"), "insertions": steps.count("I")}
-    return {
-        "id": f"u{number:03}",
-        "speaker": speaker,
-        "normalised_reference": " ".join(expected),
-        "normalised_hypothesis": " ".join(heard),
-        "alignment": steps,
-        **counts,
-        "reference_words": len(expected),
-        "character_errors": sum(counts.values()),
-        "reference_characters": 20,
-        "empty": False,
-        "loop": False,
-    }
-
-
-def record(cell, index, *, done, speakers, utterances):
-    size = 20_000_000 // (1 + index % 4) + 1000 * index
-    measured = {"size_bytes": size, "size_reduction": 0.5, "effective_bits": 8.1, "rtfx": float("nan")}
-    status = {"status": "done" if done else "failed", "reason": "" if done else HOSTILE}
-    identity = {"model": {"revision": "abc"}, "decoding": {"num_beams": 1}, "spec": {}}
-    said = [utterance(i, f"s{i % speakers}", HEARD[(i + i // 4) * index % 4]) for i in range(utterances)]
-    layer = {"name": f"layer{index}.{HOSTILE}", "kind": "linear", "requested": "int8", "effective": None}
-    layer |= {"reason": HOSTILE, "effective_bits": 8.0, "weight_error": 0.01}
-    return CellRecord(
-        cell.cell_id,
-        {"cell_id": cell.cell_id, **status, "identity": identity, "measured": measured if done else {}},
-        said if done else (),
-        [layer] if done else (),
-        {"python": "3", "packages": {"torch": HOSTILE}},
-    )
-
-
-def stored_run(path, chosen=PLANNED[:6], splits=("clean", "other"), failing=(5,), speakers=8, utterances=48):
-    directory = RunDirectory(path)
-    cells = []
-    for index, configuration in enumerate(chosen):
-        for split in splits:
-            cell_id = hash_of([index, split])
-            cells.append(Cell(configuration, Data(dataset="embedded", split=split), {}, cell_id, ()))
-            done = index not in failing
-            directory.write(record(cells[-1], index, done=done, speakers=speakers, utterances=utterances))
-    rows = result_rows(directory, cells)
-    rows[len(rows) // 4]["configuration"] = f"cast {HOSTILE}"
-    directory.write_results(rows)
-    return path
+from tests.harness.pages import HOSTILE, HOSTILE_WORD, PLANNED, stored_run
 
 
 def page_of(run):
@@ -282,21 +216,32 @@ def test_columns_sort_by_click_and_key(opened):
     assert opened.execute_script(sizes)[-2:] == [DASH, DASH]
 
 
-def test_every_mark_can_be_reached_and_chooses_its_cell(opened):
-    centres = opened.execute_script(
-        "return [...document.querySelectorAll('.mark')].map(m => {"
-        "m.scrollIntoView({block: 'center', behavior: 'instant'});"
-        "const r = m.querySelector('.shape').getBoundingClientRect();"
-        "const hit = document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2);"
-        "return m.contains(hit); })"
+def test_every_mark_can_be_pointed_at(opened):
+    pointed = opened.execute_script(
+        "return [...document.querySelectorAll('.mark')].map(mark => {"
+        "const box = mark.querySelector('.shape').getBoundingClientRect();"
+        "const at = {clientX: box.x + box.width / 2, clientY: box.y + box.height / 2, bubbles: true};"
+        "mark.ownerSVGElement.dispatchEvent(new PointerEvent('pointermove', at));"
+        "return [document.querySelector('.tooltip strong').textContent, mark.getAttribute('aria-label')]; })"
     )
-    assert all(centres)
+    assert len(pointed) == 10
+    assert all(label.startswith(f"{shown};") for shown, label in pointed)
+
+
+def test_marks_are_chosen_by_key_and_by_pointer(opened):
+    def chosen():
+        return opened.find_element(By.CSS_SELECTOR, "#results tr[aria-selected]").get_attribute("data-cell")
+
     opened.execute_script("document.querySelector('.mark[tabindex=\"0\"]').focus()")
     opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert "WER, %" in opened.find_element(By.CSS_SELECTOR, ".tooltip").text
     opened.switch_to.active_element.send_keys(Keys.ENTER)
-    chosen = opened.switch_to.active_element.get_attribute("data-cell")
-    assert opened.find_element(By.CSS_SELECTOR, "#results tr[aria-selected]").get_attribute("data-cell") == chosen
+    by_key = opened.switch_to.active_element.get_attribute("data-cell")
+    assert chosen() == by_key
+    last = marks(opened)[-1]
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", last)
+    last.click()
+    assert chosen() == last.get_attribute("data-cell") != by_key
 
 
 def test_select_boxes_change_layers_and_utterances(opened):
@@ -315,7 +260,9 @@ def test_select_boxes_change_layers_and_utterances(opened):
 def test_axes(scale, opened):
     Select(opened.find_element(By.ID, "scale")).select_by_value(scale)
     assert len(marks(opened)) == 10
-    assert "NaN" not in opened.find_element(By.ID, "panels").get_attribute("innerHTML")
+    drawn = opened.find_element(By.ID, "panels").get_attribute("innerHTML")
+    assert "NaN" not in drawn
+    assert ("↑" in drawn) == (scale in ("near", "close"))
 
 
 def test_a_phone_never_scrolls_sideways(opened):

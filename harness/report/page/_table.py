@@ -131,7 +131,7 @@ _COLUMNS = (
     _ratio("latency_encoder_ratio_batch", "encoder in batches, ratio", "latency of the encoder, in batches"),
     _ratio("latency_decoder_step_ratio_batch", "decoder step in batches, ratio", "latency of a step, in batches"),
     _ratio("latency_first_token_ratio_batch", "first token in batches, ratio", "latency of the first, in batches"),
-    Column("macs_per_audio_second", "GMAC/s audio", _scaled("macs_per_audio_second", 1e9, 2), "10⁹ multiplications"),
+    Column("macs_per_audio_second", "GMAC/s audio", _scaled("macs_per_audio_second", 1e9, 2), "10⁹ multiply-adds"),
     Column("bops_per_audio_second", "TBOP/s audio", _scaled("bops_per_audio_second", 1e12, 2), "10¹² bit operations"),
     Column(
         "memory_io_bytes_per_audio_second",

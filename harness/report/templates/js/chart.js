@@ -17,6 +17,7 @@ class Chart {
   drawPanel(panel) {
     const figure = this.figures.get(panel.split);
     const plot = figure.querySelector(".plot");
+    delete figure.dataset.pointed;
     const [width, height] = [plot.clientWidth, plot.clientHeight];
     const x = sizeAxis(panel.cells, EDGES.left + 10, width - EDGES.right - 10);
     const y = errorAxis(panel, this.data.margin, this.view.scale, height - EDGES.bottom, EDGES.top);
@@ -31,9 +32,10 @@ class Chart {
       drawFrontier(panel, x, y, width),
       ...marks.map((mark) => this.drawInterval(mark, y)),
       ...marks.flatMap(drawLeader),
-      ...marks.map((mark) => this.drawReachable(figure, mark))
+      ...marks.map((mark) => this.drawFocusable(figure, mark))
     );
     plot.replaceChildren(drawing);
+    this.makePointable(figure, drawing, marks);
     makeRoving(drawing);
   }
 
@@ -42,38 +44,47 @@ class Chart {
     return svg("g", { class: `uncertainty${hidden}`, "data-of": mark.cell.id }, ...drawWhisker(mark, y));
   }
 
-  drawReachable(figure, mark) {
+  drawFocusable(figure, mark) {
     const library = this.data.libraries[mark.cell.library];
     const node = drawMark(mark, library, this.data.models.indexOf(mark.cell.model));
-    const show = () => {
-      showTooltip(figure, mark.cell, mark.x, mark.y);
-      this.lift(figure, mark.cell.id);
-    };
-    const hide = () => {
-      hideTooltip();
-      this.lift(figure, null);
-    };
-    const choose = () => {
-      this.choose(mark.cell.id);
-      show();
-    };
-    node.addEventListener("pointerenter", show);
-    node.addEventListener("pointerleave", hide);
-    node.addEventListener("focus", show);
-    node.addEventListener("blur", hide);
-    node.addEventListener("click", choose);
+    node.addEventListener("focus", () => this.point(figure, mark));
+    node.addEventListener("blur", () => this.point(figure, null));
     node.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") hide();
+      if (event.key === "Escape") this.point(figure, null);
       if (event.key !== "Enter" && event.key !== " ") return;
       event.preventDefault();
-      choose();
+      this.choose(mark.cell.id);
+      this.point(figure, mark);
     });
     return node;
   }
 
-  /** Bring out the interval of the cell under the pointer. */
-  lift(figure, id) {
+  /** A pointer or finger anywhere in the panel means the nearest mark. */
+  makePointable(figure, drawing, marks) {
+    const meant = (event) => {
+      const box = drawing.getBoundingClientRect();
+      return nearestMark(marks, event.clientX - box.left, event.clientY - box.top);
+    };
+    drawing.addEventListener("pointermove", (event) => this.point(figure, meant(event)));
+    drawing.addEventListener("pointerleave", () => this.point(figure, null));
+    drawing.addEventListener("click", (event) => {
+      const mark = meant(event);
+      if (!mark) return;
+      this.choose(mark.cell.id);
+      drawing.querySelector(`[data-cell="${mark.cell.id}"]`).focus({ preventScroll: true });
+      this.point(figure, mark);
+    });
+  }
+
+  /** Show the details of a mark and bring out its interval; of none, where it is null. */
+  point(figure, mark) {
+    const id = mark?.cell.id ?? "";
+    if ((figure.dataset.pointed ?? "") === id) return;
+    figure.dataset.pointed = id;
+    if (mark) showTooltip(figure, mark.cell, mark.x, mark.y);
+    else hideTooltip();
     figure.querySelectorAll(".uncertainty").forEach((node) => node.classList.toggle("near", node.dataset.of === id));
+    figure.querySelectorAll(".mark").forEach((node) => node.classList.toggle("pointed", node.dataset.cell === id));
   }
 
   mark(id) {

@@ -1,4 +1,4 @@
-const LAYER_HEADINGS = ["layer", "kind", "requested", "effective", "bits per weight", "weight error, %", "reason"];
+const LAYER_HEADINGS = ["layer", "kind", "requested", "effective", "bits/weight", "weight error, %", "reason"];
 
 /** A length in per cent of the longest one. */
 function bar(share) {
@@ -7,12 +7,13 @@ function bar(share) {
 
 function layerRow(texts, bits, error, largest) {
   const [name, kind, requested, effective, reason] = texts.map((text) => text ?? "–");
+  const got = requested !== "–" && effective === requested ? "as requested" : effective;
   const errorText = error === null ? "–" : fixed(100 * error, 2);
   return html(
     "tr",
     {},
     html("th", { scope: "row" }, name),
-    ...[kind, requested, effective].map((text) => html("td", {}, text)),
+    ...[kind, requested, got].map((text) => html("td", {}, text)),
     html("td", { class: "number" }, fixed(bits, 2)),
     html("td", { class: "number" }, errorText, bar(largest ? (error ?? 0) / largest : 0)),
     html("td", { class: "wide" }, reason)

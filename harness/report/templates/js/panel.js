@@ -1,6 +1,8 @@
 const EDGES = { left: 46, right: 14, top: 40, bottom: 46 };
 const RADIUS = 5.5;
 const VALUE_WIDTH = 40;
+const CROWDED = 0.08;
+const REACH = 22;
 
 /** Cells with the place of their marks: x and y, moved aside where marks would hide each other. */
 function placed(cells, x, y, width, important) {
@@ -14,17 +16,30 @@ function placed(cells, x, y, width, important) {
   return marks.sort((a, b) => a.x - b.x || a.y - b.y);
 }
 
-/** The x nearest to the true one at which the mark hides no other. */
+/** The x nearest to the true one at which the mark hides no other; where marks crowd, they may touch. */
 function freePlace(mark, others, width) {
-  const wide = mark.beyond ? VALUE_WIDTH : 2.5 * RADIUS;
-  const hides = (x) => others.some((o) => Math.hypot((x - o.x) / wide, (mark.y - o.y) / (2.5 * RADIUS)) < 1);
-  for (let step = 0; step < width; step += 1) {
-    const free = [mark.trueX + step, mark.trueX - step].find(
-      (x) => x >= EDGES.left + RADIUS && x <= width - EDGES.right - RADIUS && !hides(x)
-    );
-    if (free !== undefined) return free;
+  const [wide, farthest] = mark.beyond ? [VALUE_WIDTH, width] : [0, CROWDED * width];
+  for (const room of [2.5 * RADIUS, 1.7 * RADIUS]) {
+    const x = nearestFree(mark, others, width, Math.max(room, wide), room, farthest);
+    if (x !== undefined) return x;
   }
-  return mark.trueX;
+  mark.crowded = true;
+  return nearestFree(mark, others, width, 1.2 * RADIUS, 1.2 * RADIUS, width) ?? mark.trueX;
+}
+
+function nearestFree(mark, others, width, wide, high, farthest) {
+  const hides = (x) => others.some((o) => Math.hypot((x - o.x) / wide, (mark.y - o.y) / high) < 1);
+  const inside = (x) => x >= EDGES.left + RADIUS && x <= width - EDGES.right - RADIUS;
+  const shifts = Array.from({ length: Math.ceil(farthest) }, (_, i) => i);
+  const places = shifts.flatMap((shift) => [mark.trueX + shift, mark.trueX - shift]);
+  return places.find((x) => inside(x) && !hides(x));
+}
+
+/** The mark nearest to a point of the panel, if it is within reach of a finger. */
+function nearestMark(marks, x, y) {
+  const far = (mark) => Math.hypot(mark.x - x, mark.y - y);
+  const nearest = marks.reduce((best, mark) => (best && far(best) <= far(mark) ? best : mark), null);
+  return nearest && far(nearest) <= REACH ? nearest : null;
 }
 
 function drawGrid(x, y, width, height) {
@@ -80,10 +95,11 @@ function drawLeader({ x, trueX, y }) {
 }
 
 /** A mark that can be pointed at, focused and chosen. */
-function drawMark({ cell, x, y, beyond }, library, modelIndex) {
+function drawMark({ cell, x, y, beyond, crowded }, library, modelIndex) {
   const described = [cell.label, ...cell.details.map(([name, text]) => `${name}: ${text}`)].join("; ");
   const classes = `mark colour-${library.colour}${modelIndex % 2 ? " open" : ""}`;
-  const value = beyond ? [svg("text", { class: "value", y: -13, "text-anchor": "middle" }, `↑ ${fixed(cell.wer, 1)}`)] : [];
+  const text = crowded ? "↑" : `↑ ${fixed(cell.wer, 1)}`;
+  const value = beyond ? [svg("text", { class: "value", y: -13, "text-anchor": "middle" }, text)] : [];
   const attributes = { class: classes, transform: `translate(${x.toFixed(1)},${y.toFixed(1)})`, role: "button" };
   return svg(
     "g",

@@ -50,7 +50,8 @@ const ZOOM = { near: 2.5, close: 1.25 };
 function errorAxis(panel, margin, scale, start, end) {
   const bases = panel.baselines.map((baseline) => baseline.wer);
   const all = panel.cells.map((cell) => cell.wer);
-  const limit = (ZOOM[scale] ?? Infinity) * Math.max(...(bases.length ? bases : [Math.min(...all)]));
+  const base = Math.max(...(bases.length ? bases : [Math.min(...all)]));
+  const limit = base > 0 ? (ZOOM[scale] ?? Infinity) * base : Infinity;
   const inside = all.filter((wer) => wer <= limit);
   const whole = scale in ZOOM ? [] : panel.cells.flatMap((cell) => [cell.low ?? cell.wer, cell.high ?? cell.wer]);
   const values = [...(inside.length ? inside : all), ...bases, ...bases.map((wer) => wer * (1 + margin)), ...whole];
