@@ -62,13 +62,13 @@ def findings(study: Study) -> list[Finding]:
     if not any(not c.is_baseline for c in everything):
         return []
     asked: list[Callable[[Study, Sequence[_Configuration], Sequence[str]], Finding | None]] = [
-        _frontier,
         _eight_bits,
         _smallest,
         _four_bits,
         _sixteen_bits,
         _granularity,
         _factors,
+        _frontier,
         _power,
     ]
     return [found for question in asked if (found := question(study, everything, splits)) is not None]
@@ -188,15 +188,7 @@ def _sixteen_bits(study: Study, everything: Sequence[_Configuration], splits: Se
 
 def _granularity(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
     own = [e for e in effects(study.outcomes) if e.factor == "granularity"]
-    if not own:
-        return None
-    clear = [e for e in own if _is_clear(e)]
-    sentences = [_effect_sentence(e, study) for e in clear]
-    unclear = [e for e in own if not _is_clear(e)]
-    if unclear:
-        listed = [f"{e.base} to {e.level} on {e.split} ({_points(e)})" for e in unclear]
-        sentences.append(f"No difference shown: {_listed(listed)}.")
-    return Finding("Does granularity matter?", tuple(sentences))
+    return Finding("Does granularity matter?", tuple(_changes(own, study))) if own else None
 
 
 def _factors(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
@@ -204,16 +196,32 @@ def _factors(study: Study, everything: Sequence[_Configuration], splits: Sequenc
     silent = unmatched(study.outcomes)
     if not own and not silent:
         return None
-    sentences = [_effect_sentence(e, study) for e in own if _is_clear(e)]
-    unclear = dict.fromkeys(f"{e.factor} ({e.base} to {e.level})" for e in own if not _is_clear(e))
-    if unclear:
-        sentences.append(f"No difference shown for {_listed(list(unclear))}.")
+    sentences = _changes(own, study)
     if silent:
         sentences.append(
             f"No two cells differ in nothing but {_joined(silent, 'or')}: about these alone the run says nothing."
         )
     sentences.append("These intervals, and those of granularity, are each for itself, not adjusted for their number.")
     return Finding("What do the other factors do, all else equal?", tuple(sentences))
+
+
+def _changes(own: Sequence[Effect], study: Study) -> list[str]:
+    """A sentence for every change that does something on a split, with all its splits; and one for the others."""
+    by_change: dict[str, list[Effect]] = {}
+    for effect in own:
+        by_change.setdefault(f"{effect.factor} {effect.level} instead of {effect.base}", []).append(effect)
+    clear = {change: found for change, found in by_change.items() if any(map(_is_clear, found))}
+    sentences = [f"{change}: {_by_split(found, study)}." for change, found in clear.items()]
+    unclear = [change for change in by_change if change not in clear]
+    return [*sentences, f"No difference shown for {_listed(unclear)}."] if unclear else sentences
+
+
+def _by_split(found: Sequence[Effect], study: Study) -> str:
+    points = _joined([f"{_points(effect)} points on {effect.split}" for effect in found])
+    if found[0].pairs > 1:
+        return f"{points} (mean of {found[0].pairs} pairs)"
+    base = next(r for r in study.scored if r["cell_id"] == found[0].cells[0][0])
+    return f"{points} (one pair, from {base['configuration']})"
 
 
 def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
@@ -259,15 +267,6 @@ def _cost(row: Row) -> str:
 
 def _points(effect: Effect) -> str:
     return f"{effect.difference * 100:+.2f} [{effect.low * 100:+.2f}, {effect.high * 100:+.2f}]"
-
-
-def _effect_sentence(effect: Effect, study: Study) -> str:
-    where = f"mean of {effect.pairs} pairs"
-    if effect.pairs == 1:
-        base = next(r for r in study.scored if r["cell_id"] == effect.cells[0][0])
-        where = f"one pair, from {base['configuration']}"
-    change = f"{effect.factor} {effect.level} instead of {effect.base}"
-    return f"{change} on {effect.split}: {_points(effect)} points ({where})."
 
 
 def _described(configuration: _Configuration) -> str:
