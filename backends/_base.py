@@ -19,8 +19,32 @@ from backends._spec import QuantSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Calibration = Iterable["Mapping[str, Tensor] | Tensor"]
-"""Inputs on which activation ranges are observed: each item is passed to the model as keyword arguments, or alone."""
+
+@dataclass(frozen=True)
+class CalibrationInput:
+    """One batch of calibration, with what of it counts.
+
+    Attributes:
+        inputs: passed to the model as keyword arguments, or alone.
+        lengths: by part (`encoder`, `decoder`), how many positions of every sequence there are no padding,
+            (batch,) of whole numbers; a part that is not named counts whole.
+    """
+
+    inputs: Mapping[str, Tensor] | Tensor
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def mask(self, part: str, positions: int) -> Tensor | None:
+        """Which of `positions` count, (batch, positions) of bool; `None` for all."""
+        if part not in self.lengths:
+            return None
+        import torch
+
+        lengths = self.lengths[part]
+        return torch.arange(positions, device=lengths.device)[None, :] < lengths[:, None]
+
+
+Calibration = Iterable["CalibrationInput | Mapping[str, Tensor] | Tensor"]
+"""What a model is shown to find ranges, second moments and the like."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +124,10 @@ class Backend(Protocol):
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """Say whether a resolved spec can be done on `device` (`cpu` or `cuda`). Pure, without torch."""
+        ...
+
+    def calibrates(self, spec: QuantSpec, options: Any) -> bool:
+        """Whether a resolved spec needs calibration inputs. Pure, without torch."""
         ...
 
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:

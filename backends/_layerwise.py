@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from backends._base import Calibration, NoOptions, Quantized
+from backends._base import Calibration, CalibrationInput, NoOptions, Quantized
 from backends._errors import ModelError, SpecError
 from backends._report import LayerReport, QuantReport, size_bytes
 from backends._spec import ModuleKind, Part, PerGroup, QuantSpec, Scheme, WeightCode
@@ -153,6 +153,10 @@ class LayerwiseBackend:
         """What the report says about the whole model."""
         return ()
 
+    def calibrates(self, spec: QuantSpec, options: Any) -> bool:
+        """Where activation ranges are fixed beforehand."""
+        return spec.scheme is Scheme.STATIC
+
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """Raise `ModelError` where `spec` cannot be applied to `model`; changes nothing."""
         targets = chosen(model, spec)
@@ -176,18 +180,28 @@ class LayerwiseBackend:
         everything, targets = candidates(model), chosen(model, spec)
         names = {c.name for c in targets}
         with torch.no_grad():
-            for candidate in targets:
-                model.set_submodule(candidate.name, self.convert(candidate, spec, options))
-            if spec.scheme is Scheme.STATIC:
-                with _all_called(model, names):
-                    self.observe(model, calibration)
-            for candidate in targets:
-                model.set_submodule(candidate.name, self.freeze(model.get_submodule(candidate.name)))
+            self.replace(model, targets, spec, options, calibration)
             layers = tuple(
                 self._report(model, c, spec, options) if c.name in names else _unrequested(c, spec) for c in everything
             )
         report = QuantReport(layers, size_bytes(model), original_bytes, self.notes(spec, options))
         return Quantized(model, report, self.name, spec, options)
+
+    def replace(
+        self, model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, calibration: Calibration | None
+    ) -> None:
+        """Put the quantized modules into `model`: convert, observe where the scheme is static, freeze."""
+        for candidate in targets:
+            model.set_submodule(candidate.name, self.convert(candidate, spec, options))
+        if spec.scheme is Scheme.STATIC:
+            self.observe_all(model, {c.name for c in targets}, calibration)
+        for candidate in targets:
+            model.set_submodule(candidate.name, self.freeze(model.get_submodule(candidate.name)))
+
+    def observe_all(self, model: nn.Module, names: set[str], calibration: Calibration | None) -> None:
+        """`observe`, and make sure that every module of `names` was reached."""
+        with _all_called(model, names):
+            self.observe(model, calibration)
 
     def _report(self, model: nn.Module, candidate: Candidate, spec: QuantSpec, options: Any) -> LayerReport:
         module = model.get_submodule(candidate.name)
@@ -245,8 +259,9 @@ def calibrate(model: nn.Module, calibration: Calibration | None) -> None:
         ModelError: there is no calibration input.
     """
     seen = False
-    for inputs in calibration or ():
+    for item in calibration or ():
         seen = True
+        inputs = item.inputs if isinstance(item, CalibrationInput) else item
         model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
     if not seen:
         raise ModelError("the static scheme needs calibration inputs: pass calibration=[...] to quantize")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from backends._activations import range_of, round_activations, widened
 from backends._spec import Activations
 
 
@@ -43,33 +43,13 @@ class FakeQuantized(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """The float module on rounded inputs; shapes and dtypes are the float module's."""
         if self.observing:
-            self._observe(inputs)
+            self.observed = widened(self.observed, inputs)
         elif self.activations is not None:
-            inputs = self._round(inputs, self.activations)
+            inputs = round_activations(inputs, self.activations, *self._range(inputs, self.activations))
         outputs: Tensor = self.module(inputs)
         return outputs
-
-    def _observe(self, inputs: Tensor) -> None:
-        seen = torch.stack([inputs.amin(), inputs.amax()])
-        if self.observed is not None:
-            seen = torch.stack([torch.minimum(seen[0], self.observed[0]), torch.maximum(seen[1], self.observed[1])])
-        self.observed = seen
-
-    def _round(self, inputs: Tensor, code: Activations) -> Tensor:
-        low, high = self._range(inputs, code)
-        low, high = low.clamp(max=0), high.clamp(min=0)
-        if code.symmetric:
-            largest = 2 ** (code.bits - 1) - 1
-            scale = torch.maximum(-low, high).clamp(min=1e-12) / largest
-            return (inputs / scale).round().clamp(-largest - 1, largest) * scale
-        steps = 2**code.bits - 1
-        scale = (high - low).clamp(min=1e-12) / steps
-        zero_point = (-low / scale).round()
-        return ((inputs / scale + zero_point).round().clamp(0, steps) - zero_point) * scale
 
     def _range(self, inputs: Tensor, code: Activations) -> tuple[Tensor, Tensor]:
         if self.static and self.observed is not None:
             return self.observed[0], self.observed[1]
-        if code.granularity == "per_token":
-            return inputs.amin(-1, keepdim=True), inputs.amax(-1, keepdim=True)
-        return inputs.amin(), inputs.amax()
+        return range_of(inputs, code)

@@ -1,0 +1,133 @@
+"""Integer codes of a weight matrix: a scale, and a zero point unless symmetric, for every group of a row.
+
+A weight is w = (q - z) s, with q in [0, 2^b). Symmetric codes have the fixed zero point 2^(b-1).
+Scales are kept in 16 bits and rounded to them before any code is chosen, so that what was optimised
+is what is stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from backends._spec import PerGroup, PerTensor, WeightCode
+
+_SMALLEST = 1e-7
+"""Of a scale: nothing finer survives in 16 bits."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers that a weight can take.
+
+    Attributes:
+        bits: of a code.
+        scale: (rows, groups) of float16, (1, 1) where the whole matrix has one.
+        zero: (rows, groups) of whole numbers in [0, 2^bits), as floats; `None` where symmetric.
+    """
+
+    bits: int
+    scale: Tensor
+    zero: Tensor | None
+
+    @property
+    def middle(self) -> Tensor | int:
+        """The code of zero."""
+        return 2 ** (self.bits - 1) if self.zero is None else self.zero
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """The nearest codes of `weight`, (rows, columns), as floats."""
+        scale, middle = self.expanded(weight.shape)
+        return (weight / scale + middle).round().clamp(0, 2**self.bits - 1)
+
+    def values(self, codes: Tensor) -> Tensor:
+        """The weights that codes of the same shape stand for, in float32."""
+        scale, middle = self.expanded(codes.shape)
+        return (codes.float() - middle) * scale
+
+    def rounded(self, weight: Tensor) -> Tensor:
+        """`weight` at its nearest values."""
+        return self.values(self.codes(weight))
+
+    def expanded(self, shape: torch.Size) -> tuple[Tensor, Tensor | int]:
+        """Scale and zero point for every element of a (rows, columns) matrix, in float32."""
+        return _spread(self.scale.float(), shape), (
+            self.middle if isinstance(self.middle, int) else _spread(self.middle, shape)
+        )
+
+    def column(self, index: int, columns: int) -> Grid:
+        """The grid of one column, a (rows, 1) matrix."""
+        group = index * self.scale.shape[1] // columns
+        zero = None if self.zero is None else self.zero[:, group : group + 1]
+        return replace(self, scale=self.scale[:, group : group + 1], zero=zero)
+
+
+def _spread(per_group: Tensor, shape: torch.Size) -> Tensor:
+    rows, columns = shape
+    if per_group.shape == (1, 1):
+        return per_group.expand(rows, columns)
+    return per_group.repeat_interleave(columns // per_group.shape[1], dim=1)
+
+
+def grid(weight: Tensor, code: WeightCode, shrink: Tensor | float = 1.0) -> Grid:
+    """The grid from minimum and maximum of every group of `weight` (rows, columns), its range shrunk to a share.
+
+    Symmetric: s = max|w| / (2^(b-1) - 1). Otherwise s = (max - min) / (2^b - 1) with 0 in the range, and
+    z = round(-min / s) (Jacob et al. 2018, arXiv 1712.05877, eq. 1).
+
+    Args:
+        weight: not changed.
+        code: bits, granularity and symmetry.
+        shrink: a number, or one for every (row, group).
+    """
+    groups = grouped(weight, code)
+    steps = 2**code.bits - 1
+    if code.symmetric:
+        largest = max(2 ** (code.bits - 1) - 1, 1)
+        return Grid(code.bits, _half(groups.abs().amax(2) * shrink / largest), None)
+    low, high = groups.amin(2).clamp(max=0) * shrink, groups.amax(2).clamp(min=0) * shrink
+    scale = _half((high - low) / steps)
+    return Grid(code.bits, scale, (-low / scale.float()).round().clamp(0, steps))
+
+
+def grouped(matrix: Tensor, code: WeightCode) -> Tensor:
+    """A (rows, columns) matrix as (rows, groups, elements of a group); (1, 1, all) for one scale in all."""
+    if isinstance(code.granularity, PerTensor):
+        return matrix.reshape(1, 1, -1)
+    if isinstance(code.granularity, PerGroup):
+        return matrix.reshape(matrix.shape[0], -1, code.granularity.group_size)
+    return matrix[:, None, :]
+
+
+def _half(scale: Tensor) -> Tensor:
+    return scale.clamp(min=_SMALLEST).to(torch.float16)
+
+
+def clipped_grid(weight: Tensor, code: WeightCode, importance: Tensor | None = None) -> Grid:
+    """The grid whose range, shrunk in twenty steps down to a fifth, gives every group the least squared error.
+
+    Args:
+        weight: (rows, columns).
+        importance: of every column's error, (columns,), such as the mean square of its input; all equal without.
+
+    Source: the clipping search of AWQ (Lin et al. 2023, arXiv 2306.00978, section 4.1) and of OMSE (Choukroun
+    et al. 2019, arXiv 1902.06822), with the error weighted by the input's power.
+    """
+    best: Grid | None = None
+    least = torch.full(grouped(weight, code).shape[:2], torch.inf)
+    weighting = torch.ones(weight.shape[1]) if importance is None else importance
+    for share in torch.linspace(1.0, 0.2, 21).tolist():
+        tried = grid(weight, code, share)
+        loss = grouped((tried.rounded(weight) - weight) ** 2 * weighting, code).sum(2)
+        better = loss < least
+        best = tried if best is None else _chosen(better, tried, best)
+        least = torch.minimum(least, loss)
+    assert best is not None
+    return best
+
+
+def _chosen(where: Tensor, one: Grid, other: Grid) -> Grid:
+    zero = None if one.zero is None or other.zero is None else torch.where(where, one.zero, other.zero)
+    return Grid(one.bits, torch.where(where, one.scale, other.scale), zero)

@@ -1,0 +1,217 @@
+"""The linear layer that every method ends in: packed codes, and whatever the method adds to them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from backends._activations import range_of, round_activations, widened
+from backends._spec import Activations, WeightCode
+from backends.ptq._codes import Grid
+from backends.ptq._hadamard import rotate
+from backends.ptq._packing import pack, unpack
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Weights that are kept apart from the codes.
+
+    Attributes:
+        index: positions in the flattened (rows, columns) weight, (count,) of int32, ascending.
+        values: what is added there to what the codes stand for, (count,) of float16.
+    """
+
+    index: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A correction of the weight: up @ down is added.
+
+    Attributes:
+        up: (rows, rank) of float16.
+        down: (rank, columns) of float16.
+    """
+
+    up: Tensor
+    down: Tensor
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What is done to a layer's input, and undone in its weight, before anything is rounded.
+
+    The layer computes W x = (W T^-1) (T x). First every input channel is divided by `scale`, then the
+    vector is rotated.
+
+    Attributes:
+        scale: (columns,) of float32, positive; `None` for none.
+        rotated: whether a Hadamard rotation follows.
+    """
+
+    scale: Tensor | None = None
+    rotated: bool = False
+
+    def of_input(self, inputs: Tensor) -> Tensor:
+        """T x, of any shape (..., columns)."""
+        if self.scale is not None:
+            inputs = inputs / self.scale
+        return rotate(inputs) if self.rotated else inputs
+
+    def of_weight(self, weight: Tensor) -> Tensor:
+        """W T^-1, (rows, columns)."""
+        if self.scale is not None:
+            weight = weight * self.scale
+        return rotate(weight) if self.rotated else weight
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a method found for one layer, all of the transformed weight.
+
+    Attributes:
+        codes: (rows, columns) of whole numbers in [0, 2^bits).
+        grid: what they stand for.
+        outliers, low_rank: what is added, `None` for nothing.
+    """
+
+    codes: Tensor
+    grid: Grid
+    outliers: Outliers | None = None
+    low_rank: LowRank | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The transformed weight that the layer will compute with, (rows, columns) of float32."""
+        weight = self.grid.values(self.codes)
+        if self.outliers is not None:
+            flat = weight.reshape(-1)
+            flat[self.outliers.index.long()] += self.outliers.values.float()
+        if self.low_rank is not None:
+            weight = weight + self.low_rank.up.float() @ self.low_rank.down.float()
+        return weight
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of the weight; everything that unpacking needs beside the tensors."""
+
+    rows: int
+    columns: int
+    code: WeightCode
+    activations: Activations | None = field(default=None)
+
+
+class QuantizedLinear(nn.Module):
+    """`nn.Linear` on packed weights: same shapes and dtypes in and out; unpacks in every call.
+
+    Activations, where they are quantized, are rounded and stay floats: simulated.
+    """
+
+    codes: Tensor
+    grid_scale: Tensor
+    grid_zero: Tensor | None
+    input_channels: Tensor | None
+    bias: Tensor | None
+    outlier_index: Tensor | None
+    outlier_values: Tensor | None
+    low_rank_up: Tensor | None
+    low_rank_down: Tensor | None
+    input_range: Tensor | None
+
+    def __init__(self, shape: Shape, tensors: dict[str, Tensor], rotated: bool) -> None:
+        super().__init__()
+        self.shape, self.rotated, self.observing = shape, rotated, False
+        self.in_features, self.out_features = shape.columns, shape.rows
+        for name in _TENSORS:
+            self.register_buffer(name, tensors.get(name))
+
+    @classmethod
+    def of(cls, solution: Solution, transform: Transform, shape: Shape, bias: Tensor | None) -> QuantizedLinear:
+        """Pack a solution."""
+        grid = solution.grid
+        tensors = {
+            "codes": pack(solution.codes, grid.bits),
+            "grid_scale": grid.scale,
+            "grid_zero": None if grid.zero is None else pack(grid.zero, grid.bits),
+            "input_channels": transform.scale,
+            "bias": None if bias is None else bias.detach().clone(),
+        }
+        if solution.outliers is not None:
+            tensors |= {"outlier_index": solution.outliers.index, "outlier_values": solution.outliers.values}
+        if solution.low_rank is not None:
+            tensors |= {"low_rank_up": solution.low_rank.up, "low_rank_down": solution.low_rank.down}
+        return cls(shape, {k: v for k, v in tensors.items() if v is not None}, transform.rotated)
+
+    @property
+    def transform(self) -> Transform:
+        """What is done to the input."""
+        return Transform(self.input_channels, self.rotated)
+
+    @property
+    def weight(self) -> Tensor:
+        """The transformed weight, (rows, columns) of float32, unpacked anew."""
+        return self._solution().weight
+
+    def _solution(self) -> Solution:
+        rows, columns, bits = self.shape.rows, self.shape.columns, self.shape.code.bits
+        zero = None
+        if self.grid_zero is not None:
+            zero = unpack(self.grid_zero, bits, self.grid_scale.numel()).float().reshape(self.grid_scale.shape)
+        outliers = low_rank = None
+        if self.outlier_index is not None and self.outlier_values is not None:
+            outliers = Outliers(self.outlier_index, self.outlier_values)
+        if self.low_rank_up is not None and self.low_rank_down is not None:
+            low_rank = LowRank(self.low_rank_up, self.low_rank_down)
+        codes = unpack(self.codes, bits, rows * columns).reshape(rows, columns)
+        return Solution(codes, Grid(bits, self.grid_scale, zero), outliers, low_rank)
+
+    def original_weight(self) -> Tensor:
+        """The weight as it acts on the untransformed input: W' T, (rows, columns)."""
+        identity = torch.eye(self.shape.columns, device=self.codes.device)
+        return self.weight @ self.transform.of_input(identity).T
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., columns) to (..., rows)."""
+        transformed = self.transform.of_input(inputs)
+        code = self.shape.activations
+        if self.observing:
+            self.input_range = widened(self.input_range, transformed)
+        elif code is not None:
+            span = range_of(transformed, code) if self.input_range is None else self.input_range.unbind()
+            transformed = round_activations(transformed, code, *span)
+        return nn.functional.linear(transformed, self.weight.to(inputs.dtype), self.bias)
+
+
+_TENSORS = (
+    "codes",
+    "grid_scale",
+    "grid_zero",
+    "input_channels",
+    "bias",
+    "outlier_index",
+    "outlier_values",
+    "low_rank_up",
+    "low_rank_down",
+    "input_range",
+)
+
+
+def stored_bits(solution: Solution, transform: Transform) -> int:
+    """Bits that a solution takes when packed, padding included."""
+    rows, columns = solution.codes.shape
+    grid = solution.grid
+    bits = 8 * math.ceil(rows * columns / 8) * grid.bits + 16 * grid.scale.numel()
+    if grid.zero is not None:
+        bits += 8 * math.ceil(grid.zero.numel() / 8) * grid.bits
+    if transform.scale is not None:
+        bits += 32 * transform.scale.numel()
+    if solution.outliers is not None:
+        bits += 48 * solution.outliers.index.numel()
+    if solution.low_rank is not None:
+        bits += 16 * (solution.low_rank.up.numel() + solution.low_rank.down.numel())
+    return bits

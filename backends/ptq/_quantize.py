@@ -1,0 +1,89 @@
+"""One layer, or one block, from request to packed module; what options add to any method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from backends._base import Calibration
+from backends.ptq._engine import Engine
+from backends.ptq._linear import QuantizedLinear, Shape, Solution, Transform
+from backends.ptq._method import Block, Layer, Needs, Request
+
+
+def quantize_layers(
+    model: nn.Module, names: Sequence[str], method: Any, request: Request, calibration: Calibration | None
+) -> None:
+    """Replace the linear layers `names` of `model` in place; deterministic.
+
+    Raises:
+        ModelError: calibration inputs are needed and there are none, or they do not reach a layer.
+    """
+    needs = max(method.needs, Needs.STATISTICS if _wants_statistics(request, calibration) else Needs.NOTHING)
+
+    def of_layer(layer: Layer) -> nn.Module:
+        bias: Any = model.get_submodule(layer.name).bias
+        return quantized(layer, method, request, bias)
+
+    def of_block(block: Block) -> Mapping[str, nn.Module]:
+        solved = method.solve_block(block, request)
+        return {
+            name: _module(layer, *solved[name], request, block.module.get_submodule(name).bias)  # type: ignore[arg-type]
+            for name, layer in block.layers.items()
+        }
+
+    Engine(model, names, needs, of_layer, of_block if needs is Needs.BLOCK else None).run(calibration)
+
+
+def _wants_statistics(request: Request, calibration: Calibration | None) -> bool:
+    """Whether options need the inputs' statistics, or are better with them where they can be had."""
+    options = request.options
+    return options.smooth > 0 or (calibration is not None and (options.clip or options.low_rank > 0))
+
+
+def quantized(layer: Layer, method: Any, request: Request, bias: Tensor | None) -> QuantizedLinear:
+    """A layer by a method that takes one after another."""
+    first = before(layer, request)
+    changed = transformed(layer, first)
+    second = method.transform(changed, request)
+    solution = method.solve(transformed(changed, second), request)
+    return _module(layer, joined(first, second), solution, request, bias)
+
+
+def before(layer: Layer, request: Request) -> Transform:
+    """What the options do before any method."""
+    from backends.ptq.smoothquant import smoothing
+
+    options = request.options
+    return Transform(smoothing(layer, options.smooth) if options.smooth > 0 else None, options.rotate)
+
+
+def transformed(layer: Layer, transform: Transform) -> Layer:
+    """The layer with T x as its input."""
+    if transform == Transform():
+        return layer
+    statistics = None if layer.statistics is None else layer.statistics.transformed(transform)
+    return replace(layer, weight=transform.of_weight(layer.weight), statistics=statistics)
+
+
+def joined(first: Transform, second: Transform) -> Transform:
+    """`first`, then `second`, as one; a scaling cannot follow a rotation (`capability` refuses that)."""
+    if first.scale is None or second.scale is None:
+        scale = second.scale if first.scale is None else first.scale
+    else:
+        scale = first.scale * second.scale
+    return Transform(scale, first.rotated or second.rotated)
+
+
+def _module(
+    layer: Layer, transform: Transform, solution: Solution, request: Request, bias: Tensor | None
+) -> QuantizedLinear:
+    from backends.ptq._low_rank import compensated
+
+    if request.options.low_rank:
+        solution = compensated(solution, transformed(layer, transform), request.options.low_rank)
+    rows, columns = layer.weight.shape
+    return QuantizedLinear.of(solution, transform, Shape(rows, columns, request.code, request.activations), bias)
