@@ -86,9 +86,9 @@ def grid(weight: Tensor, code: WeightCode, shrink: Tensor | float = 1.0) -> Grid
     steps = 2**code.bits - 1
     if code.symmetric:
         largest = max(2 ** (code.bits - 1) - 1, 1)
-        return Grid(code.bits, _half(groups.abs().amax(2) * shrink / largest), None)
+        return Grid(code.bits, half(groups.abs().amax(2) * shrink / largest), None)
     low, high = groups.amin(2).clamp(max=0) * shrink, groups.amax(2).clamp(min=0) * shrink
-    scale = _half((high - low) / steps)
+    scale = half((high - low) / steps)
     return Grid(code.bits, scale, (-low / scale.float()).round().clamp(0, steps))
 
 
@@ -101,7 +101,8 @@ def grouped(matrix: Tensor, code: WeightCode) -> Tensor:
     return matrix[:, None, :]
 
 
-def _half(scale: Tensor) -> Tensor:
+def half(scale: Tensor) -> Tensor:
+    """A scale as it is stored, in float16 and above zero."""
     return scale.clamp(min=_SMALLEST).to(torch.float16)
 
 

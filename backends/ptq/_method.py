@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -101,8 +101,6 @@ class BlockMethod(Protocol):
 
     needs: Needs
 
-    def solve_block(
-        self, block: Block, request: Request, log: Callable[[str], None]
-    ) -> dict[str, tuple[Transform, Solution]]:
+    def solve_block(self, block: Block, request: Request) -> Mapping[str, tuple[Transform, Solution]]:
         """Transform and codes of every layer of the block, by name; deterministic."""
         ...
