@@ -8,9 +8,9 @@
 (2, 8)
 """
 
-from backends._base import Calibration, Capability, Quantized, Supported, Unsupported
+from backends._base import Calibration, CalibrationInput, Capability, Quantized, Supported, Unsupported
 from backends._errors import AsrQuantError, CheckpointError, ModelError, SpecError, UnsupportedError
-from backends._quantize import capability, load, quantize, quantize_spec, resolve, versions
+from backends._quantize import calibrates, capability, load, quantize, quantize_spec, resolve, versions
 from backends._registry import available
 from backends._report import LayerReport, QuantReport
 from backends._spec import (
@@ -37,6 +37,7 @@ __all__ = [
     "Activations",
     "AsrQuantError",
     "Calibration",
+    "CalibrationInput",
     "Capability",
     "CheckpointError",
     "Granularity",
@@ -57,6 +58,7 @@ __all__ = [
     "Unsupported",
     "UnsupportedError",
     "available",
+    "calibrates",
     "capability",
     "load",
     "parse_granularity",

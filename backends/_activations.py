@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from backends._spec import Activations
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SMALLEST = 1e-12
 
@@ -22,7 +24,7 @@ def round_activations(inputs: Tensor, code: Activations, low: Tensor, high: Tens
     low, high = low.clamp(max=0), high.clamp(min=0)
     if code.symmetric:
         largest = 2 ** (code.bits - 1) - 1
-        scale = torch.maximum(-low, high).clamp(min=_SMALLEST) / largest
+        scale = (-low).maximum(high).clamp(min=_SMALLEST) / largest
         return (inputs / scale).round().clamp(-largest - 1, largest) * scale
     steps = 2**code.bits - 1
     scale = (high - low).clamp(min=_SMALLEST) / steps
@@ -32,5 +34,7 @@ def round_activations(inputs: Tensor, code: Activations, low: Tensor, high: Tens
 
 def widened(seen: Tensor | None, inputs: Tensor) -> Tensor:
     """Smallest and largest value seen so far, (2,)."""
+    import torch
+
     found = torch.stack([inputs.amin(), inputs.amax()])
-    return found if seen is None else torch.stack([torch.minimum(seen[0], found[0]), torch.maximum(seen[1], found[1])])
+    return found if seen is None else torch.stack([seen[0].minimum(found[0]), seen[1].maximum(found[1])])

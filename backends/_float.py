@@ -51,6 +51,10 @@ class FloatBackend:
             return Unsupported(f"{self.name} has the formats {', '.join(sorted(self._formats))}")
         return Supported()
 
+    def calibrates(self, spec: QuantSpec, options: Any) -> bool:
+        """Never."""
+        return False
+
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """Any model will do."""
 

@@ -55,7 +55,8 @@ def quantize(
         activations: how activations are coded; the library's default for the scheme otherwise.
         modules: which of `linear`, `head`, `embedding`, `conv`. The default leaves a tied head tied.
         parts: which of `encoder`, `decoder`.
-        calibration: inputs for the static scheme, each a mapping of keyword arguments of the model or one tensor.
+        calibration: inputs for the static scheme and for methods that look at inputs, each a mapping of
+            keyword arguments of the model, one tensor, or a `CalibrationInput` that says what is padding.
         options: what only this library knows, by name.
 
     Returns:
@@ -121,6 +122,16 @@ def capability(
     adapter = get(backend)
     resolved, filled = resolve(spec, backend, options)
     return missing_package(adapter) or adapter.capability(resolved, filled, device)
+
+
+def calibrates(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether `quantize` needs calibration inputs for it; without importing torch.
+
+    Raises:
+        SpecError: an unknown backend or option.
+    """
+    resolved, filled = resolve(spec, backend, options)
+    return get(backend).calibrates(resolved, filled)
 
 
 def versions(backend: str) -> dict[str, str]:

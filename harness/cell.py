@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, resolve
+from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve
 from harness.config import Calibration, Data, Decoding, Model, Reference
 
 SCHEMA_VERSION = 2
@@ -65,6 +65,11 @@ class Configuration:
         """The adapter's options by name."""
         values: dict[str, Any] = json.loads(self.options)
         return values
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it needs calibration speech."""
+        return calibrates(self.spec, self.backend, self.option_values)
 
     @property
     def label(self) -> str:

@@ -90,17 +90,24 @@ class Decoding(Table):
 
 
 class Calibration(Table):
-    """Speech on which static activation ranges are found; never a test set of the experiment.
+    """Speech that static ranges and methods that look at inputs are found on; never a test set of the experiment.
 
     Attributes:
         data: where it comes from.
-        utterances: how many, the first in the order of ids.
-        batch_size: windows per forward; utterances are joined until a window is full, so that
-            calibration does not see padding only.
+        utterances: how many.
+        seed: draws them at random; without one they are the first in the order of ids.
+        teacher: whose words the decoder is forced to: those of the `reference`, or what the `model` in full
+            precision hears itself.
+        padding: whether padding counts in statistics. Utterances are joined until a window is full, so
+            that there is little.
+        batch_size: windows per forward.
     """
 
     data: Data
     utterances: int = Field(default=64, ge=1)
+    seed: int | None = Field(default=None, ge=0)
+    teacher: Literal["reference", "model"] = "reference"
+    padding: bool = False
     batch_size: int = Field(default=8, ge=1)
 
 

@@ -18,10 +18,11 @@ from typing import Any
 from backends import versions
 from harness import datasets
 from harness._hub import model_snapshot
+from harness.calibration import calibration_corpus
 from harness.cell import SCHEMA_VERSION, Cell, Configuration, batch_plan, hash_of, settings_of, spec_columns
 from harness.config import Data, Experiment, Model
 from harness.datasets import Corpus
-from harness.embedded import MODEL_DIRECTORY
+from harness.embedded import MODEL_DIRECTORY, PLANTED
 from harness.errors import CheckpointNotFoundError, ConfigError
 from harness.metrics import Normaliser
 
@@ -37,16 +38,18 @@ class ResolvedModel:
 
 
 def resolve_model(model: Model) -> ResolvedModel:
-    """Find the files of `model`: the embedded one, a local directory, or a snapshot of the hub.
+    """Find the files of `model`: the embedded one or its stress twins, a local directory, or a snapshot of the hub.
 
     Raises:
         CheckpointNotFoundError: it is nowhere, or lacks its configuration, processor or safetensors.
         HubUnreachableError: it is on the hub only, and that is out of reach.
     """
-    local = MODEL_DIRECTORY if model.path == "embedded" else _expanded(model.path)
+    planted = PLANTED.get(model.path)
+    local = MODEL_DIRECTORY if model.path == "embedded" or planted else _expanded(model.path)
     if local.is_dir():
         _check_files(local)
-        return ResolvedModel(local.resolve(), _contents_hash(local.resolve()))
+        contents = _contents_hash(local.resolve())
+        return ResolvedModel(local.resolve(), contents if planted is None else f"{contents}-outliers-{planted:g}")
     if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", model.path, re.ASCII) or ".." in model.path or "--" in model.path:
         raise CheckpointNotFoundError(f"model.path {model.path!r}: there is no such directory")
     snapshot = model_snapshot(model.path, model.revision)
@@ -104,8 +107,7 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolve
     corpora = {data: datasets.get(data.dataset).load(data) for data in experiment.data}
     calibration = None
     if experiment.calibration is not None:
-        source = experiment.calibration.data.model_copy(update={"limit": experiment.calibration.utterances})
-        calibration = datasets.get(source.dataset).load(source)
+        calibration = calibration_corpus(experiment.calibration)
         _check_disjoint(calibration, corpora)
     return Resolved(models, corpora, calibration)
 
@@ -144,8 +146,8 @@ def _identity(
     batches: tuple[tuple[str, ...], ...],
 ) -> dict[str, Any]:
     model, corpus = resolved.models[configuration.model], resolved.corpora[data]
-    static = configuration.spec.scheme == "static"
-    calibration = resolved.calibration if static else None
+    calibrated = configuration.calibrates
+    calibration = resolved.calibration if calibrated else None
     return {
         "schema": SCHEMA_VERSION,
         "model": {"revision": model.revision, "dtype": configuration.model.dtype},
@@ -155,7 +157,7 @@ def _identity(
         "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
         "batches": hash_of(batches),
         "calibration": None if calibration is None else _calibration_identity(calibration),
-        **settings_of(experiment.decoding, experiment.calibration if static else None),
+        **settings_of(experiment.decoding, experiment.calibration if calibrated else None),
         "threads": experiment.run.threads_per_worker,
         "seed": experiment.run.seed,
         "normaliser": Normaliser(model.directory).version,

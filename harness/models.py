@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
+from backends import CalibrationInput
 from harness.config import Decoding
 from harness.datasets import SAMPLE_RATE, Waveform
 from harness.errors import CheckpointNotFoundError
@@ -42,6 +43,14 @@ class Preparation(Protocol):
         """Samples that one input holds, or that calibration joins utterances to."""
         ...
 
+    def spoken(self, text: str) -> str:
+        """A transcript as the tokenizer expects it after the prompt."""
+        ...
+
+    def positions(self, processor: Any, samples: int) -> int:
+        """How many of the encoder's positions so many samples fill; what follows is padding."""
+        ...
+
 
 class WhisperPreparation:
     """Log-mel features of a fixed window; longer audio is cut. Language and task are forced where there is a choice."""
@@ -59,6 +68,15 @@ class WhisperPreparation:
     def window(self, processor: Any) -> int:
         """The feature extractor's own."""
         return int(processor.feature_extractor.n_samples)
+
+    def spoken(self, text: str) -> str:
+        """With the space that the model's own transcripts begin with; without it the text is very unlikely to it."""
+        return f" {text}"
+
+    def positions(self, processor: Any, samples: int) -> int:
+        """A frame every hop, half of them after the second convolution."""
+        frames = -(-samples // processor.feature_extractor.hop_length)
+        return min(-(-frames // 2), processor.feature_extractor.nb_max_frames // 2)
 
 
 class MoonshinePreparation:
@@ -80,6 +98,14 @@ class MoonshinePreparation:
     def window(self, processor: Any) -> int:
         """Ten seconds: it takes any length."""
         return 10 * SAMPLE_RATE
+
+    def spoken(self, text: str) -> str:
+        """As it is: the tokenizer adds a space itself."""
+        return text
+
+    def positions(self, processor: Any, samples: int) -> int:
+        """One for 384 samples, the product of the convolutions' strides."""
+        return -(-samples // 384)
 
 
 _FAMILIES: dict[str, Preparation] = {
@@ -129,18 +155,31 @@ class Recognizer:
         ends = set(end) if isinstance(end, list) else {end}
         return [Transcript(t, _up_to(ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
 
-    def calibration_inputs(self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int) -> list[Any]:
-        """Teacher-forced inputs for calibration; utterances are joined until a window is full, not padded."""
+    def calibration_inputs(
+        self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int
+    ) -> list[CalibrationInput]:
+        """Teacher-forced batches for calibration; utterances are joined until a window is full.
+
+        Texts in capitals, as corpora have them, are written small. The padding that is left in windows and
+        tokens is told by the batches' `lengths`.
+        """
         windows = _joined(waveforms, texts, self.family.window(self.processor))
         return [self._teacher_forced(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
 
-    def _teacher_forced(self, windows: Sequence[tuple[Waveform, str]]) -> dict[str, Tensor]:
-        inputs = self.inputs([waveform for waveform, _ in windows])
-        tokenizer = self.processor.tokenizer
-        rows = [tokenizer(text.lower()).input_ids[: _positions(self.model.config)] for _, text in windows]
+    def _teacher_forced(self, windows: Sequence[tuple[Waveform, str]]) -> CalibrationInput:
+        inputs, device = self.inputs([waveform for waveform, _ in windows]), self.model.device
+        rows = [self._tokens(text) for _, text in windows]
         padding = self.model.config.pad_token_id or 0
-        tokens = nn.utils.rnn.pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=padding)
-        return {**inputs, "decoder_input_ids": tokens.to(self.model.device)}
+        tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+        filled = [self.family.positions(self.processor, len(waveform)) for waveform, _ in windows]
+        lengths = {"encoder": torch.tensor(filled), "decoder": torch.tensor([len(row) for row in rows])}
+        return CalibrationInput(
+            {**inputs, "decoder_input_ids": tokens.to(device)}, {part: n.to(device) for part, n in lengths.items()}
+        )
+
+    def _tokens(self, text: str) -> Tensor:
+        spoken = self.family.spoken(text.lower() if text.isupper() else text)
+        return torch.tensor(self.processor.tokenizer(spoken).input_ids[: _positions(self.model.config)])
 
 
 def _positions(config: Any) -> int:

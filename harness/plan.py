@@ -17,9 +17,9 @@ from backends import (
     Activations,
     AsrQuantError,
     QuantSpec,
-    Scheme,
     Supported,
     Unsupported,
+    calibrates,
     capability,
     parse_granularity,
     resolve,
@@ -132,8 +132,8 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                 )
                 resolved, filled = resolve(spec, backend, options)
                 answer = capability(resolved, backend, options, device)
-                if resolved.scheme is Scheme.STATIC and experiment.calibration is None:
-                    answer = Unsupported("the static scheme needs speech to calibrate on: add a [calibration] table")
+                if experiment.calibration is None and calibrates(resolved, backend, options):
+                    answer = Unsupported("it needs speech to calibrate on: add a [calibration] table")
             except AsrQuantError as error:
                 raise ConfigError(f"grid.{number}: {error}") from None
             text = json.dumps(dataclasses.asdict(filled), sort_keys=True)

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from backends import AsrQuantError, ModelError, Quantized, Scheme, Supported, UnsupportedError, quantize_spec
+from backends import AsrQuantError, ModelError, Quantized, Supported, UnsupportedError, quantize_spec
 from harness import cost, datasets
+from harness.calibration import calibration_inputs
 from harness.cell import Cell, CellStatus, Configuration
 from harness.cost.counting import count
 from harness.cost.operations import (
@@ -36,6 +37,8 @@ from harness.cost.operations import (
 )
 from harness.cost.timing import timed
 from harness.datasets import Utterance
+from harness.embedded import PLANTED
+from harness.embedded.outliers import plant
 from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, load_recognizer
 from harness.processes import die_with_parent
@@ -83,7 +86,11 @@ def _loaded(task: Task) -> Recognizer:
         raise UnsupportedError(
             "this installation of torch cannot use the GPU: install a CUDA build, or set device = cpu"
         )
-    return load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
+    recognizer = load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
+    strength = PLANTED.get(configuration.model.path)
+    if strength is not None:
+        plant(recognizer.model, strength)
+    return recognizer
 
 
 def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> None:
@@ -136,19 +143,13 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
 
 def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
     configuration = task.configuration
-    inputs = _calibration_inputs(task, recognizer) if configuration.spec.scheme is Scheme.STATIC else None
+    inputs = None
+    if configuration.calibrates:
+        assert task.calibration is not None, "the plan refuses it without calibration speech"
+        inputs = calibration_inputs(recognizer, task.calibration, task.decoding)
     return quantize_spec(
         recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
     )
-
-
-def _calibration_inputs(task: Task, recognizer: Recognizer) -> list[Any]:
-    assert task.calibration is not None, "the plan refuses the static scheme without calibration speech"
-    data = task.calibration.data.model_copy(update={"limit": task.calibration.utterances})
-    corpus = datasets.get(data.dataset).load(data, cached_only=True)
-    waveforms = [utterance.waveform() for utterance in corpus.utterances]
-    texts = [utterance.text for utterance in corpus.utterances]
-    return recognizer.calibration_inputs(waveforms, texts, task.calibration.batch_size)
 
 
 def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) -> int:

@@ -9,6 +9,7 @@ of the blocks (a head) come last.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ class Engine:
         gathered = {name: Accumulator(module.in_features) for name, module in modules.items()}  # type: ignore[arg-type]
         for item in items:
             with _heard(modules) as inputs:
-                _forward(self.model, item)
+                forward(self.model, item)
             for name, seen in inputs.items():
                 gathered[name].add(_valid(seen, item, self.model, name))
         for name, statistics in _finished(gathered).items():
@@ -169,26 +170,35 @@ def _entering(model: nn.Module, block: nn.Module, item: CalibrationInput) -> _Fl
 
     hook = block.register_forward_pre_hook(catch, with_kwargs=True)
     try:
-        _forward(model, item)
+        forward(model, item)
     except _Caught:
         pass
     finally:
         hook.remove()
-    args, keywords = caught[0]
-    if not args:
-        args, keywords = (keywords["hidden_states"],), {k: v for k, v in keywords.items() if k != "hidden_states"}
+    hidden, keywords = _by_name(block, *caught[0])
     states = keywords.get("encoder_hidden_states")
     part = "encoder" if states is None else "decoder"
     states_mask = None if states is None else item.mask("encoder", states.shape[1])
-    return _Flow(args, keywords, item.mask(part, args[0].shape[1]), states_mask)
+    return _Flow((hidden,), keywords, item.mask(part, hidden.shape[1]), states_mask)
 
 
-def _forward(model: nn.Module, item: CalibrationInput) -> None:
+def _by_name(block: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """The first argument of a call of `block`, its hidden states, and all others by their names."""
+    bound = inspect.signature(block.forward).bind(*args, **keywords)
+    (_, hidden), *others = bound.arguments.items()
+    named: dict[str, Any] = {}
+    for name, value in others:
+        is_rest = bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+        named |= value if is_rest else {name: value}
+    return hidden, named
+
+
+def forward(model: nn.Module, item: CalibrationInput) -> Any:
+    """The model's output for one batch, without a cache of keys and values."""
     if isinstance(item.inputs, Tensor):
-        model(item.inputs)
-    else:
-        without_cache = {"use_cache": False} if hasattr(model, "config") else {}
-        model(**item.inputs, **without_cache)
+        return model(item.inputs)
+    without_cache = {"use_cache": False} if hasattr(model, "config") else {}
+    return model(**item.inputs, **without_cache)
 
 
 def as_input(item: Any) -> CalibrationInput:

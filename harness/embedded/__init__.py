@@ -9,3 +9,5 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 MODEL_DIRECTORY = _HERE / "model"
 SPEECH_DIRECTORY = _HERE / "speech"
+PLANTED = {"embedded-outliers": 20.0, "embedded-outliers-60": 60.0}
+"""Stress twins of the model, by the path that an experiment gives: how large their planted outliers are."""

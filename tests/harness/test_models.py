@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.config import Decoding
+from harness import datasets
+from harness.config import Data, Decoding
 from harness.embedded import MODEL_DIRECTORY
 from harness.errors import CheckpointNotFoundError
 from harness.models import _joined, _up_to, load_recognizer
@@ -52,11 +53,45 @@ def test_calibration_windows_are_full_and_lose_nothing():
 
 
 def test_calibration_inputs_are_teacher_forced(recognizer):
-    inputs = recognizer.calibration_inputs([tone(2), tone(3), tone(4)], ["ONE", "TWO", "THREE"], batch_size=1)
-    assert len(inputs) == 2
+    items = recognizer.calibration_inputs([tone(2), tone(3), tone(4)], ["ONE", "TWO", "THREE"], batch_size=1)
+    assert len(items) == 2
     with torch.no_grad():
-        logits = recognizer.model(**inputs[0]).logits
-    assert logits.shape[:2] == inputs[0]["decoder_input_ids"].shape
+        output = recognizer.model(**items[0].inputs)
+    assert output.logits.shape[:2] == items[0].inputs["decoder_input_ids"].shape
+    assert output.encoder_last_hidden_state.shape[1] == 150
+    assert items[0].lengths["encoder"].tolist() == [125]
+    assert items[0].mask("encoder", 150).sum() == 125
+
+
+def test_padding_in_a_batch_is_told(recognizer):
+    (item,) = recognizer.calibration_inputs([tone(5), tone(6)], ["ONE TWO THREE FOUR", "ONE"], batch_size=2)
+    tokens = item.inputs["decoder_input_ids"]
+    counts = item.lengths["decoder"].tolist()
+    assert counts[0] == tokens.shape[1] > counts[1]
+    assert (tokens[1, counts[1] :] == recognizer.model.config.pad_token_id).all()
+
+
+def test_teacher_forced_text_is_likely_to_the_model(recognizer):
+    """The tokenizer expects the space that transcripts begin with; without it the words come as a surprise."""
+    calibration = Data(dataset="embedded", split="calibration", limit=4)
+    utterances = datasets.get("embedded").load(calibration).utterances
+    items = recognizer.calibration_inputs([u.waveform() for u in utterances], [u.text for u in utterances], 1)
+    item, text = items[0], recognizer.processor.tokenizer.decode(items[0].inputs["decoder_input_ids"][0])
+    assert "<|notimestamps|> " in text
+    assert text == text.lower()
+    tokens = item.inputs["decoder_input_ids"]
+    with torch.no_grad():
+        scores = recognizer.model(**item.inputs).logits.log_softmax(-1)
+    likelihoods = scores[0, 3:-2].gather(1, tokens[0, 4:-1, None])
+    assert -likelihoods.mean() < 1.0
+
+
+def test_moonshine_counts_its_own_positions(tmp_path):
+    moonshine = load_recognizer(save_moonshine(tmp_path), "float32", "cpu")
+    (item,) = moonshine.calibration_inputs([tone(12), tone(11)], ["ONE", "TWO"], batch_size=2)
+    states = moonshine.model.get_encoder()(item.inputs["input_values"]).last_hidden_state
+    assert 0 <= item.lengths["encoder"][0] - states.shape[1] <= 2
+    assert item.lengths["encoder"][1] < states.shape[1]
 
 
 def test_other_architectures_are_refused(tmp_path):

@@ -1,0 +1,53 @@
+"""Calibration speech: drawn reproducibly, forced to the right words, with its padding told."""
+
+import pytest
+import torch
+
+from harness.calibration import calibration_corpus, calibration_inputs
+from harness.config import Calibration, Data, Decoding
+from harness.embedded import MODEL_DIRECTORY
+from harness.errors import ConfigError
+from harness.models import load_recognizer
+
+SPEECH = Data(dataset="embedded", split="calibration")
+
+
+def calibration(**changes):
+    return Calibration(data=SPEECH, **({"utterances": 6, "batch_size": 4} | changes))
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+
+
+def ids(**changes):
+    return [u.id for u in calibration_corpus(calibration(**changes)).utterances]
+
+
+def test_the_first_by_id_or_a_seeded_draw():
+    assert ids() == sorted(ids())
+    assert ids(seed=1) == ids(seed=1) != ids(seed=2)
+    assert len(set(ids(seed=1))) == 6
+    assert ids(seed=1) != ids()
+
+
+def test_too_few_utterances_are_one_sentence():
+    with pytest.raises(ConfigError, match=r"calibration\.utterances is 5000, but calibration has 128"):
+        calibration_corpus(calibration(utterances=5000))
+
+
+def test_the_model_can_be_its_own_teacher(recognizer):
+    reference = calibration_inputs(recognizer, calibration(), Decoding(max_new_tokens=30))
+    own = calibration_inputs(recognizer, calibration(teacher="model"), Decoding(max_new_tokens=30))
+    assert len(reference) == len(own)
+    for one, other in zip(reference, own, strict=True):
+        assert torch.equal(one.inputs["input_features"], other.inputs["input_features"])
+    assert (
+        own[0].inputs["decoder_input_ids"][0, :4].tolist() == reference[0].inputs["decoder_input_ids"][0, :4].tolist()
+    )
+
+
+def test_padding_counts_only_where_it_is_asked_for(recognizer):
+    assert set(calibration_inputs(recognizer, calibration(), Decoding())[0].lengths) == {"encoder", "decoder"}
+    assert calibration_inputs(recognizer, calibration(padding=True), Decoding())[0].lengths == {}
