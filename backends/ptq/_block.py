@@ -17,12 +17,25 @@ from backends._activations import range_of, round_activations
 from backends._spec import Activations
 from backends.ptq._codes import half
 from backends.ptq._linear import Solution, Transform
-from backends.ptq._method import Block, Request
+from backends.ptq._method import Block, Layer, Request
 
 Solved = Mapping[str, tuple[Transform, Solution]]
 """Transform and solution of every layer of a block."""
 Weights = Mapping[str, tuple[Transform, Tensor]]
 """Transform and transformed weight, (rows, columns), of every layer of a block."""
+
+
+ALONE = "0"
+"""Name of the layer in the block that `alone` makes."""
+
+
+def alone(layer: Layer) -> Block:
+    """A layer outside of all blocks, such as a head, as a block of its own; its inputs are the sample that is kept."""
+    rows, columns = layer.weight.shape
+    linear = nn.Linear(columns, rows, bias=False, device="meta")
+    linear.weight = nn.Parameter(layer.weight, requires_grad=False)
+    sample = layer.known.sample
+    return Block(nn.Sequential(linear), {ALONE: layer}, [((sample,), {})], [sample @ layer.weight.T], [None])
 
 
 def straight_through(rounded: Tensor, value: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from backends._base import Calibration
+from backends.ptq._block import ALONE, alone
 from backends.ptq._engine import Engine
 from backends.ptq._linear import QuantizedLinear, Shape, Solution, Transform
 from backends.ptq._method import Block, Layer, Needs, Request
@@ -26,12 +27,14 @@ def quantize_layers(
 
     def of_layer(layer: Layer) -> nn.Module:
         bias: Any = model.get_submodule(layer.name).bias
+        if needs is Needs.BLOCK:
+            return _module(layer, method.solve_block(alone(layer), request)[ALONE], request, bias)
         return quantized(layer, method, request, bias)
 
     def of_block(block: Block) -> Mapping[str, nn.Module]:
         solved = method.solve_block(block, request)
         return {
-            name: _module(layer, *solved[name], request, block.module.get_submodule(name).bias)  # type: ignore[arg-type]
+            name: _module(layer, solved[name], request, block.module.get_submodule(name).bias)  # type: ignore[arg-type]
             for name, layer in block.layers.items()
         }
 
@@ -50,7 +53,7 @@ def quantized(layer: Layer, method: Any, request: Request, bias: Tensor | None) 
     changed = transformed(layer, first)
     second = method.transform(changed, request)
     solution = method.solve(transformed(changed, second), request)
-    return _module(layer, joined(first, second), solution, request, bias)
+    return _module(layer, (joined(first, second), solution), request, bias)
 
 
 def before(layer: Layer, request: Request) -> Transform:
@@ -78,11 +81,10 @@ def joined(first: Transform, second: Transform) -> Transform:
     return Transform(scale, first.rotated or second.rotated)
 
 
-def _module(
-    layer: Layer, transform: Transform, solution: Solution, request: Request, bias: Tensor | None
-) -> QuantizedLinear:
+def _module(layer: Layer, solved: tuple[Transform, Solution], request: Request, bias: Tensor | None) -> QuantizedLinear:
     from backends.ptq._low_rank import compensated
 
+    transform, solution = solved
     if request.options.low_rank:
         solution = compensated(solution, transformed(layer, transform), request.options.low_rank)
     rows, columns = layer.weight.shape

@@ -150,6 +150,16 @@ def test_masked_positions_do_not_count(method: str, whisper_inputs: dict[str, Te
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_head_is_learned_as_a_block_of_its_own(
+    method: str, recorded: Recorder, whisper_inputs: dict[str, Tensor]
+) -> None:
+    result = learned(build_whisper(), [whisper_inputs], method, "per_group:32", 2, modules={"linear", "head"})
+    assert isinstance(result.model.get_output_embeddings(), QuantizedLinear)
+    assert len(recorded.begun) == 3
+    assert all(ended < begun for begun, ended in zip(recorded.begun, recorded.ended, strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_rest_of_the_model_stays(method: str, whisper_inputs: dict[str, Tensor]) -> None:
     result = learned(build_whisper(), [whisper_inputs], method, "per_channel", 3)
     names = [name for name, module in result.model.named_modules() if isinstance(module, QuantizedLinear)]
