@@ -180,23 +180,28 @@ class LayerwiseBackend:
         everything, targets = candidates(model), chosen(model, spec)
         names = {c.name for c in targets}
         with torch.no_grad():
-            self.replace(model, targets, spec, options, calibration)
+            course = self.replace(model, targets, spec, options, calibration)
             layers = tuple(
                 self._report(model, c, spec, options) if c.name in names else _unrequested(c, spec) for c in everything
             )
-        report = QuantReport(layers, size_bytes(model), original_bytes, self.notes(spec, options))
+        report = QuantReport(layers, size_bytes(model), original_bytes, (*self.notes(spec, options), *course))
         return Quantized(model, report, self.name, spec, options)
 
     def replace(
         self, model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, calibration: Calibration | None
-    ) -> None:
-        """Put the quantized modules into `model`: convert, observe where the scheme is static, freeze."""
+    ) -> tuple[str, ...]:
+        """Put the quantized modules into `model`: convert, observe where the scheme is static, freeze.
+
+        Returns:
+            What the report should say about how it went, beside `notes`.
+        """
         for candidate in targets:
             model.set_submodule(candidate.name, self.convert(candidate, spec, options))
         if spec.scheme is Scheme.STATIC:
             self.observe_all(model, {c.name for c in targets}, calibration)
         for candidate in targets:
             model.set_submodule(candidate.name, self.freeze(model.get_submodule(candidate.name)))
+        return ()
 
     def observe_all(self, model: nn.Module, names: set[str], calibration: Calibration | None) -> None:
         """`observe`, and make sure that every module of `names` was reached."""

@@ -26,7 +26,7 @@ class LayerReport:
         name: qualified name in the model.
         kind: which of the spec's kinds of modules it is.
         shape: of its weight.
-        requested: the code that the spec asked for, `None` where it asked for none.
+        requested: the code that the spec asked for, `None` where it asked for none, or left the bits to the method.
         effective: the code that it has, `None` where the weight stayed float.
         reason: why `effective` differs from `requested`, or why nothing was asked.
         stored_bits: of the weight as stored: codes, scales, zero points and padding.

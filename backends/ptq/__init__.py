@@ -11,12 +11,14 @@ import pkgutil
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from backends._base import Calibration, Capability, Supported, Unsupported
-from backends._layerwise import Candidate, LayerwiseBackend
-from backends._spec import Activations, NumberFormat, QuantSpec, Scheme, WeightCode
+from backends._errors import ModelError
+from backends._layerwise import Candidate, LayerwiseBackend, chosen
+from backends._spec import Activations, QuantSpec, Scheme, WeightCode
 from backends.ptq._options import PtqOptions
+from backends.ptq._rules import refused_code, refused_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,33 +55,50 @@ class Ptq(LayerwiseBackend):
         """Integers of 2 to 8 bits in every granularity, weights alone or with simulated activations."""
         if spec.scheme is Scheme.NONE:
             return Unsupported("these methods quantize: use the backend none or cast for scheme none")
-        if spec.format is not NumberFormat.INT or spec.bits is None or spec.bits < 2:
-            return Unsupported("weights are integers of 2 to 8 bits")
         if spec.method not in methods():
             return Unsupported(f"method {spec.method!r} is not one of {', '.join(methods())}")
         if not spec.modules <= self.kinds:
             return Unsupported("linear layers and the head only")
-        refused = _refused_activations(spec)
-        if refused is not None:
-            return refused
+        reason = refused_code(spec) or refused_options(spec, options)
+        if reason is not None:
+            return Unsupported(reason)
         if spec.activations is None:
             return Supported(note="codes are unpacked in plain torch in every call: small, not fast")
         return Supported(simulated=True, note="activations are rounded and stay floats")
 
     def calibrates(self, spec: QuantSpec, options: Any) -> bool:
-        """All but rounding and rotation, and these too where a static range or an input's power is asked for."""
-        return spec.scheme is Scheme.STATIC or spec.method not in _WITHOUT_DATA or options.smooth > 0
+        """All but rounding and rotation, and these too for a static range, an input's power or a budget of bits."""
+        asked = spec.scheme is Scheme.STATIC or spec.bits is None or options.smooth > 0
+        return asked or spec.method not in _WITHOUT_DATA
+
+    def problems(self, targets: list[Candidate], spec: QuantSpec, options: Any) -> None:
+        """Group sizes that do not divide, and widths that cannot be rotated."""
+        super().problems(targets, spec, options)
+        if _rotates(spec, options):
+            _check_rotation(targets)
+
+    def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
+        """The same of the whole model, and whether its layers can meet a budget."""
+        super().check(model, spec, options)
+        if spec.bits is None:
+            from backends.ptq._mixed import check_budget
+
+            check_budget(model, chosen(model, spec), spec, options)
 
     def replace(
         self, model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, calibration: Calibration | None
-    ) -> None:
+    ) -> tuple[str, ...]:
         """Block after block."""
+        from backends.ptq._method import Request
         from backends.ptq._quantize import quantize_layers
 
         items = None if calibration is None else list(calibration)
-        quantize_layers(model, [c.name for c in targets], method_of(spec), request_of(spec, options), items)
+        codes, notes = _codes_of(model, targets, spec, options, items)
+        requests = {name: Request(code, spec.activations, options) for name, code in codes.items()}
+        quantize_layers(model, requests, method_of(spec), items)
         if spec.scheme is Scheme.STATIC:
             self._observe_ranges(model, targets, items)
+        return notes
 
     def _observe_ranges(self, model: nn.Module, targets: list[Candidate], items: Calibration | None) -> None:
         modules: list[Any] = [model.get_submodule(c.name) for c in targets]
@@ -97,38 +116,45 @@ class Ptq(LayerwiseBackend):
     def effective(self, module: nn.Module, spec: QuantSpec, options: Any) -> tuple[WeightCode, str]:
         """The code of the layer."""
         code: WeightCode = module.shape.code  # type: ignore[assignment, union-attr]
-        return code, ""
+        return code, "" if spec.bits is not None else "bits allotted under the model's budget"
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """The layer's buffers."""
         return {name: tensor.detach() for name, tensor in module.named_buffers()}
 
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
-        """The inverse of `pack`."""
+        """The inverse of `pack`; a layer's bits follow from how many bytes its codes take."""
         from backends.ptq._linear import QuantizedLinear, Shape
+        from backends.ptq._packing import packed_bits
 
-        request = request_of(spec, options)
-        shape = Shape(module.out_features, module.in_features, request.code, request.activations)  # type: ignore[arg-type]
-        return QuantizedLinear(shape, tensors, rotated=options.rotate or spec.method == "quarot")
-
-
-def _refused_activations(spec: QuantSpec) -> Capability | None:
-    code = spec.activations
-    if code is None:
-        return None
-    if code.format is not NumberFormat.INT or code.bits < 4:
-        return Unsupported("activations are integers of 4 to 8 bits")
-    if spec.scheme is Scheme.STATIC and code.granularity != "per_tensor":
-        return Unsupported("static activation ranges are per tensor")
-    return None
+        rows, columns = cast(int, module.out_features), cast(int, module.in_features)
+        code = WeightCode(packed_bits(tensors["codes"], rows * columns), spec.format, spec.granularity, spec.symmetric)
+        return QuantizedLinear(Shape(rows, columns, code, spec.activations), tensors, _rotates(spec, options))
 
 
-def request_of(spec: QuantSpec, options: Any) -> Any:
-    """What is asked of every layer."""
-    from backends.ptq._method import Request
+def _codes_of(
+    model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, items: list[Any] | None
+) -> tuple[dict[str, WeightCode], tuple[str, ...]]:
+    """What every layer's weight is coded in, and what to report of it."""
+    if spec.weight_code is not None:
+        return {c.name: spec.weight_code for c in targets}, ()
+    from backends.ptq._mixed import Asked, allot
 
-    assert spec.weight_code is not None, "capability refuses bits = None"
-    return Request(spec.weight_code, spec.activations, options)
+    allotment = allot(model, targets, Asked(spec, options, method_of(spec)), items or [])
+    return allotment.codes, (allotment.note,)
+
+
+def _rotates(spec: QuantSpec, options: Any) -> bool:
+    return options.rotate or spec.method == "quarot"
+
+
+def _check_rotation(targets: list[Candidate]) -> None:
+    from backends.ptq._hadamard import factors
+
+    offenders = {c.name: c.weight.shape[1] for c in targets if factors(c.weight.shape[1]) is None}
+    if offenders:
+        named = ", ".join(f"{name} ({width})" for name, width in offenders.items())
+        raise ModelError(f"no Hadamard matrix is known for the width of {named}: leave the rotation out")
 
 
 def method_of(spec: QuantSpec) -> Any:

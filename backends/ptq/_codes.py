@@ -7,12 +7,13 @@ is what is stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from backends._spec import PerGroup, PerTensor, WeightCode
+from backends.ptq._second_level import SecondLevel, second_level
 
 _SMALLEST = 1e-7
 """Of a scale: nothing finer survives in 16 bits."""
@@ -24,13 +25,15 @@ class Grid:
 
     Attributes:
         bits: of a code.
-        scale: (rows, groups) of float16, (1, 1) where the whole matrix has one.
+        scale: (rows, groups) of float16, (1, 1) where the whole matrix has one; float32 where `second` is given.
         zero: (rows, groups) of whole numbers in [0, 2^bits), as floats; `None` where symmetric.
+        second: how the scales are stored, `None` for as they are.
     """
 
     bits: int
     scale: Tensor
     zero: Tensor | None
+    second: SecondLevel | None = None
 
     @property
     def middle(self) -> Tensor | int:
@@ -61,7 +64,14 @@ class Grid:
         """The grid of one column, a (rows, 1) matrix."""
         group = index * self.scale.shape[1] // columns
         zero = None if self.zero is None else self.zero[:, group : group + 1]
-        return replace(self, scale=self.scale[:, group : group + 1], zero=zero)
+        return Grid(self.bits, self.scale[:, group : group + 1], zero)
+
+    def with_second_level(self, bits: int) -> Grid:
+        """The grid with scales of `bits` bits; zero points move so that the ranges begin where they did."""
+        second = second_level(self.scale, bits)
+        scale = second.values
+        zero = None if self.zero is None else (self.zero * self.scale / scale).round().clamp(0, 2**self.bits - 1)
+        return Grid(self.bits, scale, zero, second)
 
 
 def _spread(per_group: Tensor, shape: torch.Size) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +12,7 @@ from backends._spec import Activations, WeightCode
 from backends.ptq._codes import Grid
 from backends.ptq._hadamard import rotate
 from backends.ptq._packing import pack, unpack
+from backends.ptq._second_level import SecondLevel
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,11 @@ class QuantizedLinear(nn.Module):
     """
 
     codes: Tensor
-    grid_scale: Tensor
+    grid_scale: Tensor | None
     grid_zero: Tensor | None
+    scale_codes: Tensor | None
+    scale_low: Tensor | None
+    scale_step: Tensor | None
     input_channels: Tensor | None
     bias: Tensor | None
     outlier_index: Tensor | None
@@ -136,7 +139,7 @@ class QuantizedLinear(nn.Module):
         grid = solution.grid
         tensors = {
             "codes": pack(solution.codes, grid.bits),
-            "grid_scale": grid.scale,
+            **({"grid_scale": grid.scale} if grid.second is None else grid.second.tensors()),
             "grid_zero": None if grid.zero is None else pack(grid.zero, grid.bits),
             "input_channels": transform.scale,
             "bias": None if bias is None else bias.detach().clone(),
@@ -158,17 +161,24 @@ class QuantizedLinear(nn.Module):
         return self._solution().weight
 
     def _solution(self) -> Solution:
-        rows, columns, bits = self.shape.rows, self.shape.columns, self.shape.code.bits
-        zero = None
-        if self.grid_zero is not None:
-            zero = unpack(self.grid_zero, bits, self.grid_scale.numel()).float().reshape(self.grid_scale.shape)
+        rows, columns = self.shape.rows, self.shape.columns
         outliers = low_rank = None
         if self.outlier_index is not None and self.outlier_values is not None:
             outliers = Outliers(self.outlier_index, self.outlier_values)
         if self.low_rank_up is not None and self.low_rank_down is not None:
             low_rank = LowRank(self.low_rank_up, self.low_rank_down)
-        codes = unpack(self.codes, bits, rows * columns).reshape(rows, columns)
-        return Solution(codes, Grid(bits, self.grid_scale, zero), outliers, low_rank)
+        codes = unpack(self.codes, self.shape.code.bits, rows * columns).reshape(rows, columns)
+        return Solution(codes, self._grid(), outliers, low_rank)
+
+    def _grid(self) -> Grid:
+        bits, scale, second = self.shape.code.bits, self.grid_scale, None
+        if scale is None:
+            second = SecondLevel.restored(dict(self.named_buffers()), self.shape.rows)
+            scale = second.values
+        if self.grid_zero is None:
+            return Grid(bits, scale, None, second)
+        zero = unpack(self.grid_zero, bits, scale.numel()).float().reshape(scale.shape)
+        return Grid(bits, scale, zero, second)
 
     def original_weight(self) -> Tensor:
         """The weight as it acts on the untransformed input: W' T, (rows, columns)."""
@@ -191,6 +201,9 @@ _TENSORS = (
     "codes",
     "grid_scale",
     "grid_zero",
+    "scale_codes",
+    "scale_low",
+    "scale_step",
     "input_channels",
     "bias",
     "outlier_index",
@@ -199,19 +212,3 @@ _TENSORS = (
     "low_rank_down",
     "input_range",
 )
-
-
-def stored_bits(solution: Solution, transform: Transform) -> int:
-    """Bits that a solution takes when packed, padding included."""
-    rows, columns = solution.codes.shape
-    grid = solution.grid
-    bits = 8 * math.ceil(rows * columns / 8) * grid.bits + 16 * grid.scale.numel()
-    if grid.zero is not None:
-        bits += 8 * math.ceil(grid.zero.numel() / 8) * grid.bits
-    if transform.scale is not None:
-        bits += 32 * transform.scale.numel()
-    if solution.outliers is not None:
-        bits += 48 * solution.outliers.index.numel()
-    if solution.low_rank is not None:
-        bits += 16 * (solution.low_rank.up.numel() + solution.low_rank.down.numel())
-    return bits

@@ -20,10 +20,11 @@ class PtqOptions:
         search_steps: points of AWQ's grid for its exponent.
         epochs: of the methods that learn, over the calibration batches.
         learning_rate: of the same.
-        outlier_threshold: SpQR: share of a group's error that makes a weight an outlier.
-        scale_bits: SpQR: bits of the second-level codes of scales and zero points.
+        outlier_threshold: SpQR: a weight without which its group's error falls by more than this share of the
+            layer's mean weighted variance is an outlier.
+        scale_bits: SpQR: bits of the second-level codes of scales; 16 stores scales as they are.
         target_bits: mean stored bits of a weight that the bits of the layers are allotted to; 0 where they are not.
-        target_size_mb: the same as a size of the whole model, in 10^6 bytes.
+        target_size_mb: the same as a size of the whole model, in 10^6 bytes; 0 where there is none.
     """
 
     clip: bool = False

@@ -11,6 +11,11 @@ def packed_bytes(count: int, bits: int) -> int:
     return -(-count // 8) * bits
 
 
+def packed_bits(data: Tensor, count: int) -> int:
+    """The bits of a code, from what `pack` made of `count` codes."""
+    return data.numel() // packed_bytes(count, 1)
+
+
 def pack(codes: Tensor, bits: int) -> Tensor:
     """Pack whole numbers in [0, 2^bits) of any shape into one row of bytes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,23 +13,32 @@ from backends.ptq._block import ALONE, alone
 from backends.ptq._engine import Engine
 from backends.ptq._linear import QuantizedLinear, Shape, Solution, Transform
 from backends.ptq._method import Block, Layer, Needs, Request
+from backends.ptq._options import PtqOptions
 
 
 def quantize_layers(
-    model: nn.Module, names: Sequence[str], method: Any, request: Request, calibration: Calibration | None
+    model: nn.Module, requests: Mapping[str, Request], method: Any, calibration: Calibration | None
 ) -> None:
-    """Replace the linear layers `names` of `model` in place; deterministic.
+    """Replace linear layers of `model` in place; deterministic.
+
+    Args:
+        model: consumed.
+        requests: what is asked of every layer, by name. They differ in bits alone, and only for methods that
+            take one layer after another.
+        method: of all of them.
+        calibration: may be `None` where nothing needs it.
 
     Raises:
         ModelError: calibration inputs are needed and there are none, or they do not reach a layer.
     """
-    needs = max(method.needs, Needs.STATISTICS if _wants_statistics(request, calibration) else Needs.NOTHING)
+    request = next(iter(requests.values()))
+    needs = needs_of(method, request.options, calibration)
 
     def of_layer(layer: Layer) -> nn.Module:
         bias: Any = model.get_submodule(layer.name).bias
         if needs is Needs.BLOCK:
             return _module(layer, method.solve_block(alone(layer), request)[ALONE], request, bias)
-        return quantized(layer, method, request, bias)
+        return quantized(layer, method, requests[layer.name], bias)
 
     def of_block(block: Block) -> Mapping[str, nn.Module]:
         solved = method.solve_block(block, request)
@@ -38,13 +47,13 @@ def quantize_layers(
             for name, layer in block.layers.items()
         }
 
-    Engine(model, names, needs, of_layer, of_block if needs is Needs.BLOCK else None).run(calibration)
+    Engine(model, list(requests), needs, of_layer, of_block if needs is Needs.BLOCK else None).run(calibration)
 
 
-def _wants_statistics(request: Request, calibration: Calibration | None) -> bool:
-    """Whether options need the inputs' statistics, or are better with them where they can be had."""
-    options = request.options
-    return options.smooth > 0 or (calibration is not None and (options.clip or options.low_rank > 0))
+def needs_of(method: Any, options: PtqOptions, calibration: Calibration | None) -> Needs:
+    """What the method needs, and the inputs' statistics where options do or are better with them."""
+    wanted = options.smooth > 0 or (calibration is not None and (options.clip or options.low_rank > 0))
+    return max(method.needs, Needs.STATISTICS if wanted else Needs.NOTHING)
 
 
 def quantized(layer: Layer, method: Any, request: Request, bias: Tensor | None) -> QuantizedLinear:

@@ -34,10 +34,14 @@ class Gptaq:
         return Solution(round_columns(layer, own, request.options, _drift(layer, request.options)), own)
 
 
-def _drift(layer: Layer, options: PtqOptions) -> Tensor:
-    """P = ((dX X^T U^T) . M) U with M strictly upper triangular (the paper's eq. 16 in U^T U = H^-1)."""
+def _drift(layer: Layer, options: PtqOptions) -> Tensor | None:
+    """P = ((dX X^T U^T) . M) U with M strictly upper triangular (the paper's eq. 16 in U^T U = H^-1).
+
+    `None` for a layer outside of the blocks, such as a head, where full precision's inputs are not at hand: GPTQ.
+    """
     statistics = layer.known
-    assert statistics.cross is not None, "the engine gathers what the method says it needs"
+    if statistics.cross is None:
+        return None
     order = column_order(statistics.second, options)
     factor = inverse_factor(statistics.second[order][:, order], options.damping)
     return STRENGTH * (statistics.cross[order][:, order] @ factor.T).triu(1) @ factor

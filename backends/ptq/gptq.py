@@ -47,7 +47,7 @@ def round_columns(layer: Layer, grid: Grid, options: PtqOptions, drift: Tensor |
     second = layer.known.second
     order = column_order(second, options)
     factor = inverse_factor(second[order][:, order], options.damping)
-    return _Sweep(layer.weight[:, order].clone(), order, factor, drift).run(grid, options.block_size)
+    return Sweep(layer.weight[:, order].clone(), order, factor, drift).run(grid, options.block_size)
 
 
 def column_order(second: Tensor, options: PtqOptions) -> Tensor:
@@ -74,15 +74,26 @@ def inverse_factor(second: Tensor, damping: float) -> Tensor:
 
 
 @dataclass
-class _Sweep:
-    """A walk over the columns in their order; `weight` changes as errors are passed on."""
+class Sweep:
+    """A walk over the columns in their order; `weight` changes as errors are passed on.
+
+    Attributes:
+        weight: (rows, columns), columns in their order.
+        order: of the columns.
+        factor: of `inverse_factor`, in that order.
+        drift: see `round_columns`.
+        apart: (rows, columns), columns in their order; where it is not zero a weight is kept beside its
+            code, and holds afterwards what its code leaves, in float16's precision. `None` for nowhere.
+    """
 
     weight: Tensor
     order: Tensor
     factor: Tensor
-    drift: Tensor | None
+    drift: Tensor | None = None
+    apart: Tensor | None = None
 
     def run(self, grid: Grid, block_size: int) -> Tensor:
+        """The codes, (rows, columns), columns in the weight's own order."""
         columns = len(self.order)
         codes = torch.empty_like(self.weight)
         for start in range(0, columns, block_size):
@@ -93,7 +104,7 @@ class _Sweep:
                 column = self.weight[:, i : i + 1].clone()
                 own = grid.column(int(self.order[i]), columns)
                 codes[:, i : i + 1] = own.codes(column)
-                error = (column - own.values(codes[:, i : i + 1])) / self.factor[i, i]
+                error = self._left(i, column - own.values(codes[:, i : i + 1])) / self.factor[i, i]
                 self.weight[:, i:end] -= error @ self.factor[i : i + 1, i:end]
                 if self.drift is not None:
                     self.weight[:, i:end] += column @ self.drift[i : i + 1, i:end]
@@ -102,6 +113,14 @@ class _Sweep:
             if self.drift is not None:
                 self.weight[:, end:] += before @ self.drift[start:end, end:]
         return codes[:, self.order.argsort()]
+
+    def _left(self, i: int, error: Tensor) -> Tensor:
+        """What remains of the rounding error of column `i`, (rows, 1), once some weights are kept apart."""
+        if self.apart is None:
+            return error
+        own = self.apart[:, i : i + 1]
+        own[:] = torch.where(own != 0, error.half().float(), 0)
+        return error - own
 
 
 METHOD = Gptq()

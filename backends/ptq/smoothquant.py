@@ -23,8 +23,8 @@ class SmoothQuant:
     needs = Needs.STATISTICS
 
     def transform(self, layer: Layer, request: Request) -> Transform:
-        """The scales; alpha is the option `smooth`, .8 where it is 0."""
-        return Transform(smoothing(layer, request.options.smooth or DEFAULT_ALPHA))
+        """The scales of the default alpha; those of another, the option `smooth`, are applied before any method."""
+        return Transform() if request.options.smooth else Transform(smoothing(layer, DEFAULT_ALPHA))
 
     def solve(self, layer: Layer, request: Request) -> Solution:
         """Round to nearest."""

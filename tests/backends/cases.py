@@ -8,6 +8,8 @@ from backends import Activations, PerChannel, PerGroup, PerTensor, QuantSpec, Sc
 from backends._spec import FORMAT_BITS, NumberFormat
 
 GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(128))
+FEW_WIDTHS = {"ptq": (2, 4, 8)}
+"""Of backends whose codes of all widths take one path, tested at every width in their own tests."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ def _asked() -> list[Case]:
     for backend in available():
         for scheme in Scheme:
             for number_format in NumberFormat:
-                widths = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else range(1, 9)
+                integers = FEW_WIDTHS.get(backend, range(1, 9))
+                widths = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else integers
                 found += [
                     Case(backend, QuantSpec(scheme, granularity, bits, number_format))
                     for granularity in GRANULARITIES
@@ -63,6 +66,9 @@ _MORE = [
     Case("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(256), 4), (("straddle", True),)),
     Case("bitsandbytes", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, "nf4"), (("double_quant", True),)),
     Case("bitsandbytes", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("threshold", 0.0),)),
+    Case("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 3, method="spqr", modules=frozenset({"linear", "head"}))),
+    Case("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 3, method="awq"), (("low_rank", 2),)),
+    Case("ptq", QuantSpec(Scheme.DYNAMIC, PerChannel(), 4, method="quarot"), (("smooth", 0.5),)),
 ]
 
 SUPPORTED = [
