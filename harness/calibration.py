@@ -56,7 +56,7 @@ def calibration_inputs(recognizer: Recognizer, calibration: Calibration, decodin
     texts = [utterance.text for utterance in corpus.utterances]
     if calibration.teacher == "model":
         size = calibration.batch_size
-        batches = (waveforms[i : i + size] for i in range(0, len(waveforms), size))
-        texts = [heard.text.strip() for batch in batches for heard in recognizer.transcribe(batch, decoding)]
+        parts = [waveforms[i : i + size] for i in range(0, len(waveforms), size)]
+        texts = [heard.text.strip() for part in parts for heard in recognizer.transcribe(part, decoding)]
     batches = recognizer.calibration_inputs(waveforms, texts, calibration.batch_size)
     return [dataclasses.replace(batch, lengths={}) for batch in batches] if calibration.padding else batches

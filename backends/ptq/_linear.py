@@ -59,7 +59,7 @@ class Transform:
     def of_input(self, inputs: Tensor) -> Tensor:
         """T x, of any shape (..., columns)."""
         if self.scale is not None:
-            inputs = inputs / self.scale
+            inputs = (inputs / self.scale).to(inputs.dtype)
         return rotate(inputs) if self.rotated else inputs
 
     def of_weight(self, weight: Tensor) -> Tensor:

@@ -73,17 +73,17 @@ def test_padding_in_a_batch_is_told(recognizer):
 
 def test_teacher_forced_text_is_likely_to_the_model(recognizer):
     """The tokenizer expects the space that transcripts begin with; without it the words come as a surprise."""
-    calibration = Data(dataset="embedded", split="calibration", limit=4)
-    utterances = datasets.get("embedded").load(calibration).utterances
-    items = recognizer.calibration_inputs([u.waveform() for u in utterances], [u.text for u in utterances], 1)
-    item, text = items[0], recognizer.processor.tokenizer.decode(items[0].inputs["decoder_input_ids"][0])
+    calibration = Data(dataset="embedded", split="calibration", limit=1)
+    (utterance,) = datasets.get("embedded").load(calibration).utterances
+    (item,) = recognizer.calibration_inputs([utterance.waveform()], [utterance.text], 1)
+    text = recognizer.processor.tokenizer.decode(item.inputs["decoder_input_ids"][0])
     assert "<|notimestamps|> " in text
     assert text == text.lower()
     tokens = item.inputs["decoder_input_ids"]
     with torch.no_grad():
         scores = recognizer.model(**item.inputs).logits.log_softmax(-1)
     likelihoods = scores[0, 3:-2].gather(1, tokens[0, 4:-1, None])
-    assert -likelihoods.mean() < 1.0
+    assert -likelihoods.mean() < 0.3
 
 
 def test_moonshine_counts_its_own_positions(tmp_path):
