@@ -4,7 +4,8 @@
     python -m harness.compare --ref reference.tsv a.tsv b.trn --normalizer none
 
 A cell is named by the beginning of its id, or as "configuration @ split". Differences are the first less the
-second. Files have one utterance a line, `id<TAB>text[<TAB>speaker]` or sclite's `text (id)`.
+second. Files have one utterance a line, `id<TAB>text[<TAB>speaker]` or sclite's `text (id)`; without a column the
+speaker is the part of the id before its first "-", as LibriSpeech has it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.show < 0:
+            raise ConfigError(f"--show is {options.show}; it must be 0 or more")
         names, samples = _systems(options)
         comparison = compare(*samples)
     except AsrQuantError as error:

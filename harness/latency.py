@@ -116,7 +116,7 @@ class Timing:
         try:
             for configuration, rows in self._timed(chosen, cells, resolved):
                 done += rows
-                self._record(rows, load)
+                self._record(rows, load[0])
                 console.print(_line(configuration, rows), markup=False, highlight=False)
         finally:  # also when interrupted: what is timed is in the results
             finished = result_rows(self.directory, [cell for own in cells.values() for cell in own])
@@ -170,26 +170,21 @@ class Timing:
             "reason": reason.partition("\n")[0],
             "threads": self.experiment.run.threads_per_worker,
             "repeats": self.repeats,
+            "warmup": self.warmup,
+            "data": f"{self.experiment.data[0].dataset}/{self.experiment.data[0].split}",
             **(measured or {"measure": None}),
         }
 
-    def _record(self, rows: Sequence[Row], load: Sequence[float]) -> None:
+    def _record(self, rows: Sequence[Row], load: float) -> None:
         """Put the rows of one configuration in the place of its earlier ones."""
         from harness.cost import environment
 
         timed = {row["configuration_id"] for row in rows}
         kept = [r for r in self.directory.latency().get("rows", []) if r["configuration_id"] not in timed]
-        data = self.experiment.data[0]
         document = {
             "environment": environment(self.experiment.run.threads_per_worker, shlex.join(sys.argv)),
-            "load": dict(zip(("one_minute", "five_minutes", "fifteen_minutes"), load, strict=True)),
-            "settings": {
-                "repeats": self.repeats,
-                "warmup": self.warmup,
-                "data": f"{data.dataset}/{data.split}",
-                "decoding": self.experiment.decoding.model_dump(mode="json"),
-            },
-            "rows": [*kept, *rows],
+            "decoding": self.experiment.decoding.model_dump(mode="json"),
+            "rows": [*kept, *({**row, "load_at_start": load} for row in rows)],
         }
         self.directory.write_latency(document)
 

@@ -183,7 +183,7 @@ def _difference(against: AgainstTwin | None) -> dict[str, Any]:
         _number(difference.relative),
         _number(difference.relative_low),
         _number(difference.relative_high),
-        comparison.identical or difference.non_inferior(),
+        difference.non_inferior,
         _number(difference.detectable),
         comparison.mapsswe.segments,
         comparison.mapsswe.z,

@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +76,9 @@ class StoredRun:
         path = self.path / "results.parquet"
         if not path.is_file():
             raise OutputError(f"{path}: there are no results; run the experiment first with python -m harness.grid")
-        try:
-            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        except (OSError, ValueError) as error:
-            raise OutputError(f"{path}: cannot be read: {error}; run the experiment again") from None
+        rows: list[dict[str, Any]] = _read(path, lambda: pq.read_table(path).to_pylist(), "run")
+        if any("cell_id" not in row or "status" not in row for row in rows):
+            raise OutputError(f"{path}: it has no cell_id or no status; run the experiment again")
         return rows
 
     def finished(self, cell_id: str, status: str | None = None) -> dict[str, Any] | None:
@@ -87,16 +86,21 @@ class StoredRun:
         directory = self._cells / cell_id
         if not (directory / "DONE").is_file():
             return None
-        content: dict[str, Any] = json.loads((directory / "cell.json").read_text())
+        content = _read_json(directory / "cell.json")
         return content if status in (None, content["status"]) else None
 
     def environment(self, cell_id: str) -> dict[str, Any]:
         """Versions, machine and command of a finished cell."""
-        content: dict[str, Any] = json.loads((self._cells / cell_id / "environment.json").read_text())
-        return content
+        return _read_json(self._cells / cell_id / "environment.json")
 
     def utterances(self, cell_id: str) -> list[dict[str, Any]]:
-        """The utterance rows of a finished cell; empty where it produced none."""
+        """The utterance rows of a finished cell; empty where it produced none.
+
+        Raises:
+            OutputError: the cell is not there any more, or cannot be read.
+        """
+        if not (self._cells / cell_id / "DONE").is_file():
+            raise OutputError(f"{self._cells / cell_id}: this cell is missing or incomplete; run the experiment again")
         return self._table(cell_id, "utterances")
 
     def layers(self, cell_id: str) -> list[dict[str, Any]]:
@@ -111,8 +115,21 @@ class StoredRun:
         import pyarrow.parquet as pq
 
         path = self._cells / cell_id / f"{name}.parquet"
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.is_file() else []
-        return rows
+        return _read(path, lambda: pq.read_table(path).to_pylist()) if path.is_file() else []
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
+    return content
+
+
+def _read(path: Path, read: Callable[[], Any], mend: str = "remove this cell's directory and run") -> Any:
+    """What `read` gives; a file that is missing or broken is the user's to mend."""
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise OutputError(f"{path}: cannot be read: {reason}; {mend} the experiment again") from None
 
 
 class RunDirectory(StoredRun):
@@ -187,8 +204,7 @@ class RunDirectory(StoredRun):
     def latency(self) -> dict[str, Any]:
         """What `write_latency` wrote; empty where nothing was timed."""
         path = self.path / _LATENCY
-        content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-        return content
+        return _read_json(path) if path.is_file() else {}
 
     def write_latency(self, document: Mapping[str, Any]) -> None:
         """Replace `latency.json`."""

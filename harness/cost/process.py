@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,9 @@ def _uses_gpu() -> bool:
 
 
 def environment(threads: int, command: str) -> dict[str, Any]:
-    """Versions and machine, to be kept with every cell."""
+    """Versions, machine and time, to be kept with every cell."""
     return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),

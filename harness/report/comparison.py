@@ -11,9 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.stats import MARGIN, Comparison, Sample, System, Transcribed
+from harness.stats import FEWEST_BLOCKS, MARGIN, Comparison, Sample, System, Transcribed
 
-_FEW_BLOCKS = 6
 _MARKS = {"S": "bold magenta", "D": "bold red strike", "I": "bold blue underline"}
 
 
@@ -95,6 +94,9 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     if math.isnan(difference.low):
         yield f"A less B: {difference.wer * 100:+.2f} points of WER; a single utterance allows no interval and no test."
         return
+    if difference.low == difference.high:
+        yield f"A and B differ in words, but every {comparison.blocked_by} has as many errors in both."
+        return
     points = f"{difference.wer * 100:+.2f} points of WER, 95 % interval {_interval(difference.low, difference.high)}"
     yield f"A less B: {points}; {comparison.blocks} {comparison.blocked_by}s were resampled."
     if math.isfinite(difference.relative_high):
@@ -103,14 +105,14 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     yield f"Permutation test (signs flipped by {comparison.blocked_by}): p = {difference.p_permutation:.4f}."
     if comparison.blocked_by == "utterance":
         yield "Two speakers or more are not known, so utterances were taken as independent: intervals are too narrow."
-    elif comparison.blocks < _FEW_BLOCKS:
+    elif comparison.blocks < FEWEST_BLOCKS:
         yield "With fewer than six speakers the permutation test cannot reach p < .05, whatever the difference."
     if mapsswe.z is not None:
         yield f"MAPSSWE: {mapsswe.segments} segments, z = {mapsswe.z:.3f}, p = {mapsswe.p:.3g}."
-    verdict = "is" if difference.non_inferior() else "is not"
+    verdict = "is" if difference.non_inferior else "is not"
     yield f"A {verdict} shown to be as good as B (certainly fewer than {MARGIN:.0%} more errors)."
     if not math.isnan(difference.detectable):
-        yield f"Smallest difference that would show in four studies of five: {difference.detectable * 100:.2f} points."
+        yield f"A single test shows a difference of {difference.detectable * 100:.2f} points in four studies of five."
 
 
 def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from harness.report.frontier import frontier
-from harness.stats import MARGIN, Effect, Study, effects, unmatched
+from harness.stats import MARGIN, Effect, Study, effects, smallest_p, unmatched
 
 Row = Mapping[str, Any]
 _SIGNIFICANT = 0.05
@@ -101,7 +101,7 @@ def _frontier(study: Study, everything: Sequence[_Configuration], splits: Sequen
         best = frontier(c.rows[split] for c in everything)
         listed = [f"{names[r['configuration_id']]} ({_megabytes(r['size_bytes'])}, {r['wer']:.2%})" for r in best]
         sentences.append(f"On {split}, from small to large: {'; '.join(listed)}.")
-    sentences.append("Neighbours on this line may differ by chance only; the intervals below say by how much.")
+    sentences.append("Neighbours on this line may differ by chance only: compare them with python -m harness.compare.")
     return Finding("Which configurations cannot be had smaller without more errors?", tuple(sentences))
 
 
@@ -126,6 +126,7 @@ def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequ
         sentences.append(f"Shown to be worse than full precision: {_names(worse)}.")
     if any(c not in worse for c in rest):
         sentences.append("For the others this test set is too small to tell.")
+    sentences.append("Each configuration is judged for itself; of many, one may pass by chance.")
     return Finding("Which 8-bit integer model is as good as full precision?", tuple(sentences))
 
 
@@ -183,7 +184,20 @@ def _sixteen_bits(study: Study, everything: Sequence[_Configuration], splits: Se
         if smaller
         else "Nothing smaller is shown to be as good: here the plain cast is the better bargain."
     )
-    return Finding("Is a plain 16-bit cast the better bargain?", tuple(sentences))
+    return Finding("Is a plain 16-bit cast the better bargain?", (*sentences, *_work([*casts, *smaller], splits[0])))
+
+
+def _work(compared: Sequence[_Configuration], split: str) -> list[str]:
+    """What else they cost, where it was counted or timed."""
+    sentences = []
+    for key, what, unit in (
+        ("rtfx_ratio_batch", "Speed in batches, as a ratio to full precision", 1.0),
+        ("bops_per_audio_second", "10^12 bit operations per second of audio", 1e12),
+    ):
+        known = {c.label: float(c.rows[split][key]) for c in compared if c.rows[split].get(key) is not None}
+        if len(known) == len(compared):
+            sentences.append(f"{what}: {'; '.join(f'{name} {value / unit:.2f}' for name, value in known.items())}.")
+    return sentences
 
 
 def _granularity(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
@@ -210,7 +224,7 @@ def _changes(own: Sequence[Effect], study: Study) -> list[str]:
     by_change: dict[str, list[Effect]] = {}
     for effect in own:
         by_change.setdefault(f"{effect.factor} {effect.level} instead of {effect.base}", []).append(effect)
-    clear = {change: found for change, found in by_change.items() if any(map(_is_clear, found))}
+    clear = {change: found for change, found in by_change.items() if any(e.is_clear for e in found)}
     sentences = [f"{change}: {_by_split(found, study)}." for change, found in clear.items()]
     unclear = [change for change in by_change if change not in clear]
     return [*sentences, f"No difference shown for {_listed(unclear)}."] if unclear else sentences
@@ -232,10 +246,10 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
             smallest = median(r["detectable"] for r in rows) * 100
             sentences.append(
                 f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) half of the comparisons could "
-                f"have shown a difference of {smallest:.2f} points in four studies of five."
+                f"have shown {smallest:.2f} points in four studies of five, in a single test."
             )
     tested = [r for r in study.scored if r["p_permutation"] is not None]
-    blind = [r for r in tested if len(tested) * 2 / 2 ** r["blocks"] >= _SIGNIFICANT]
+    blind = [r for r in tested if len(tested) * smallest_p(r["blocks"]) >= _SIGNIFICANT]
     if blind:
         sentences.append(
             f"With {blind[0]['blocks']} {blind[0]['blocked_by']}s no permutation test can reach "
@@ -247,10 +261,6 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
 def _is_worse(row: Row) -> bool:
     """Whether more errors than the twin's are shown, after Holm's adjustment."""
     return row["p_holm"] is not None and row["p_holm"] < _SIGNIFICANT and row["difference"] > 0
-
-
-def _is_clear(effect: Effect) -> bool:
-    return effect.low > 0 or effect.high < 0
 
 
 def _relative(row: Row) -> float:

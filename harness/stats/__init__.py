@@ -8,13 +8,14 @@ utterance where speakers are not known (Liu & Peng 2020, arXiv 1912.09508).
 from harness.stats.additive import Additive, Term, additive
 from harness.stats.effects import Effect, Outcome, effects, interactions, unmatched, varying
 from harness.stats.mapsswe import MatchedPairs, matched_pairs, segments
-from harness.stats.paired import MARGIN, Comparison, Difference, System, compare, difference, system
-from harness.stats.resampling import CONFIDENCE
+from harness.stats.paired import FEWEST_BLOCKS, MARGIN, Comparison, Difference, System, compare, difference, system
+from harness.stats.resampling import CONFIDENCE, smallest_p
 from harness.stats.sample import Sample, Transcribed
 from harness.stats.study import AgainstTwin, Study
 
 __all__ = [
     "CONFIDENCE",
+    "FEWEST_BLOCKS",
     "MARGIN",
     "Additive",
     "AgainstTwin",
@@ -35,6 +36,7 @@ __all__ = [
     "interactions",
     "matched_pairs",
     "segments",
+    "smallest_p",
     "system",
     "unmatched",
     "varying",

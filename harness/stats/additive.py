@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from harness.stats.effects import Outcome, contrast, levels_of, varying
+from harness.stats.effects import Outcome, contrast, effects, levels_of, varying
 from harness.stats.resampling import Values
 
 _ZERO = 1e-8
@@ -27,8 +27,9 @@ class Term:
         factor, base, level: as of an `Effect`.
         difference, low, high: NaN where it cannot be estimated.
         confounded_with: factors that it cannot be told apart from; no number is given then.
-        only_with: levels of other factors that all cells of this level share, and not all of the others;
-            the number then rests on the assumption alone that factors do not interact.
+        only_with: levels of other factors that all cells of this level share, and not all of the others.
+        matched: whether there is a matched pair of the two levels; without one the number rests on the
+            assumption alone that factors do not interact.
     """
 
     factor: str
@@ -39,6 +40,7 @@ class Term:
     high: float
     confounded_with: tuple[str, ...]
     only_with: tuple[str, ...]
+    matched: bool
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,15 @@ class Additive:
         split: of its cells.
         cells: how many.
         terms: of every level but the base of every factor.
-        r_squared: share of the variance of costs that the terms explain; 1 means that there are as many
-            free terms as cells, so that nothing checks the model.
         residual: standard deviation of what they leave, in WER; NaN without degrees of freedom.
+        freedom: degrees of freedom that the terms leave; with 0 nothing checks the model.
     """
 
     split: str
     cells: int
     terms: tuple[Term, ...]
-    r_squared: float
     residual: float
+    freedom: int
 
 
 def additive(outcomes: Sequence[Outcome], split: str) -> Additive | None:
@@ -78,9 +79,10 @@ def additive(outcomes: Sequence[Outcome], split: str) -> Additive | None:
     basis, circuits = _dependence(design)
     fit = sm.OLS(costs, design[:, basis]).fit()
     weights = dict(zip(basis, fit.model.pinv_wexog, strict=True))
-    terms = tuple(_term(columns, i, own, weights.get(i + 1), circuits) for i in range(len(columns)))
+    pairs = {(e.factor, e.base, e.level) for e in effects(own)}
+    terms = tuple(_term(columns, i, own, weights.get(i + 1), circuits, pairs) for i in range(len(columns)))
     residual = float(np.sqrt(fit.scale)) if fit.df_resid >= 1 else math.nan
-    return Additive(split, len(own), terms, float(fit.rsquared), residual)
+    return Additive(split, len(own), terms, residual, int(fit.df_resid))
 
 
 def _dependence(design: Values) -> tuple[list[int], list[set[int]]]:
@@ -103,17 +105,18 @@ def _term(
     outcomes: Sequence[Outcome],
     weights: Values | None,
     circuits: Sequence[set[int]],
+    pairs: set[tuple[str, str, str]],
 ) -> Term:
     """The term of one column; `weights` are what it takes of every cell's cost."""
     factor, level = columns[index]
     base = levels_of(outcomes, factor)[0]
     only_with = _shared([o for o in outcomes if o.factors.get(factor) == level], outcomes, factor)
-    confounded = _confounded(columns, index, circuits)
+    confounded, matched = _confounded(columns, index, circuits), (factor, base, level) in pairs
     if confounded or weights is None:
-        return Term(factor, base, level, math.nan, math.nan, math.nan, confounded, only_with)
+        return Term(factor, base, level, math.nan, math.nan, math.nan, confounded, only_with, matched)
     errors = np.sum([w * (o.errors - o.twin_errors) for w, o in zip(weights, outcomes, strict=True)], axis=0)
     difference, found = contrast([(errors, outcomes[0].words)])
-    return Term(factor, base, level, difference, found.low, found.high, (), only_with)
+    return Term(factor, base, level, difference, found.low, found.high, (), only_with, matched)
 
 
 def _confounded(columns: Sequence[tuple[str, str]], index: int, circuits: Sequence[set[int]]) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ class Outcome:
         factors: level by factor, as text; options are named `library.option`.
         errors, twin_errors: of the cell and its full-precision twin, (blocks,).
         words: reference words, (blocks,).
+        speakers: names of the blocks; splits that have some in common are not independent samples.
     """
 
     cell_id: str
@@ -60,6 +61,7 @@ class Outcome:
     errors: Values
     twin_errors: Values
     words: Values
+    speakers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Effect:
         split: on which test set; both of them, joined, for an interaction with the split.
         within: for an interaction, the other factor with its two levels; else empty.
         pairs: how many; pairs of pairs for an interaction.
-        difference: mean over pairs of the difference in WER, a fraction; for an interaction, how much
+        difference: mean over pairs of the difference in cost, WER less the full-precision twin's, a fraction
+            (for cells that share a twin the difference in WER); for an interaction, how much
             greater the effect is at the second level of the other factor.
         low, high: interval, bootstrapped over speakers, the same speakers in all cells of a split.
         cells: ids of every pair.
@@ -88,6 +91,11 @@ class Effect:
     low: float
     high: float
     cells: tuple[tuple[str, ...], ...]
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
 
 
 def factors_of(row: Mapping[str, Any]) -> dict[str, str]:
@@ -145,13 +153,18 @@ def unmatched(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def interactions(outcomes: Sequence[Outcome]) -> list[Effect]:
-    """How much an effect changes with the split, and with the bits, all else equal."""
+    """How much an effect changes with the split, and with the bits, all else equal.
+
+    Splits are independent samples; two that have speakers in common are left out.
+    """
     return [*_with_split(outcomes), *_with_bits(outcomes)]
 
 
 def _with_split(outcomes: Sequence[Outcome]) -> Iterator[Effect]:
     by_split = _by_split(outcomes)
     for one, other in itertools.combinations(by_split, 2):
+        if by_split[one][0].speakers & by_split[other][0].speakers:
+            continue
         for factor in varying(outcomes):
             theirs = _pairs(by_split[other], factor)
             for levels, pairs in _pairs(by_split[one], factor).items():
@@ -227,8 +240,9 @@ def _effect(
 
 
 def _mean_difference(pairs: Sequence[tuple[Outcome, Outcome]]) -> tuple[Values, Values]:
-    """Mean over pairs of the difference in errors, and words, by block."""
-    return np.mean([b.errors - a.errors for a, b in pairs], axis=0), pairs[0][0].words
+    """Mean over pairs of the difference in errors beyond the twin's, and words, by block."""
+    gaps = [(b.errors - b.twin_errors) - (a.errors - a.twin_errors) for a, b in pairs]
+    return np.mean(gaps, axis=0), pairs[0][0].words
 
 
 def contrast(columns: Sequence[tuple[Values, Values]]) -> tuple[float, Interval]:

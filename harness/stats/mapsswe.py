@@ -58,7 +58,7 @@ def matched_pairs(a: Sample, b: Sample) -> MatchedPairs:
 def segments(alignment_a: str, alignment_b: str) -> list[tuple[int, int]]:
     """Errors of both systems in every segment of one utterance that has any.
 
-    >>> segments("CSCCCI", "CCCCSC")
+    >>> segments("CSCCCI", "CCCCS")
     [(1, 0), (1, 1)]
     """
     found: list[tuple[int, int]] = []

@@ -99,3 +99,8 @@ def sign_flip_p(differences: Values, resamples: int = RESAMPLES) -> float:
         rng=np.random.default_rng(SEED),
     )
     return float(result.pvalue)
+
+
+def smallest_p(blocks: int, resamples: int = RESAMPLES) -> float:
+    """The smallest p-value that `sign_flip_p` can give for so many blocks."""
+    return max(2 / 2**blocks, 2 / (resamples + 1))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from statsmodels.stats.multitest import multipletests
 
-from harness.stats import difference
+from harness.stats import MARGIN, difference
 from harness.stats.resampling import sign_flip_p
 
 STUDIES = 2000
@@ -61,16 +61,28 @@ def blocks(errors: Counts, words: Counts, *, by_speaker: bool) -> Counts:
     return np.stack([errors[present], words[present]], axis=1)
 
 
-def coverage(speakers: int, *, by_speaker: bool) -> float:
-    """Share of studies whose interval has the true cost in it."""
+def coverage(speakers: int, *, by_speaker: bool) -> tuple[float, float]:
+    """Shares of studies whose interval has the true cost in it: in points, and relative to full precision."""
     rng = np.random.default_rng(speakers)
-    covered = 0
+    absolute = relative = 0
     for _ in range(STUDIES):
         words, twin, cells = study(rng, speakers, COST, 1)
         a, b = (blocks(errors, words, by_speaker=by_speaker) for errors in (cells[0], twin))
-        found = difference(a, b, RESAMPLES)
-        covered += found.low <= BASE * COST <= found.high
-    return covered / STUDIES
+        found = difference(a, b, RESAMPLES, draws=0)
+        absolute += found.low <= BASE * COST <= found.high
+        relative += found.relative_low <= COST <= found.relative_high
+    return absolute / STUDIES, relative / STUDIES
+
+
+def false_verdicts(speakers: int) -> float:
+    """Share of studies that call a cell as good that costs exactly the margin; 2.5 % would be nominal."""
+    rng = np.random.default_rng(2000 + speakers)
+    wrong = 0
+    for _ in range(STUDIES):
+        words, twin, cells = study(rng, speakers, MARGIN, 1)
+        a, b = (blocks(errors, words, by_speaker=True) for errors in (cells[0], twin))
+        wrong += difference(a, b, RESAMPLES, draws=0).non_inferior
+    return wrong / STUDIES
 
 
 def family_wise_error(speakers: int, *, by_speaker: bool) -> float:
@@ -93,8 +105,16 @@ def main() -> None:
     print(f"(a share of 95 % has a standard error of {math.sqrt(0.95 * 0.05 / STUDIES):.1%})\n")
     for speakers in (20, 24, 40):
         for unit in ("speaker", "utterance"):
-            share = coverage(speakers, by_speaker=unit == "speaker")
-            print(f"{speakers} speakers, resampled by {unit:9}: the 95 % interval covers {share:.1%}", flush=True)
+            points, change = coverage(speakers, by_speaker=unit == "speaker")
+            what = f"{speakers} speakers, resampled by {unit:9}"
+            print(f"{what}: 95 % intervals cover {points:.1%} (difference) and {change:.1%} (relative)", flush=True)
+    print()
+    for speakers in (20, 40):
+        share = false_verdicts(speakers)
+        print(
+            f"{speakers} speakers, a cell that costs exactly {MARGIN:.0%} more errors: called as good in {share:.1%}",
+            flush=True,
+        )
     print()
     for unit in ("speaker", "utterance"):
         share = family_wise_error(20, by_speaker=unit == "speaker")

@@ -1,7 +1,9 @@
 """The command line of comparisons: two cells of a run, or files of transcripts."""
 
 import json
+import shutil
 
+import pandas
 import pytest
 
 from harness.compare import main
@@ -158,6 +160,22 @@ def test_two_cells_by_name_and_by_the_beginning_of_the_id(run, capsys):
 def test_bad_cells_are_one_sentence(run, capsys, cells, sentence):
     assert main([run, *cells]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_what_is_broken_in_a_run_is_one_sentence(tmp_path, run, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    cells = ["full precision float32 @ clean", "hqq weight_only int4 per_group:64 @ clean"]
+    broken = next((copy / "cells").glob("*-clean/utterances.parquet"))
+    for damage in (lambda: broken.write_bytes(b"nothing"), lambda: shutil.rmtree(broken.parent)):
+        damage()
+        assert main([str(copy), f"{broken.parent.name}", cells[0]]) == 2
+        assert str(broken.parent) in capsys.readouterr().err
+    pandas.DataFrame({"cell_id": ["a"]}).to_parquet(copy / "results.parquet")
+    assert main([str(copy), *cells]) == 2
+    assert "no status" in capsys.readouterr().err
+    assert main([str(copy), *cells, "--show", "-1"]) == 2
+    assert "--show is -1" in capsys.readouterr().err
 
 
 def test_no_results_and_a_normaliser_for_cells(tmp_path, run, capsys):

@@ -239,7 +239,14 @@ def test_a_crash_costs_one_configuration(crashing, tmp_path):
 def test_an_interrupted_run_ends_its_children_and_goes_on_later(crashing, tmp_path):
     path, environment = crashing
     command = [sys.executable, "-m", "harness.grid", str(path), "--out", str(tmp_path), "--only", "bits=6"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     cells = tmp_path / "crash" / "cells"
     until = time.monotonic() + 60
     while len(list(cells.glob("*/DONE"))) < 2 and time.monotonic() < until:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from harness.report.page._numbers import DASH, fixed, percent, points_interval
+from harness.report.page._numbers import DASH, percent, points_interval
 from harness.report.page._run import PageRun
 from harness.stats import Additive, Effect, Term, additive, effects, interactions, unmatched
 
@@ -64,9 +64,9 @@ class Model:
 
     split: str
     cells: int
-    r_squared: str
+    estimated: int
+    freedom: int
     residual: str
-    saturated: bool
     terms: tuple[TermRow, ...]
 
 
@@ -95,7 +95,7 @@ def effects_section(run: PageRun) -> EffectsSection:
 
 def _forest(split: str, found: Sequence[Effect]) -> Forest:
     limit = _limit(found)
-    rows = tuple(ForestRow(e.factor, _change(e), e.pairs, _text(e), _is_clear(e), _bar(e, limit)) for e in found)
+    rows = tuple(ForestRow(e.factor, _change(e), e.pairs, _text(e), e.is_clear, _bar(e, limit)) for e in found)
     return Forest(split, rows, tuple(_ticks(limit)))
 
 
@@ -133,14 +133,10 @@ def _text(effect: Effect | Term) -> str:
     return points_interval(effect.difference, effect.low, effect.high)
 
 
-def _is_clear(effect: Effect) -> bool:
-    return effect.low > 0 or effect.high < 0
-
-
 def _model(model: Additive) -> Model:
-    saturated = model.residual != model.residual
     terms = tuple(TermRow(t.factor, _change(t), _text(t), _warnings(t)) for t in model.terms)
-    return Model(model.split, model.cells, fixed(model.r_squared, 4), percent(model.residual), saturated, terms)
+    estimated = sum(not t.confounded_with for t in model.terms)
+    return Model(model.split, model.cells, estimated, model.freedom, percent(model.residual), terms)
 
 
 def _warnings(term: Term) -> tuple[str, ...]:
@@ -149,6 +145,8 @@ def _warnings(term: Term) -> tuple[str, ...]:
         found.append(f"cannot be told apart from {', '.join(term.confounded_with)}")
     elif _text(term) == DASH:
         found.append("cannot be estimated")
+    elif not term.matched:
+        found.append("no matched pair: rests on the assumption that factors do not interact")
     if term.only_with:
         found.append(f"only with {', '.join(term.only_with)}")
     return tuple(found)

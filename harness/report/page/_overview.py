@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from harness.report.page._numbers import counted
 from harness.report.page._run import PageRun
@@ -65,7 +65,7 @@ def _split(run: PageRun, name: str) -> Split:
 
 
 def _date(run: PageRun) -> str:
-    """The day on which the results were written."""
-    written = (run.stored.path / "results.parquet").stat().st_mtime
-    day = datetime.fromtimestamp(written, UTC)
-    return f"{day.day} {day:%B %Y}"
+    """The day on which the last cell was finished; empty where no cell tells."""
+    done = [run.stored.environment(row["cell_id"]).get("finished") for row in run.study.rows]
+    last = max((text for text in done if text), default=None)
+    return "" if last is None else f"{int(last[8:10])} {datetime.fromisoformat(last):%B %Y}"

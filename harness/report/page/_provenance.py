@@ -9,8 +9,8 @@ from typing import Any
 
 from harness.report.page._numbers import counted
 from harness.report.page._run import PageRun
+from harness.stats import FEWEST_BLOCKS
 
-_FEW_BLOCKS = 6
 _OF_THE_CELL = ("spec", "batches")
 """Parts of an identity that differ from cell to cell; the table of results shows them."""
 
@@ -78,4 +78,4 @@ def _blocks(run: PageRun) -> Iterator[str]:
         sample = run.study.sample(row["cell_id"])
         blocks = len(sample.block_names)
         few = " With fewer than six the permutation test cannot reach .05, whatever the difference."
-        yield f"On {split}: {counted(blocks, sample.blocked_by)}." + (few if blocks < _FEW_BLOCKS else "")
+        yield f"On {split}: {counted(blocks, sample.blocked_by)}." + (few if blocks < FEWEST_BLOCKS else "")

@@ -68,7 +68,7 @@ def test_a_single_utterance_has_no_interval():
     assert found.difference.wer == pytest.approx(0.1)
     assert math.isnan(found.difference.low)
     assert math.isnan(found.difference.p_permutation)
-    assert not found.difference.non_inferior()
+    assert not found.difference.non_inferior
 
 
 def test_results_are_the_same_in_every_run():
@@ -116,9 +116,8 @@ def test_as_good_as_needs_the_whole_interval_under_the_margin():
     base = with_errors(errors, words)
     slightly = with_errors({k: n + (k == "0-0") for k, n in errors.items()}, words)
     much = with_errors({k: n + 2 * int(k.endswith("1")) for k, n in errors.items()}, words)
-    assert compare(slightly, base).difference.non_inferior()
-    assert not compare(much, base).difference.non_inferior()
-    assert compare(much, base).difference.non_inferior(margin=0.1)
+    assert compare(slightly, base).difference.non_inferior
+    assert not compare(much, base).difference.non_inferior
 
 
 def test_a_baseline_without_errors_has_no_relative_change():
@@ -126,7 +125,26 @@ def test_a_baseline_without_errors_has_no_relative_change():
     found = compare(a, b).difference
     assert found.wer > 0
     assert math.isinf(found.relative)
-    assert not found.non_inferior()
+    assert not found.non_inferior
+    assert not math.isfinite(found.relative_high)
+
+
+def test_two_speakers_who_differ_are_too_few_to_say_what_could_be_detected():
+    base = with_errors(dict.fromkeys(TEN, 2))
+    few = with_errors({name: 2 + (name in ("0-0", "1-0")) for name in TEN})
+    many = with_errors({name: 2 + (name.endswith("0") and name > "2") for name in TEN})
+    assert math.isnan(compare(few, base).difference.detectable)
+    assert compare(many, base).difference.detectable > 0
+
+
+def test_relative_and_absolute_intervals_agree_on_what_is_clear():
+    """Skewed by one bad speaker: on the scale of ratios alone the interval would reach below zero."""
+    base = with_errors({f"{s}-{u}": 1 for s in range(20) for u in range(2)}, 20)
+    worse = with_errors({f"{s}-{u}": 2 + 6 * (s == 0) for s in range(20) for u in range(2)}, 20)
+    found = compare(worse, base).difference
+    assert found.low > 0
+    assert found.relative_low > 0
+    assert found.relative_low < found.relative < found.relative_high
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 const EDGES = { left: 46, right: 14, top: 40, bottom: 46 };
 const RADIUS = 5.5;
 const VALUE_WIDTH = 40;
-const CROWDED = 0.08;
+const CROWDED = 0.04;
 const REACH = 22;
 
 /** Cells with the place of their marks: x and y, moved aside where marks would hide each other. */
@@ -78,7 +78,7 @@ function drawFrontier(panel, x, y, width) {
 }
 
 /** The interval of a cell; without a cap where it goes on beyond the axis. */
-function drawWhisker({ cell, x, beyond }, y) {
+function drawWhisker({ cell, trueX: x, beyond }, y) {
   if (cell.low === null || beyond) return [];
   const [top, bottom] = [y.place(cell.high), y.place(cell.low)];
   const cap = (height) => svg("line", { class: "whisker", x1: x - 3, x2: x + 3, y1: height, y2: height });
