@@ -10,7 +10,7 @@ demo: $(SETUP)
 	$(BIN)/python -m harness.report runs/embedded
 
 test: $(SETUP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(SETUP)
 	$(BIN)/ruff check .

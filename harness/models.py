@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
 from backends import CalibrationInput
-from harness.config import Decoding
+from harness.calibration import calibration_corpus
+from harness.config import Calibration, Decoding
 from harness.datasets import SAMPLE_RATE, Waveform
 from harness.errors import CheckpointNotFoundError
 
@@ -201,6 +203,29 @@ def _joined(waveforms: Sequence[Waveform], texts: Sequence[str], window: int) ->
         windows[-1][0].append(waveform)
         windows[-1][1].append(text)
     return [(np.concatenate(parts), " ".join(words)) for parts, words in windows if parts]
+
+
+def calibration_inputs(recognizer: Recognizer, calibration: Calibration, decoding: Decoding) -> list[CalibrationInput]:
+    """Teacher-forced batches for `backends.quantize`, on the model's device.
+
+    Audio is joined until a window of the model is full, since short speech in a window of 30 s is mostly
+    padding; what padding is left is told to the methods, which leave it out of their statistics unless
+    `calibration.padding` is set.
+
+    Args:
+        recognizer: in full precision; with `teacher = "model"` it transcribes the speech first.
+        calibration: what to take.
+        decoding: how the teacher decodes.
+    """
+    corpus = calibration_corpus(calibration, cached_only=True)
+    waveforms = [utterance.waveform() for utterance in corpus.utterances]
+    texts = [utterance.text for utterance in corpus.utterances]
+    if calibration.teacher == "model":
+        size = calibration.batch_size
+        parts = [waveforms[i : i + size] for i in range(0, len(waveforms), size)]
+        texts = [heard.text.strip() for part in parts for heard in recognizer.transcribe(part, decoding)]
+    batches = recognizer.calibration_inputs(waveforms, texts, calibration.batch_size)
+    return [dataclasses.replace(batch, lengths={}) for batch in batches] if calibration.padding else batches
 
 
 def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:

@@ -24,7 +24,6 @@ from transformers.utils import logging as transformers_logging
 
 from backends import AsrQuantError, ModelError, Quantized, Supported, UnsupportedError, quantize_spec
 from harness import cost, datasets
-from harness.calibration import calibration_inputs
 from harness.cell import Cell, CellStatus, Configuration
 from harness.cost.counting import count
 from harness.cost.operations import (
@@ -40,7 +39,7 @@ from harness.datasets import Utterance
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
 from harness.metrics import Normaliser, align, count_errors, is_loop
-from harness.models import Recognizer, load_recognizer
+from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.processes import die_with_parent
 from harness.store import CellRecord, Rows, RunDirectory
 from harness.task import CellDone, Ended, Progress, Task, Timed, TimingTask

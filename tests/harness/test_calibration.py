@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from harness.calibration import calibration_corpus, calibration_inputs
+from harness.calibration import calibration_corpus
 from harness.config import Calibration, Data, Decoding
 from harness.embedded import MODEL_DIRECTORY
 from harness.errors import ConfigError
-from harness.models import load_recognizer
+from harness.models import calibration_inputs, load_recognizer
 
 SPEECH = Data(dataset="embedded", split="calibration")
 
