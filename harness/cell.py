@@ -80,7 +80,7 @@ class Configuration:
         asked = QuantSpec(spec.scheme, spec.granularity, spec.bits, spec.format)
         usual, options = resolve(asked, self.backend, self.option_values)
         defaults = resolve(asked, self.backend)[1]
-        width = f"{spec.format}{spec.bits}" if spec.format == "int" else str(spec.format)
+        width = f"{spec.format}{spec.bits or '-mixed'}" if spec.format == "int" else str(spec.format)
         unusual = [
             f"{key}={_shown(getattr(spec, key))}"
             for key in ("method", "symmetric", "activations", "modules", "parts")

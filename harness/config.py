@@ -156,7 +156,8 @@ class Grid(Table):
     """One block of configurations: every combination of its lists.
 
     Attributes:
-        backend, scheme, granularity, bits, format, method, symmetric: one value or a list of them.
+        backend, scheme, granularity, bits, format, method, symmetric: one value or a list of them; `bits =
+            "mixed"` leaves it to the method to allot bits to layers under a budget.
         activations: one table or a list.
         modules, parts: one set (a list of names) or a list of sets.
         options: by backend, the adapter's own options; each one value or a list.
@@ -167,7 +168,7 @@ class Grid(Table):
     backend: str | Several[str]
     scheme: str | Several[str] = "weight_only"
     granularity: str | Several[str] = "per_channel"
-    bits: int | Several[int]
+    bits: int | Literal["mixed"] | Several[int | Literal["mixed"]]
     format: str | Several[str] = "int"
     method: str | Several[str] | None = None
     symmetric: bool | Several[bool] | None = None

@@ -122,7 +122,7 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                 spec = QuantSpec(
                     scheme,
                     parse_granularity(granularity),
-                    bits,
+                    None if bits == "mixed" else bits,
                     number_format,
                     symmetric,
                     _activations(activations),
