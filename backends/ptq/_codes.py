@@ -127,8 +127,8 @@ def clipped_grid(weight: Tensor, code: WeightCode, importance: Tensor | None = N
     et al. 2019, arXiv 1902.06822), with the error weighted by the input's power.
     """
     best: Grid | None = None
-    least = torch.full(grouped(weight, code).shape[:2], torch.inf)
-    weighting = torch.ones(weight.shape[1]) if importance is None else importance
+    least = torch.full(grouped(weight, code).shape[:2], torch.inf, device=weight.device)
+    weighting = torch.ones(weight.shape[1], device=weight.device) if importance is None else importance
     for share in torch.linspace(1.0, 0.2, 21).tolist():
         tried = grid(weight, code, share)
         loss = grouped((tried.rounded(weight) - weight) ** 2 * weighting, code).sum(2)

@@ -71,7 +71,7 @@ class Engine:
         if not names:
             return
         modules = {name: self.model.get_submodule(name) for name in names}
-        gathered = {name: Accumulator(module.in_features) for name, module in modules.items()}  # type: ignore[arg-type]
+        gathered = {name: _accumulator(module) for name, module in modules.items()}
         for item in items:
             with _heard(modules) as inputs:
                 forward(self.model, item)
@@ -97,7 +97,7 @@ class Engine:
         block = self.model.get_submodule(prefix)
         modules = {name: self.model.get_submodule(name) for name in names}
         keep_exact = self.needs is not Needs.STATISTICS
-        gathered = {n: Accumulator(m.in_features, self.needs is Needs.EXACT) for n, m in modules.items()}  # type: ignore[arg-type]
+        gathered = {name: _accumulator(module, self.needs is Needs.EXACT) for name, module in modules.items()}
         targets = []
         for flow, full in zip(flows, exact, strict=True):
             with _heard(modules) as full_inputs:
@@ -236,6 +236,11 @@ def _finished(gathered: Mapping[str, Accumulator]) -> dict[str, Statistics]:
     if silent:
         raise ModelError(f"calibration did not reach {', '.join(silent)}: leave them out, or calibrate on more")
     return {name: accumulator.statistics() for name, accumulator in gathered.items()}
+
+
+def _accumulator(layer: Any, exact: bool = False) -> Accumulator:
+    """Empty statistics for a linear layer's input."""
+    return Accumulator(layer.in_features, exact, layer.weight.device)
 
 
 def _weight(model: nn.Module, name: str) -> Tensor:

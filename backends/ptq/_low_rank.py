@@ -36,7 +36,7 @@ def _root(layer: Layer) -> Tensor:
     """The symmetric root of the second moments; the identity where there are none."""
     columns = layer.weight.shape[1]
     if layer.statistics is None:
-        return torch.eye(columns)
+        return torch.eye(columns, device=layer.weight.device)
     sizes, vectors = torch.linalg.eigh(layer.statistics.second.double())
     sizes = sizes.clamp(min=0) + _DAMPING * sizes.mean()
     return ((vectors * sizes.sqrt()) @ vectors.T).float()

@@ -58,13 +58,14 @@ class Accumulator:
     Args:
         columns: of the layer.
         exact: whether `add` is given full-precision inputs too.
+        device: where the inputs are.
     """
 
-    def __init__(self, columns: int, exact: bool = False) -> None:
+    def __init__(self, columns: int, exact: bool = False, device: torch.device | None = None) -> None:
         self._count = 0
-        self._second = torch.zeros(columns, columns)
-        self._cross = torch.zeros(columns, columns) if exact else None
-        self._largest, self._sum = torch.zeros(columns), torch.zeros(columns)
+        self._second = torch.zeros(columns, columns, device=device)
+        self._cross = torch.zeros(columns, columns, device=device) if exact else None
+        self._largest, self._sum = (torch.zeros(columns, device=device) for _ in range(2))
         self._samples: list[Tensor] = []
 
     def add(self, inputs: Tensor, exact: Tensor | None = None) -> None:

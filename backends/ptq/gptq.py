@@ -52,7 +52,8 @@ def round_columns(layer: Layer, grid: Grid, options: PtqOptions, drift: Tensor |
 
 def column_order(second: Tensor, options: PtqOptions) -> Tensor:
     """Columns in the order in which they are rounded."""
-    return second.diagonal().argsort(descending=True) if options.act_order else torch.arange(len(second))
+    power = second.diagonal()
+    return power.argsort(descending=True) if options.act_order else torch.arange(len(power), device=power.device)
 
 
 def inverse_factor(second: Tensor, damping: float) -> Tensor:
