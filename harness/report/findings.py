@@ -6,13 +6,14 @@ change lies under the margin, on every split. Where nothing was shown, that is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from harness.report.frontier import frontier
-from harness.stats import MARGIN, Effect, Study, effects, smallest_p, unmatched
+from harness.report.labels import label, telling
+from harness.stats import MARGIN, Effect, Study, smallest_p
 
 Row = Mapping[str, Any]
 _SIGNIFICANT = 0.05
@@ -79,7 +80,7 @@ def _configurations(study: Study, splits: Sequence[str]) -> list[_Configuration]
     by_id: dict[str, dict[str, Row]] = {}
     for row in study.scored:
         by_id.setdefault(row["configuration_id"], {})[row["split"]] = row
-    shown = [key for key in ("model", "revision", "dtype", "device") if len({r[key] for r in study.scored}) > 1]
+    shown = telling(study.scored)
     complete = [rows for rows in by_id.values() if len(rows) == len(splits) and all(map(_is_compared, rows.values()))]
     labelled = [_Configuration(label(next(iter(rows.values())), shown), rows) for rows in complete]
     return sorted(labelled, key=lambda c: c.size)
@@ -87,11 +88,6 @@ def _configurations(study: Study, splits: Sequence[str]) -> list[_Configuration]
 
 def _is_compared(row: Row) -> bool:
     return row["backend"] == "none" or row["difference"] is not None
-
-
-def label(row: Row, shown: Iterable[str] = ()) -> str:
-    """The configuration's name, with those columns in front that tell the run's models and devices apart."""
-    return " ".join([*(str(row[key]) for key in shown), row["configuration"]])
 
 
 def _frontier(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
@@ -201,13 +197,13 @@ def _work(compared: Sequence[_Configuration], split: str) -> list[str]:
 
 
 def _granularity(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
-    own = [e for e in effects(study.outcomes) if e.factor == "granularity"]
+    own = [e for e in study.effects if e.factor == "granularity"]
     return Finding("Does granularity matter?", tuple(_changes(own, study))) if own else None
 
 
 def _factors(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
-    own = [e for e in effects(study.outcomes) if e.factor != "granularity"]
-    silent = unmatched(study.outcomes)
+    own = [e for e in study.effects if e.factor != "granularity"]
+    silent = study.unmatched
     if not own and not silent:
         return None
     sentences = _changes(own, study)

@@ -12,6 +12,7 @@ from backends import Unsupported
 from harness import datasets
 from harness.cell import CellStatus, Configuration
 from harness.config import Experiment
+from harness.report.labels import label, telling
 
 _LONGEST_REASON = 240
 
@@ -68,7 +69,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
         scores = [text for split in splits for text in _score(cells, split)]
         first = next(iter(cells.values()))
         table.add_row(
-            escape(_label(first, rows)),
+            escape(label(first, telling(rows))),
             *map(escape, scores),
             f"{first['size_bytes'] / 1e6:.2f} MB",
             f"{first['size_reduction']:.1%}",
@@ -82,15 +83,15 @@ def unfinished_table(rows: Sequence[dict[str, Any]]) -> Table | None:
     splits: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         if row["status"] != CellStatus.DONE:
-            splits.setdefault((_label(row, rows), row["status"], row["reason"]), []).append(row["split"])
+            splits.setdefault((label(row, telling(rows)), row["status"], row["reason"]), []).append(row["split"])
     if not splits:
         return None
     table = Table(title="not done (reasons in full in results.csv)", title_justify="left")
     for heading in ("configuration", "splits", "status", "reason"):
         table.add_column(heading, overflow="fold")
-    for (label, status, reason), own in splits.items():
+    for (name, status, reason), own in splits.items():
         short = reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "..."
-        table.add_row(*(escape(text) for text in (label, ", ".join(own), status, short)))
+        table.add_row(*(escape(text) for text in (name, ", ".join(own), status, short)))
     return table
 
 
@@ -108,12 +109,6 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _size(cells: dict[str, dict[str, Any]]) -> int:
     return int(next(iter(cells.values()))["size_bytes"])
-
-
-def _label(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
-    """The configuration, with model and device where the table has several."""
-    several = [key for key in ("model", "revision", "dtype", "device") if len({r[key] for r in rows}) > 1]
-    return " ".join([*(str(row[key]) for key in several), row["configuration"]])
 
 
 def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
-from harness.stats.effects import Outcome, contrast, effects, levels_of, varying
+from harness.stats.effects import Outcome, contrast, levels_of, matched, varying
 from harness.stats.resampling import Values
 
 _ZERO = 1e-8
@@ -79,7 +79,7 @@ def additive(outcomes: Sequence[Outcome], split: str) -> Additive | None:
     basis, circuits = _dependence(design)
     fit = sm.OLS(costs, design[:, basis]).fit()
     weights = dict(zip(basis, fit.model.pinv_wexog, strict=True))
-    pairs = {(e.factor, e.base, e.level) for e in effects(own)}
+    pairs = matched(own)
     terms = tuple(_term(columns, i, own, weights.get(i + 1), circuits, pairs) for i in range(len(columns)))
     residual = float(np.sqrt(fit.scale)) if fit.df_resid >= 1 else math.nan
     return Additive(split, len(own), terms, residual, int(fit.df_resid))

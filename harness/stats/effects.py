@@ -147,9 +147,16 @@ def effects(outcomes: Sequence[Outcome]) -> list[Effect]:
     return found
 
 
+def matched(outcomes: Sequence[Outcome]) -> set[tuple[str, str, str]]:
+    """Factor and two levels of everything that has a matched pair on a split."""
+    splits = _by_split(outcomes).values()
+    return {(factor, *levels) for factor in varying(outcomes) for own in splits for levels in _pairs(own, factor)}
+
+
 def unmatched(outcomes: Sequence[Outcome]) -> list[str]:
     """Factors with several levels but no matched pair on any split: about these the study says nothing."""
-    return [f for f in varying(outcomes) if not any(_pairs(own, f) for own in _by_split(outcomes).values())]
+    told = {factor for factor, _, _ in matched(outcomes)}
+    return [factor for factor in varying(outcomes) if factor not in told]
 
 
 def interactions(outcomes: Sequence[Outcome]) -> list[Effect]:

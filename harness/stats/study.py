@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.stats.effects import Outcome, factors_of
+from harness.stats.effects import Effect, Outcome, effects, factors_of, unmatched
 from harness.stats.paired import Comparison, System, compare, system
 from harness.stats.sample import Sample
 from harness.store import StoredRun
@@ -89,6 +89,16 @@ class Study:
                 own, theirs = self.sample(row["cell_id"]).blocks, self.sample(twin["cell_id"]).blocks
                 found.append(Outcome(row["cell_id"], row["split"], factors_of(row), own[:, 0], theirs[:, 0], own[:, 1]))
         return found
+
+    @cached_property
+    def effects(self) -> list[Effect]:
+        """The effects of single factors among the outcomes."""
+        return effects(self.outcomes)
+
+    @cached_property
+    def unmatched(self) -> list[str]:
+        """The factors with several levels but no matched pair."""
+        return unmatched(self.outcomes)
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.report.charts._style import SMALL, baseline, by_split, ceiling, finite, stacked, styled
-from harness.stats import Effect, Study, effects
+from harness.stats import Effect, Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def forest(study: Study) -> Figure | None:
     """
     from matplotlib.lines import Line2D
 
-    found = effects(study.outcomes)
+    found = study.effects
     if not found:
         return None
     splits = list(dict.fromkeys(effect.split for effect in found))

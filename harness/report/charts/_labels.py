@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.report.charts._style import GREY, SMALL, Row
+from harness.report.labels import telling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ def short(row: Row) -> str:
 def variants(rows: Iterable[Row]) -> dict[str, str]:
     """Model, precision and device of every cell, as far as these vary, by cell id; models by the end of their path."""
     rows = list(rows)
-    keys = [key for key in ("model", "revision", "dtype", "device") if len({row[key] for row in rows}) > 1]
+    keys = telling(rows)
     return {row["cell_id"]: " ".join(str(row[key]).rstrip("/").rpartition("/")[2] for key in keys) for row in rows}
 
 

@@ -9,7 +9,7 @@ from statistics import median
 
 from harness.report.page._numbers import DASH, percent, points_interval
 from harness.report.page._run import PageRun
-from harness.stats import Additive, Effect, Term, additive, effects, interactions, unmatched
+from harness.stats import Additive, Effect, Term, additive, interactions
 
 _ROOM = 4.0
 """An axis reaches so many times the usual interval; what lies beyond is drawn at its edge."""
@@ -83,11 +83,11 @@ class EffectsSection:
 def effects_section(run: PageRun) -> EffectsSection:
     """Effects, interactions and the additive models of the run's finished cells."""
     outcomes = run.study.outcomes
-    found = effects(outcomes)
+    found = run.study.effects
     fitted = [additive(outcomes, split) for split in run.splits]
     return EffectsSection(
         tuple(_forest(split, own) for split in run.splits if (own := [e for e in found if e.split == split])),
-        tuple(unmatched(outcomes)),
+        tuple(run.study.unmatched),
         tuple((e.factor, _change(e), e.within, e.split, e.pairs, _text(e)) for e in interactions(outcomes)),
         tuple(_model(model) for model in fitted if model is not None),
     )

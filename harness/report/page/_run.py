@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.findings import label
+from harness.report.labels import label, telling
 from harness.results import DIFFERENCE
 from harness.stats import Study
 from harness.store import StoredRun
@@ -55,7 +55,7 @@ class PageRun:
 
     def label(self, row: Row) -> str:
         """A configuration's name, with what tells the run's models and devices apart."""
-        return label(row, [key for key in ("model", "revision", "dtype", "device") if len(self.levels(key)) > 1])
+        return label(row, telling(self.rows))
 
 
 def _finite(row: Row) -> dict[str, Any]:
