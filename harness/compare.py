@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from backends import AsrQuantError
+from harness.command import run_command
 from harness.errors import ConfigError
 from harness.report.comparison import as_json, as_text
 from harness.stats import Sample, Study, compare
@@ -30,14 +30,14 @@ _NORMALIZERS = ("none", "whisper-english")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.show < 0:
-            raise ConfigError(f"--show is {options.show}; it must be 0 or more")
-        names, samples = _systems(options)
-        comparison = compare(*samples)
-    except AsrQuantError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.show < 0:
+        raise ConfigError(f"--show is {options.show}; it must be 0 or more")
+    names, samples = _systems(options)
+    comparison = compare(*samples)
     if options.json:
         print(json.dumps(as_json(comparison), indent=1))
     else:

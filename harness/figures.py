@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from backends import AsrQuantError
+from harness.command import run_command
 from harness.errors import OutputError
 
 
@@ -21,12 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="directory of a run, such as runs/embedded")
     parser.add_argument("--out", type=Path, help="where to write; default: RUN/figures")
     options = parser.parse_args(arguments)
-    try:
-        for path in _draw(options.run, options.out or options.run / "figures"):
-            print(path)
-    except AsrQuantError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _run(options.run, options.out or options.run / "figures"))
+
+
+def _run(run: Path, out: Path) -> int:
+    for path in _draw(run, out):
+        print(path)
     return 0
 
 

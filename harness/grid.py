@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from backends import AsrQuantError, Supported
+from backends import Supported
 from harness.cell import Cell, CellStatus, Configuration
+from harness.command import run_command
 from harness.config import Experiment, load_experiment
 from harness.plan import configurations, select
 from harness.task import Task
@@ -34,14 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 200)
-    try:
-        return _run(options, console)
-    except AsrQuantError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        console.print("\ninterrupted: finished cells are kept, and the same command does the rest")
-        return 130
+    return run_command(
+        lambda: _run(options, console), "interrupted: finished cells are kept, and the same command does the rest"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

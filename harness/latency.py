@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backends import AsrQuantError, Unsupported
+from backends import Unsupported
 from harness.cell import Cell, CellStatus, Configuration
+from harness.command import run_command
 from harness.config import Experiment, load_experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
@@ -44,14 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 200)
-    try:
-        return _run(options, console)
-    except AsrQuantError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        return 2
-    except KeyboardInterrupt:
-        console.print("\ninterrupted: what is timed is kept; --only names the rest")
-        return 130
+    return run_command(lambda: _run(options, console), "interrupted: what is timed is kept; --only names the rest")
 
 
 def _parser() -> argparse.ArgumentParser:

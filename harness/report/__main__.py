@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from backends import AsrQuantError
+from harness.command import run_command
 from harness.errors import OutputError
 
 
@@ -22,11 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="directory of a run, such as runs/embedded")
     parser.add_argument("--out", type=Path, help="file to write; default: RUN/report.html")
     options = parser.parse_args(arguments)
-    try:
-        print(_write(options.run, options.out or options.run / "report.html"))
-    except AsrQuantError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _run(options.run, options.out or options.run / "report.html"))
+
+
+def _run(run: Path, out: Path) -> int:
+    print(_write(run, out))
     return 0
 
 
