@@ -16,21 +16,22 @@ from harness.errors import ConfigError
 
 
 def calibration_corpus(calibration: Calibration, *, cached_only: bool = False) -> Corpus:
-    """The utterances to calibrate on: the first so many by id, or with a `seed` as many at random.
+    """The utterances of one draw: the first so many by id, or with a `seed` as many at random.
 
     Raises:
         ConfigError: the split has fewer.
         DataError, HubUnreachableError: it cannot be read.
     """
     data = calibration.data
-    if calibration.seed is None:
+    (seed,) = calibration.seeds
+    if seed is None:
         data = data.model_copy(update={"limit": calibration.utterances})
     corpus = datasets.get(data.dataset).load(data, cached_only=cached_only)
     found = len(corpus.utterances)
     if found < calibration.utterances:
         raise ConfigError(f"calibration.utterances is {calibration.utterances}, but {data.label} has {found}")
-    if calibration.seed is None:
+    if seed is None:
         return corpus
     ordered = sorted(corpus.utterances, key=lambda u: u.id)
-    chosen = np.random.default_rng(calibration.seed).permutation(found)[: calibration.utterances]
+    chosen = np.random.default_rng(seed).permutation(found)[: calibration.utterances]
     return dataclasses.replace(corpus, utterances=tuple(ordered[i] for i in sorted(chosen)))

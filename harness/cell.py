@@ -15,7 +15,7 @@ from typing import Any
 from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve
 from harness.config import Calibration, Data, Decoding, Model, Reference
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class CellStatus(StrEnum):
@@ -38,6 +38,7 @@ class Configuration:
         spec: resolved, no blanks.
         options: the adapter's, every default filled in, as JSON text with sorted keys.
         device: `cpu` or `cuda`.
+        calibration_seed: of the draw of calibration speech; `None` where there is no calibration, or no seed.
         capability: whether the backend can do it.
         reference: published values to show beside it; no part of its identity.
     """
@@ -48,6 +49,7 @@ class Configuration:
     options: str
     device: str
     capability: Capability = field(compare=False)
+    calibration_seed: int | None = None
     reference: Reference | None = field(default=None, compare=False)
 
     @property
@@ -71,6 +73,10 @@ class Configuration:
         """Whether it needs calibration speech."""
         return calibrates(self.spec, self.backend, self.option_values)
 
+    def drawn(self, calibration: Calibration | None) -> Calibration | None:
+        """What it is calibrated on: the draw of its seed, or nothing."""
+        return calibration.draw(self.calibration_seed) if calibration and self.calibrates else None
+
     @property
     def label(self) -> str:
         """Short name for people, never parsed: backend, code, granularity, and all that is not the default."""
@@ -84,10 +90,16 @@ class Configuration:
         unusual = [
             f"{key}={_shown(getattr(spec, key))}"
             for key in ("method", "symmetric", "activations", "modules", "parts")
-            if getattr(spec, key) != getattr(usual, key)
+            if getattr(spec, key) != getattr(usual, key) or (key == "method" and self._names_its_method)
         ]
         own = [f"{k}={_shown(v)}" for k, v in vars(options).items() if v != getattr(defaults, k)]
-        return " ".join([self.backend, str(spec.scheme), width, str(spec.granularity), *unusual, *own])
+        draw = [] if self.calibration_seed is None else [f"draw={self.calibration_seed}"]
+        return " ".join([self.backend, str(spec.scheme), width, str(spec.granularity), *unusual, *own, *draw])
+
+    @property
+    def _names_its_method(self) -> bool:
+        """Whether the method says something that neither rounding to nearest nor the backend's name implies."""
+        return self.spec.method not in ("rtn", self.backend)
 
 
 def _shown(value: Any) -> str:
@@ -149,14 +161,18 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
         "modules": "+".join(sorted(spec.modules)),
         "parts": "+".join(sorted(spec.parts)),
         "options": configuration.options,
+        "calibration_seed": configuration.calibration_seed,
         "dtype": configuration.model.dtype,
         "device": configuration.device,
     }
 
 
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
-    """Decoding and calibration settings as JSON values, for a cell's identity; where data lies is left out."""
-    where = {"data": {"root", "revision", "name", "limit"}}
+    """Decoding and calibration settings as JSON values, for a cell's identity.
+
+    Where data lies is left out, and so is the seed: the samples that it chose are identified themselves.
+    """
+    where: dict[str, Any] = {"data": {"root", "revision", "name", "limit"}, "seed": True}
     return {
         "decoding": decoding.model_dump(mode="json"),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),

@@ -95,7 +95,8 @@ class Calibration(Table):
     Attributes:
         data: where it comes from.
         utterances: how many.
-        seed: draws them at random; without one they are the first in the order of ids.
+        seed: draws them at random; without one they are the first in the order of ids. With several, whatever
+            calibrates is done once for each draw.
         teacher: whose words the decoder is forced to: those of the `reference`, or what the `model` in full
             precision hears itself.
         padding: whether padding counts in statistics. Utterances are joined until a window is full, so
@@ -105,10 +106,19 @@ class Calibration(Table):
 
     data: Data
     utterances: int = Field(default=64, ge=1)
-    seed: int | None = Field(default=None, ge=0)
+    seed: Annotated[int, Field(ge=0)] | Several[Annotated[int, Field(ge=0)]] | None = None
     teacher: Literal["reference", "model"] = "reference"
     padding: bool = False
     batch_size: int = Field(default=8, ge=1)
+
+    @property
+    def seeds(self) -> tuple[int | None, ...]:
+        """The seed of every draw; `None` for the one without a seed."""
+        return tuple(self.seed) if isinstance(self.seed, list) else (self.seed,)
+
+    def draw(self, seed: int | None) -> Calibration:
+        """The same with one seed."""
+        return self.model_copy(update={"seed": seed})
 
 
 class Run(Table):

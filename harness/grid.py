@@ -143,7 +143,7 @@ def _run_missing(
             resolved.models[configuration.model].directory,
             directory.path.resolve(),
             experiment.decoding,
-            experiment.calibration,
+            configuration.drawn(experiment.calibration),
             experiment.run.threads_per_worker,
             alone=workers == 1,
             command=shlex.join(sys.argv),

@@ -89,11 +89,11 @@ def _contents_hash(directory: Path) -> str:
 
 @dataclass(frozen=True)
 class Resolved:
-    """All that an experiment needs from disk or hub."""
+    """All that an experiment needs from disk or hub; calibration speech by the seed of its draw."""
 
     models: dict[Model, ResolvedModel]
     corpora: dict[Data, Corpus]
-    calibration: Corpus | None
+    calibration: dict[int | None, Corpus]
 
 
 def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolved:
@@ -105,10 +105,11 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolve
     """
     models = {model: resolve_model(model) for model in dict.fromkeys(c.model for c in planned)}
     corpora = {data: datasets.get(data.dataset).load(data) for data in experiment.data}
-    calibration = None
+    calibration = {}
     if experiment.calibration is not None:
-        calibration = calibration_corpus(experiment.calibration)
-        _check_disjoint(calibration, corpora)
+        for seed in experiment.calibration.seeds:
+            calibration[seed] = calibration_corpus(experiment.calibration.draw(seed))
+            _check_disjoint(calibration[seed], corpora)
     return Resolved(models, corpora, calibration)
 
 
@@ -147,7 +148,7 @@ def _identity(
 ) -> dict[str, Any]:
     model, corpus = resolved.models[configuration.model], resolved.corpora[data]
     calibrated = configuration.calibrates
-    calibration = resolved.calibration if calibrated else None
+    calibration = resolved.calibration.get(configuration.calibration_seed) if calibrated else None
     return {
         "schema": SCHEMA_VERSION,
         "model": {"revision": model.revision, "dtype": configuration.model.dtype},

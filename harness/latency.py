@@ -149,7 +149,7 @@ class Timing:
             resolved.models[configuration.model].directory,
             self.directory.path.resolve(),
             experiment.decoding,
-            experiment.calibration,
+            configuration.drawn(experiment.calibration),
             experiment.run.threads_per_worker,
             alone=True,
             command=shlex.join(sys.argv),

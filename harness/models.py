@@ -153,9 +153,7 @@ class Recognizer:
         self.feature_seconds += ready - began
         self.decode_seconds += time.perf_counter() - ready
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True)
-        end = self.model.generation_config.eos_token_id
-        ends = set(end) if isinstance(end, list) else {end}
-        return [Transcript(t, _up_to(ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
+        return [Transcript(t, _up_to(self._ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
 
     def calibration_inputs(
         self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int
@@ -180,8 +178,21 @@ class Recognizer:
         )
 
     def _tokens(self, text: str) -> Tensor:
-        spoken = self.family.spoken(text.lower() if text.isupper() else text)
-        return torch.tensor(self.processor.tokenizer(spoken).input_ids[: _positions(self.model.config)])
+        return torch.tensor(self.processor.tokenizer(self._spoken(text)).input_ids[: _positions(self.model.config)])
+
+    def reference_tokens(self, text: str, prompt: Sequence[int]) -> Tensor:
+        """`prompt`, a text as the model would have written it, and the end-of-text; cut where the decoder ends."""
+        words = self.processor.tokenizer(self._spoken(text), add_special_tokens=False).input_ids
+        return torch.tensor([*prompt, *words, min(self._ends)][: _positions(self.model.config)])
+
+    def _spoken(self, text: str) -> str:
+        return self.family.spoken(text.lower() if text.isupper() else text)
+
+    @property
+    def _ends(self) -> set[int]:
+        """The tokens that end a text."""
+        end = self.model.generation_config.eos_token_id
+        return set(end) if isinstance(end, list) else {end}
 
 
 def _positions(config: Any) -> int:

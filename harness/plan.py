@@ -65,6 +65,7 @@ def twin_of(configuration: Configuration) -> Configuration:
         spec=FULL_PRECISION,
         options="{}",
         capability=capability(FULL_PRECISION, "none"),
+        calibration_seed=None,
         reference=configuration.reference if configuration.is_baseline else None,
     )
 
@@ -132,12 +133,17 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                 )
                 resolved, filled = resolve(spec, backend, options)
                 answer = capability(resolved, backend, options, device)
-                if experiment.calibration is None and calibrates(resolved, backend, options):
-                    answer = Unsupported("it needs speech to calibrate on: add a [calibration] table")
+                draws: tuple[int | None, ...] = (None,)
+                if calibrates(resolved, backend, options):
+                    if experiment.calibration is None:
+                        answer = Unsupported("it needs speech to calibrate on: add a [calibration] table")
+                    else:
+                        draws = experiment.calibration.seeds
             except AsrQuantError as error:
                 raise ConfigError(f"grid.{number}: {error}") from None
             text = json.dumps(dataclasses.asdict(filled), sort_keys=True)
-            yield Configuration(model, backend, resolved, text, device, answer, block.reference)
+            for draw in draws:
+                yield Configuration(model, backend, resolved, text, device, answer, draw, block.reference)
 
 
 def _option_combinations(block: Grid, backend: str) -> Iterator[dict[str, Any]]:

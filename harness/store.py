@@ -35,7 +35,7 @@ class CellRecord:
         cell_id: names its directory.
         cell: identity, status, reason, and measured values, as JSON values.
         utterances: one row per utterance: id, speaker, reference, hypothesis, both normalised,
-            alignment, tokens, counts.
+            alignment, tokens, counts, and the reference's likelihood.
         layers: one row per candidate module.
         environment: versions, machine, command.
         log: what the worker and the libraries printed.

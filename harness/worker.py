@@ -38,6 +38,7 @@ from harness.cost.timing import timed
 from harness.datasets import Utterance
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
+from harness.likelihood import encoder_states, reference_likelihoods
 from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.processes import die_with_parent
@@ -113,7 +114,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     cost.reset_peak_memory()
     for cell in task.cells:
         with decoder_prompt(recognizer.model) as prompt:
-            utterances, measured = _transcribe(cell, task, recognizer, channel)
+            utterances, measured = _transcribe(cell, task, recognizer, prompt, channel)
         peaks = {"peak_rss_bytes": cost.peak_memory(), "peak_device_bytes": cost.peak_device_memory()}
         operations = _operations(configuration, quantized, recognizer, utterances, len(prompt))
         record = CellRecord(
@@ -167,7 +168,7 @@ def _speech(cell: Cell) -> dict[str, Utterance]:
 
 
 def _transcribe(
-    cell: Cell, task: Task, recognizer: Recognizer, channel: Connection
+    cell: Cell, task: Task, recognizer: Recognizer, prompt: Sequence[int], channel: Connection
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     normalise = Normaliser(task.model_directory)
     by_id = _speech(cell)
@@ -176,14 +177,20 @@ def _transcribe(
     for batch in cell.batches:
         utterances = [by_id[name] for name in batch]
         waveforms = [utterance.waveform() for utterance in utterances]
-        transcripts = recognizer.transcribe(waveforms, task.decoding)
-        for utterance, waveform, transcript in zip(utterances, waveforms, transcripts, strict=True):
+        with encoder_states(recognizer.model) as states:
+            transcripts = recognizer.transcribe(waveforms, task.decoding)
+        references = reference_likelihoods(recognizer, states[0], prompt, [u.text for u in utterances])
+        for utterance, waveform, transcript, reference in zip(
+            utterances, waveforms, transcripts, references, strict=True
+        ):
             seconds = len(waveform) / datasets.SAMPLE_RATE
             rows.append(
                 {
                     **_scored(utterance, transcript.text, normalise),
                     "tokens": list(transcript.tokens),
                     "seconds": seconds,
+                    "reference_nll": reference.nll,
+                    "reference_tokens": reference.tokens,
                 }
             )
         channel.send(Progress(len(batch)))

@@ -45,7 +45,7 @@ def cost_sentence(planned: Sequence[Configuration], experiment: Experiment) -> s
 
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Finished configurations by size: WER per split, difference from full precision, size and effective bits.
+    """Finished configurations by size: WER, difference from full precision and likelihood per split, size, bits.
 
     A difference has its 95 % interval in brackets, and `=` where it is as good as full precision.
     """
@@ -54,7 +54,8 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     splits = list(dict.fromkeys(row["split"] for row in rows))
     table = Table(
         title="results, smallest first; differences from full precision in points with 95 % interval",
-        caption=f"=  as good as full precision: certainly fewer than {MARGIN:.0%} more errors",
+        caption=f"=  as good as full precision: certainly fewer than {MARGIN:.0%} more errors\n"
+        "NLL  of the reference, nats a token",
         title_justify="left",
         caption_justify="left",
     )
@@ -62,6 +63,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     for split in splits:
         table.add_column(f"WER {split}", justify="right")
         table.add_column("difference", justify="right")
+        table.add_column("NLL", justify="right")
     for heading in ("size", "saved", "bits/weight"):
         table.add_column(heading, justify="right")
     by_configuration = _by_configuration(rows)
@@ -111,12 +113,12 @@ def _size(cells: dict[str, dict[str, Any]]) -> int:
     return int(next(iter(cells.values()))["size_bytes"])
 
 
-def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str]:
-    """WER, and the difference from full precision with its interval, in points."""
+def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str, str]:
+    """WER, the difference from full precision with its interval in points, and the references' likelihood."""
     row = cells.get(split)
     if row is None:
-        return "", ""
-    return f"{row['wer']:.2%}", _difference(row)
+        return "", "", ""
+    return f"{row['wer']:.2%}", _difference(row), f"{row['nll']:.3f}"
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -31,8 +31,15 @@ FACTORS = (
     "activations",
     "modules",
     "parts",
+    "calibration_seed",
 )
-_IMPLIED = {"scheme": ("activations",), "format": ("symmetric",), "model": ("revision",)}
+_IMPLIED = {
+    "scheme": ("activations", "calibration_seed"),
+    "method": ("calibration_seed",),
+    "backend": ("calibration_seed",),
+    "format": ("symmetric",),
+    "model": ("revision",),
+}
 """Factors that another one decides, and that need not agree where that one differs: weight-only has no
 activation code, and a table of values has no zero point."""
 _ORDER = (

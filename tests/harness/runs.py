@@ -77,4 +77,6 @@ def utterance(split: str, speaker: int, number: int, wrong: int) -> dict[str, An
         "loop": False,
         "tokens": [1, 2],
         "seconds": 2.0,
+        "reference_nll": WORDS * (0.1 + wrong / WORDS),
+        "reference_tokens": WORDS,
     }

@@ -14,7 +14,7 @@ from harness.grid import main
 
 COLUMNS = (
     "cell_id status reason model dataset backend method scheme granularity group_size bits format symmetric "
-    "activations modules parts options wer cer substitutions deletions insertions reference_words utterances "
+    "activations modules parts options wer cer nll substitutions deletions insertions reference_words utterances "
     "empty_rate loop_rate size_bytes file_bytes size_reduction effective_bits audio_seconds compute_seconds rtfx "
     "peak_rss_bytes"
 ).split()

@@ -121,6 +121,7 @@ _COLUMNS = (
         _rate("detectable", 2),
         "what a single test sees in 4 of 5 studies",
     ),
+    Column("nll", "NLL, nats", lambda row: fixed(row.get("nll"), 3), "of the reference, per token, teacher-forced"),
     Column("size_bytes", "size, MB", _scaled("size_bytes", 1e6, 2), "distinct bytes, scales included"),
     Column("size_reduction", "saved, %", _rate("size_reduction"), "of the size of full precision"),
     Column(
