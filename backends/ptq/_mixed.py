@@ -1,9 +1,8 @@
 """Bits allotted to layers under a budget: where calibration shows that rounding hurts, a layer gets more.
 
-Every layer is quantized alone, by the method that will quantize them all, at every width, and the model's
-answers are compared with those of full precision; harms are taken to add up (Dong et al. 2019, arXiv
-1911.03852, rest on the same assumption with a second-order estimate of the harm in place of a measurement).
-The least total harm that fits is a multiple-choice knapsack, solved exactly.
+Every layer is quantized alone, by the method that will quantize them all, at every width; what that does to the
+model's answers is estimated to second order (`_sensitivity.py`), and harms are taken to add up (Dong et al. 2019,
+arXiv 1911.03852, section 3). The least total harm that fits is a multiple-choice knapsack, solved exactly.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
@@ -23,18 +21,16 @@ from backends._errors import ModelError
 from backends._layerwise import Candidate
 from backends._report import size_bytes
 from backends._spec import PerGroup, PerTensor, QuantSpec, WeightCode
-from backends.ptq._engine import Engine, as_input, forward
+from backends.ptq._engine import Engine, as_input
 from backends.ptq._method import Layer, Request
 from backends.ptq._options import PtqOptions
 from backends.ptq._packing import packed_bytes
 from backends.ptq._quantize import needs_of, quantized
+from backends.ptq._sensitivity import Matrix, expected_harm
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
-WIDEST_MEASURED = 4
-BATCHES = 2
-"""So many calibration batches, evenly chosen, are answered for every layer and measured width."""
+WIDEST_ROUNDED = 4
 _FRONTIER = (2.5, 3, 3.5, 4, 5, 6, 8)
-Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -140,59 +136,25 @@ def allot(model: nn.Module, targets: Sequence[Candidate], asked: Asked, items: S
 
 
 def _harm(model: nn.Module, targets: Sequence[Candidate], asked: Asked, items: Sequence[CalibrationInput]) -> Matrix:
-    """Mean divergence of the model's answers with one layer quantized, (layers, widths).
+    """Expected harm of rounding one layer, (layers, widths).
 
-    Measured up to `WIDEST_MEASURED` bits. Beyond, it falls fourfold with every bit, as the squared error of
-    rounding does and any divergence near its minimum: measured there, it would drown in the rounding of floats.
+    Estimated up to `WIDEST_ROUNDED` bits. Beyond, it falls fourfold with every bit, as the squared error of
+    rounding does.
     """
-    shown = items[:: max(1, len(items) // BATCHES)][:BATCHES]
-    expected = [answer(model, item) for item in shown]
-    harm: dict[str, list[float]] = {}
+    changes: dict[str, list[Tensor]] = {}
+    rounded_to = WIDTHS[: WIDTHS.index(WIDEST_ROUNDED) + 1]
 
-    def measure(layer: Layer) -> nn.Module:
-        module = model.get_submodule(layer.name)
-        harm[layer.name] = []
-        for width in WIDTHS[: WIDTHS.index(WIDEST_MEASURED) + 1]:
-            request = Request(code_of(asked.spec, width), asked.spec.activations, asked.options)
-            weight = quantized(layer, asked.method, request, None).original_weight()
-            with _weights({module: weight.to(module.weight.dtype)}):  # type: ignore[arg-type]
-                apart = [full.divergence(answer(model, item)) for full, item in zip(expected, shown, strict=True)]
-            harm[layer.name].append(sum(apart) / len(apart))
-        return module
+    def keep_changes(layer: Layer) -> nn.Module:
+        requests = [Request(code_of(asked.spec, width), asked.spec.activations, asked.options) for width in rounded_to]
+        rounded = [quantized(layer, asked.method, request, None).original_weight() for request in requests]
+        changes[layer.name] = [(weight - layer.weight).half() for weight in rounded]
+        return model.get_submodule(layer.name)
 
     names = [c.name for c in targets]
-    Engine(model, names, needs_of(asked.method, asked.options, items), measure).run(items)
-    wider = 0.25 ** np.array([width - WIDEST_MEASURED for width in WIDTHS if width > WIDEST_MEASURED])
-    return np.array([[*harm[name], *(harm[name][-1] * wider)] for name in names])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Of a model to a batch, at every position that counts.
-
-    Attributes:
-        values: (positions, tokens) of log-probabilities, or (vectors, width) of plain outputs.
-        probable: whether they are log-probabilities.
-    """
-
-    values: Tensor
-    probable: bool
-
-    def divergence(self, other: Answer) -> float:
-        """Kullback-Leibler divergence of the other in nats a position; mean squared difference of plain outputs."""
-        apart = self.values - other.values
-        return float((self.values.exp() * apart).sum(-1).mean() if self.probable else apart.square().mean())
-
-
-def answer(model: nn.Module, item: CalibrationInput) -> Answer:
-    """What `model` says to one batch; of a model without logits, its first output."""
-    output = forward(model, item)
-    logits = getattr(output, "logits", None)
-    if logits is None:
-        return Answer((output[0] if isinstance(output, tuple) else output).flatten(0, -2).float(), False)
-    part = "decoder" if hasattr(model, "get_decoder") else "encoder"
-    mask = item.mask(part, logits.shape[1]) if logits.dim() == 3 else None
-    return Answer(torch.log_softmax((logits.flatten(0, -2) if mask is None else logits[mask]).float(), -1), True)
+    Engine(model, names, needs_of(asked.method, asked.options, items), keep_changes).run(items)
+    harm = expected_harm(model, {name: changes[name] for name in names}, items)
+    wider = 0.25 ** np.array([width - WIDEST_ROUNDED for width in WIDTHS if width > WIDEST_ROUNDED])
+    return np.hstack([harm, harm[:, -1:] * wider])
 
 
 @contextmanager

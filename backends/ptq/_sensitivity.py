@@ -1,0 +1,144 @@
+"""How much a model's answers suffer from a change of one layer's weight, by a second-order estimate.
+
+For a small change D of a weight, the Kullback-Leibler divergence of a model's answers from what they were is
+1/2 E[<grad log p(y), D>^2], the expectation being over inputs and over answers y drawn from the model itself: the
+quadratic form of the Fisher information (Amari 1998, "Natural Gradient Works Efficiently in Learning", section 3;
+with diagonal curvature in Dong et al. 2019, arXiv 1911.03852). One backward pass serves all layers and all changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from backends._base import CalibrationInput
+from backends.ptq._engine import forward
+
+DRAWS = 64
+"""At least so many answers are drawn, over all sequences; the estimate's standard error is sqrt(2 / draws) of it."""
+Matrix = NDArray[np.float64]
+
+
+def expected_harm(
+    model: nn.Module, changes: Mapping[str, Sequence[Tensor]], items: Sequence[CalibrationInput]
+) -> Matrix:
+    """Harm of every change on its own, (layers, changes of a layer): nats a position, or squared error a value.
+
+    Args:
+        model: in full precision; not changed.
+        changes: of the weights of linear layers, by name, (rows, columns) each; as many for every layer.
+        items: at least one batch; every sequence is answered for itself.
+
+    For a model without logits the harm is the mean squared change of its first output, by Hutchinson's estimate:
+    the squared slope along a random direction of the output.
+    """
+    generator = torch.Generator().manual_seed(0)
+    sequences = [one for item in items for one in _sequences(item)]
+    draws = -(-DRAWS // len(sequences))
+    harm = {name: np.zeros(len(own)) for name, own in changes.items()}
+    count = 0
+    for item in sequences:
+        with torch.enable_grad(), _outputs(model, changes) as calls:
+            answer = _Answer.of(model, item)
+            for _ in range(draws):
+                slopes = torch.autograd.grad(
+                    answer.drawn(generator), [call.output for call in calls], retain_graph=True
+                )
+                for name in changes:
+                    own = [(call, slope) for call, slope in zip(calls, slopes, strict=True) if call.name == name]
+                    slope_of = [sum(call.along(change, slope) for call, slope in own) for change in changes[name]]
+                    harm[name] += answer.weight * np.square(slope_of)
+        count += draws * answer.count
+    return np.stack([harm[name] for name in changes]) / count
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer: its input, (..., columns), and its output, (..., rows), a node of the graph."""
+
+    name: str
+    inputs: Tensor
+    output: Tensor
+
+    def along(self, change: Tensor, slope: Tensor) -> float:
+        """The slope of what `slope` is the gradient of, when the weight moves along `change`."""
+        return float((nn.functional.linear(self.inputs, change.to(self.inputs.dtype)) * slope).sum())
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A model's answer to one sequence, a node of the graph.
+
+    Attributes:
+        values: (positions, tokens) of log-probabilities, or a plain output.
+        probable: whether they are log-probabilities.
+    """
+
+    values: Tensor
+    probable: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, item: CalibrationInput) -> _Answer:
+        """Of `model`, in the positions that count."""
+        output = forward(model, item)
+        logits = getattr(output, "logits", None)
+        if logits is None:
+            return cls(output[0] if isinstance(output, tuple) else output, False)
+        part = "decoder" if hasattr(model, "get_decoder") else "encoder"
+        mask = item.mask(part, logits.shape[1]) if logits.dim() == 3 else None
+        return cls(torch.log_softmax((logits.flatten(0, -2) if mask is None else logits[mask]).float(), -1), True)
+
+    @property
+    def count(self) -> int:
+        """What the harm is a mean over."""
+        return len(self.values) if self.probable else self.values.numel()
+
+    @property
+    def weight(self) -> float:
+        """Of a squared slope."""
+        return 0.5 if self.probable else 1.0
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """The log-probability of tokens drawn by their probability; of a plain output, a random direction."""
+        if not self.probable:
+            direction = torch.randn(self.values.shape, generator=generator).to(self.values)
+            return (self.values * direction).sum()
+        tokens = torch.multinomial(self.values.detach().exp().cpu(), 1, generator=generator)
+        return self.values.gather(1, tokens.to(self.values.device)).sum()
+
+
+def _sequences(item: CalibrationInput) -> Iterator[CalibrationInput]:
+    """A batch as batches of one."""
+    inputs = item.inputs
+    rows = len(inputs) if isinstance(inputs, Tensor) else len(next(iter(inputs.values())))
+    for row in range(rows):
+        here = slice(row, row + 1)
+        one = inputs[here] if isinstance(inputs, Tensor) else {key: value[here] for key, value in inputs.items()}
+        yield CalibrationInput(one, {part: lengths[here] for part, lengths in item.lengths.items()})
+
+
+@contextmanager
+def _outputs(model: nn.Module, names: Mapping[str, object]) -> Iterator[list[_Call]]:
+    """The calls of layers in the block of code, their outputs tied into the graph."""
+    calls: list[_Call] = []
+
+    def keep(name: str, inputs: Tensor, output: Tensor) -> Tensor:
+        output = output if output.requires_grad else output.detach().requires_grad_(True)
+        calls.append(_Call(name, inputs.detach(), output))
+        return output
+
+    hooks = [
+        model.get_submodule(name).register_forward_hook(lambda _, args, output, name=name: keep(name, args[0], output))
+        for name in names
+    ]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
