@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends._base import Calibration, CalibrationInput, NoOptions, Quantized
 from backends._errors import ModelError, SpecError
+from backends._observing import showing
 from backends._report import LayerReport, QuantReport, size_bytes
 from backends._spec import ModuleKind, Part, PerGroup, QuantSpec, Scheme, WeightCode
 
@@ -258,7 +259,7 @@ def _unrequested(candidate: Candidate, spec: QuantSpec) -> LayerReport:
 
 
 def calibrate(model: nn.Module, calibration: Calibration | None) -> None:
-    """Run `model` on every calibration input; observers in it take note.
+    """Run `model` on every calibration input; observers in it take note of what is `counted`.
 
     Raises:
         ModelError: there is no calibration input.
@@ -266,7 +267,8 @@ def calibrate(model: nn.Module, calibration: Calibration | None) -> None:
     seen = False
     for item in calibration or ():
         seen = True
-        inputs = item.inputs if isinstance(item, CalibrationInput) else item
-        model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+        shown = item if isinstance(item, CalibrationInput) else CalibrationInput(item)
+        with showing(shown):
+            model(**shown.inputs) if isinstance(shown.inputs, Mapping) else model(shown.inputs)
     if not seen:
         raise ModelError("the static scheme needs calibration inputs: pass calibration=[...] to quantize")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from optimum.quanto import qfloat8_e4m3fn, qint2, qint4, qint8
+from optimum.quanto import Calibration, qfloat8_e4m3fn, qint2, qint4, qint8
 from optimum.quanto.nn import QLinear
 from optimum.quanto.tensor import HqqOptimizer, QTensor, WeightQBitsTensor, WeightQBytesTensor
 from optimum.quanto.tensor.grouped import ungroup
 from torch import Tensor, nn
 
+from backends._observing import counted
 from backends._spec import Activations, NumberFormat, PerGroup, QuantSpec
 
 _INTEGERS = {8: qint8, 4: qint4, 2: qint2}
@@ -22,6 +23,19 @@ class PortableLinear(QLinear):  # type: ignore[misc]
     def forward(self, inputs: Tensor) -> Tensor:
         """Same as Quanto's, bit for bit."""
         return nn.functional.linear(inputs, dequantized(self.weight), self.bias)
+
+
+class CountedCalibration(Calibration):  # type: ignore[misc]
+    """Quanto's calibration, which does not see padding."""
+
+    def calibrate_input(self, module: nn.Module, inputs: Any, momentum: float = 0.9) -> Any:
+        """Update the input's scale; inputs that are quantized already have one."""
+        plain = isinstance(module, QLinear) and not isinstance(inputs[0], QTensor)
+        super().calibrate_input(module, (counted(inputs[0]),) if plain else inputs, momentum)
+
+    def calibrate_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Update the output's scale, and tell which outputs need not be quantized."""
+        super().calibrate_output(module, inputs, counted(output) if isinstance(module, QLinear) else output)
 
 
 def make(module: nn.Module, spec: QuantSpec, options: Any) -> Any:

@@ -115,9 +115,9 @@ class Quanto(LayerwiseBackend):
 
     def observe(self, model: nn.Module, calibration: Calibration | None) -> None:
         """Quanto's own calibration, with its streamlining of activations that are not passed on quantized."""
-        from optimum.quanto import Calibration as QuantoCalibration
+        from backends._quanto_modules import CountedCalibration
 
-        with QuantoCalibration():
+        with CountedCalibration():
             super().observe(model, calibration)
 
     def dequantize(self, module: nn.Module) -> Tensor:

@@ -147,8 +147,7 @@ def _identity(
     batches: tuple[tuple[str, ...], ...],
 ) -> dict[str, Any]:
     model, corpus = resolved.models[configuration.model], resolved.corpora[data]
-    calibrated = configuration.calibrates
-    calibration = resolved.calibration.get(configuration.calibration_seed) if calibrated else None
+    calibrated = configuration.calibrates and experiment.calibration is not None
     return {
         "schema": SCHEMA_VERSION,
         "model": {"revision": model.revision, "dtype": configuration.model.dtype},
@@ -157,15 +156,15 @@ def _identity(
         "machine": platform.machine(),
         "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
         "batches": hash_of(batches),
-        "calibration": None if calibration is None else _calibration_identity(calibration),
         **settings_of(experiment.decoding, experiment.calibration if calibrated else None),
+        "calibration_speech": _speech(resolved.calibration[configuration.calibration_seed]) if calibrated else None,
         "threads": experiment.run.threads_per_worker,
         "seed": experiment.run.seed,
         "normaliser": Normaliser(model.directory).version,
     }
 
 
-def _calibration_identity(corpus: Corpus) -> dict[str, Any]:
+def _speech(corpus: Corpus) -> dict[str, Any]:
     return {"id": corpus.id, "revision": corpus.revision, "samples": hash_of([u.id for u in corpus.utterances])}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from backends._activations import range_of, round_activations, widened
+from backends._observing import counted
 from backends._spec import Activations, WeightCode
 from backends.ptq._codes import Grid
 from backends.ptq._hadamard import rotate
@@ -190,7 +191,7 @@ class QuantizedLinear(nn.Module):
         transformed = self.transform.of_input(inputs)
         code = self.shape.activations
         if self.observing:
-            self.input_range = widened(self.input_range, transformed)
+            self.input_range = widened(self.input_range, counted(transformed))
         elif code is not None:
             span = range_of(transformed, code) if self.input_range is None else self.input_range.unbind()
             transformed = round_activations(transformed, code, *span)

@@ -1,13 +1,17 @@
 """Calibration speech: drawn reproducibly, forced to the right words, with its padding told."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from harness import identity
 from harness.calibration import calibration_corpus
-from harness.config import Calibration, Data, Decoding
+from harness.config import Calibration, Data, Decoding, load_experiment
 from harness.embedded import MODEL_DIRECTORY
 from harness.errors import ConfigError
 from harness.models import calibration_inputs, load_recognizer
+from harness.plan import configurations
 
 SPEECH = Data(dataset="embedded", split="calibration")
 
@@ -51,3 +55,30 @@ def test_the_model_can_be_its_own_teacher(recognizer):
 def test_padding_counts_only_where_it_is_asked_for(recognizer):
     assert set(calibration_inputs(recognizer, calibration(), Decoding())[0].lengths) == {"encoder", "decoder"}
     assert calibration_inputs(recognizer, calibration(padding=True), Decoding())[0].lengths == {}
+
+
+DRAWS = ["calibration.seed=[0,1,2]", "data.0.limit=3", "data.1.limit=3"]
+
+
+def test_several_seeds_are_so_many_configurations_of_whatever_calibrates():
+    experiment = load_experiment(Path("experiments/embedded.toml"), DRAWS)
+    planned = configurations(experiment)
+    assert len(planned) == len(set(planned))
+    once = {c.label for c in configurations(load_experiment(Path("experiments/embedded.toml")))}
+    calibrated = [c for c in planned if c.calibrates]
+    assert {c.calibration_seed for c in planned if not c.calibrates} == {None}
+    assert len(calibrated) == 3 * len({c.spec for c in calibrated})
+    assert {c.label.removesuffix(f" draw={c.calibration_seed}") for c in planned} == once
+    resolved = identity.resolve(experiment, planned)
+    cells = [identity.cells_of(c, experiment, resolved)[0] for c in calibrated[:3]]
+    assert (
+        len({cell.identity["calibration_speech"]["samples"] for cell in cells}) == len({c.cell_id for c in cells}) == 3
+    )
+
+
+def test_a_configuration_is_calibrated_on_its_own_draw():
+    experiment = load_experiment(Path("experiments/embedded.toml"), DRAWS)
+    for configuration in configurations(experiment):
+        drawn = configuration.drawn(experiment.calibration)
+        assert (drawn is None) == (not configuration.calibrates)
+        assert drawn is None or drawn.seed == configuration.calibration_seed

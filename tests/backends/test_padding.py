@@ -1,0 +1,49 @@
+"""Padding is kept from every observer of activation ranges, unless nothing is said of it."""
+
+import pytest
+import torch
+from torch import nn
+
+from backends import CalibrationInput, quantize
+
+ADAPTERS = [("quanto", "rtn"), ("torch_static", "rtn"), ("ptq", "rtn")]
+
+
+def speech():
+    """Two sequences of five vectors; the last two of the first are padding, and very large."""
+    torch.manual_seed(0)
+    vectors = torch.randn(2, 5, 32)
+    vectors[0, 3:] = 1000.0
+    return vectors
+
+
+def error(backend, method, lengths):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 16))
+    test = torch.randn(1, 7, 32)
+    before = model(test)
+    shown = [CalibrationInput(speech(), lengths)]
+    quantized = quantize(model, "static", "per_channel", 8, backend=backend, method=method, calibration=shown).model
+    with torch.no_grad():
+        return float((quantized(test) - before).norm() / before.norm())
+
+
+@pytest.mark.parametrize(("backend", "method"), ADAPTERS)
+def test_ranges_are_those_of_speech(backend, method):
+    assert error(backend, method, {"encoder": torch.tensor([3, 5])}) < 0.2
+    assert error(backend, method, {}) > 0.5
+
+
+@pytest.mark.parametrize(("backend", "method"), ADAPTERS)
+def test_without_padding_nothing_changes(backend, method):
+    torch.manual_seed(2)
+    vectors, test = torch.randn(2, 5, 32), torch.randn(1, 7, 32)
+    outputs = []
+    for lengths in ({}, {"encoder": torch.tensor([5, 5])}):
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 16))
+        shown = [CalibrationInput(vectors, lengths)]
+        result = quantize(model, "static", "per_channel", 8, backend=backend, method=method, calibration=shown)
+        with torch.no_grad():
+            outputs.append(result.model(test))
+    assert torch.equal(*outputs)
