@@ -18,6 +18,8 @@ MEASURED = (
     "file_bytes",
     "size_reduction",
     "effective_bits",
+    "quantize_seconds",
+    "quantize_peak_bytes",
     "audio_seconds",
     "feature_seconds",
     "decode_seconds",

@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +108,10 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
 def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     configuration = task.configuration
     recognizer = _loaded(task)
+    cost.reset_peak_memory()
+    began = time.perf_counter()
     quantized = _quantize(task, recognizer)
+    quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
     recognizer.model = quantized.model
     file_bytes = _saved_bytes(quantized, recognizer, scratch)
     layers = [_layer_row(layer) for layer in quantized.report.layers]
@@ -126,6 +130,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
                 "reason": "; ".join(quantized.report.notes),
                 "measured": {
                     **_sizes(quantized, file_bytes),
+                    **quantizing,
                     **_speed(configuration, measured, alone=task.alone),
                     **peaks,
                     **cell_columns(operations, _heard(utterances, prompt)),

@@ -31,6 +31,8 @@ def utterance(number, speaker, changes):
         "alignment": steps,
         **counts,
         "reference_words": len(expected),
+        "reference_nll": 0.1 * len(expected),
+        "reference_tokens": len(expected) + 1,
         "character_errors": sum(counts.values()),
         "reference_characters": 20,
         "empty": False,

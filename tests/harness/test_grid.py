@@ -15,8 +15,8 @@ from harness.grid import main
 COLUMNS = (
     "cell_id status reason model dataset backend method scheme granularity group_size bits format symmetric "
     "activations modules parts options wer cer nll substitutions deletions insertions reference_words utterances "
-    "empty_rate loop_rate size_bytes file_bytes size_reduction effective_bits audio_seconds compute_seconds rtfx "
-    "peak_rss_bytes"
+    "empty_rate loop_rate size_bytes file_bytes size_reduction effective_bits quantize_seconds quantize_peak_bytes "
+    "audio_seconds compute_seconds rtfx peak_rss_bytes"
 ).split()
 HEAD = """
 name = "small"

@@ -150,6 +150,13 @@ _COLUMNS = (
         _scaled("memory_io_bytes_per_audio_second", 1e9, 3),
         "bytes of weights, activations and caches that are read or written, per second of audio",
     ),
+    Column("quantize_seconds", "quantizing, s", _scaled("quantize_seconds", 1, 1), "calibration included"),
+    Column(
+        "quantize_peak_bytes",
+        "quantizing, peak MB",
+        _scaled("quantize_peak_bytes", 1e6, 0),
+        "memory of the process while it calibrates and quantizes",
+    ),
     Column("peak_rss_bytes", "peak memory, MB", _scaled("peak_rss_bytes", 1e6, 0), "of the process"),
     Column("peak_device_bytes", "peak GPU memory, MB", _scaled("peak_device_bytes", 1e6, 0), "of the accelerator"),
 )
