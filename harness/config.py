@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from harness._overrides import apply_override
 from harness.errors import ConfigError
 
 Scalar = str | int | float | bool
@@ -142,15 +143,25 @@ class Run(Table):
 
 
 class Reference(Table):
-    """A published value, shown beside what was measured.
+    """Published values, shown beside what was measured.
 
     Attributes:
-        source: the publication, and whether it is its own table.
+        source: the publication, and whether it is its own table; in which precision.
         wer: in percent, by split.
     """
 
     source: str
     wer: dict[str, float]
+
+
+class Published(Reference):
+    """Published values of a model in full precision.
+
+    Attributes:
+        model: its `path`.
+    """
+
+    model: str
 
 
 class ActivationsTable(Table):
@@ -200,6 +211,7 @@ class Experiment(Table):
     decoding: Decoding = Decoding()
     calibration: Calibration | None = None
     run: Run = Run()
+    published: list[Published] = Field(default_factory=list)
     grid: list[Grid] = Field(min_length=1)
 
     @field_validator("model", mode="before")
@@ -214,6 +226,13 @@ class Experiment(Table):
         repeated = [label for label in labels if labels.count(label) > 1]
         if repeated:
             raise ValueError(f'two [[data]] entries are called {repeated[0]!r}: give one of them a name = "..."')
+        return self
+
+    @model_validator(mode="after")
+    def _known_models(self) -> Experiment:
+        for entry in self.published:
+            if entry.model not in {model.path for model in self.model}:
+                raise ValueError(f"[[published]] has values for {entry.model!r}, which is not the path of a [[model]]")
         return self
 
     @field_validator("model", "data", "grid")
@@ -244,35 +263,11 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:
-        _apply(document, override)
+        apply_override(document, override)
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_first_sentence(error, document)}") from None
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(f"--set {override}: write key=value, such as decoding.batch_size=8")
-    table: Any = document
-    *path, last = key.strip().split(".")
-    for part in path:
-        table = table[int(part)] if isinstance(table, list) and part.isdigit() and int(part) < len(table) else table
-        if isinstance(table, dict) and not part.isdigit():
-            table = table.setdefault(part, {})
-    if not isinstance(table, dict):
-        raise ConfigError(
-            f"--set {override}: {key} is not a key of a table; number the entries of lists, as in model.0.path"
-        )
-    table[last] = _toml_value(text)
-
-
-def _toml_value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()
 
 
 def _first_sentence(error: ValidationError, document: Mapping[str, Any]) -> str:
@@ -301,7 +296,7 @@ def _is_key(part: str) -> bool:
 
 
 def _table_of(table: Any, key: str) -> Any:
-    tables = (Model, Data, Decoding, Calibration, Run, Grid, Reference)
+    tables = (Model, Data, Decoding, Calibration, Run, Grid, Published, Reference)
     by_key = {kind.__name__.lower(): kind for kind in tables} | {"activations": ActivationsTable}
     return by_key.get(key, table)
 

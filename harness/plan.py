@@ -42,12 +42,20 @@ def configurations(experiment: Experiment) -> list[Configuration]:
         for number, block in enumerate(experiment.grid):
             for configuration in _of_block(model, block, number, experiment):
                 found.setdefault(configuration)
-    planned = with_twins(list(found), list(found))
+    planned = [_with_published(c, experiment) for c in with_twins(list(found), list(found))]
     refused = [c for c in found if not isinstance(c.capability, Supported)]
     if len(refused) == len(found):
         first = refused[0]
         raise ConfigError(f"grid: no configuration can be done; the first, {first.label}: {first.capability.reason}")  # type: ignore[union-attr]
     return planned
+
+
+def _with_published(configuration: Configuration, experiment: Experiment) -> Configuration:
+    """The configuration, with the experiment's published values of its model where it is full precision."""
+    own = next((entry for entry in experiment.published if entry.model == configuration.model.path), None)
+    if own is None or not configuration.is_baseline:
+        return configuration
+    return dataclasses.replace(configuration, reference=own)
 
 
 def with_twins(chosen: Sequence[Configuration], planned: Sequence[Configuration]) -> list[Configuration]:

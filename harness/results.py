@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness import datasets
 from harness.cell import Cell, CellStatus, spec_columns
 from harness.metrics import ErrorRate
 from harness.store import RunDirectory
@@ -106,6 +107,7 @@ def _row(cell: Cell, stored: dict[str, Any], utterances: list[dict[str, Any]]) -
         "configuration_id": cell.configuration.id,
         **spec_columns(cell.configuration),
         "dataset": f"{cell.data.dataset}/{cell.data.split}",
+        "corpus": datasets.get(cell.data.dataset).corpus(cell.data),
         "split": cell.data.label,
         **_scores(utterances, done=stored["status"] == CellStatus.DONE),
         **{key: stored["measured"].get(key) for key in MEASURED},

@@ -92,6 +92,10 @@ class Dataset(Protocol):
         """Hours of speech in a split, as far as known without reading it."""
         ...
 
+    def corpus(self, data: Data) -> str:
+        """The corpus that a split is of; the splits of one corpus count once in a mean over corpora."""
+        ...
+
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """List the utterances that `data` asks for, `limit` applied; with `cached_only` without the network.
 

@@ -14,15 +14,27 @@ from harness.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """Where a split lies on the hub, and how its columns are called."""
+    """Where a split lies on the hub, how its columns are called, and what of it counts.
+
+    Attributes:
+        repository, configuration, split: on the hub.
+        texts: columns of the reference; the first that there is.
+        speaker: column of the speaker, and `speaker_of` finds it in the id; without either an utterance
+            stands for itself.
+        numbered: whether ids begin with the number of the row, which then decides the order.
+        scored: whether a reference counts; the others are left out.
+    """
 
     repository: str
     configuration: str
     split: str
     id: str = "id"
-    text: str = "text"
+    texts: tuple[str, ...] = ("text",)
     audio: str = "audio"
     speaker: str | None = None
+    speaker_of: Callable[[str], str] | None = None
+    numbered: bool = False
+    scored: Callable[[str], bool] = lambda text: True
 
     @property
     def files(self) -> list[str]:
@@ -34,34 +46,48 @@ def load_from_hub(source: Source, data: Data, *, cached_only: bool = False) -> C
     """List a split of the hub; audio stays encoded until it is asked for.
 
     The files are fetched as a snapshot, so that the commit is known and the cache alone will do later;
-    `datasets` reads the snapshot.
+    `datasets` reads just these files (by the repository's card it would look for the other splits too, and
+    remember that they were missing).
 
     Raises:
         HubUnreachableError: neither the hub nor the cache has it.
         DataError: the split or a column is missing.
     """
     from datasets import Audio, disable_progress_bars, load_dataset
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetGenerationError
 
     snapshot = dataset_snapshot(source.repository, data.revision, source.files, cached_only=cached_only)
     disable_progress_bars()
+    files = sorted(str(path) for pattern in source.files for path in snapshot.glob(pattern))
+    if not files:
+        raise DataError(f"{source.repository}: it has no files of {source.configuration}, split {source.split}")
     try:
-        table = load_dataset(str(snapshot), source.configuration, split=source.split)
-    except (ValueError, FileNotFoundError, DatasetNotFoundError) as error:
+        table = load_dataset("parquet", data_files=files, split="train")
+    except (ValueError, DatasetGenerationError) as error:
         raise DataError(f"{source.repository}: {str(error).splitlines()[0]}") from None
-    missing = {source.id, source.text, source.audio} - set(table.column_names)
-    if missing:
-        raise DataError(f"{source.repository}: there is no column {sorted(missing)[0]!r}")
+    text = next((name for name in source.texts if name in table.column_names), None)
+    missing = {source.id, source.audio} - set(table.column_names)
+    if missing or text is None:
+        absent = sorted(missing)[0] if missing else " or ".join(source.texts)
+        raise DataError(f"{source.repository}: there is no column {absent!r}")
     encoded = table.cast_column(source.audio, Audio(decode=False))
     plain = table.remove_columns(source.audio)
-    utterances = [_utterance(source, row, _reader(encoded, index, source)) for index, row in enumerate(plain)]
+    utterances = [
+        _utterance(source, index, row, str(row[text]), _reader(encoded, index, source))
+        for index, row in enumerate(plain)
+        if source.scored(str(row[text] or ""))
+    ]
     return corpus_of(source.repository, utterances, data, commit=snapshot.name)
 
 
-def _utterance(source: Source, row: dict[str, Any], audio: Callable[[], bytes]) -> Utterance:
-    name = str(row[source.id])
-    speaker = name if source.speaker is None else str(row[source.speaker])
-    return Utterance(name, speaker, str(row[source.text]), audio)
+def _utterance(source: Source, index: int, row: dict[str, Any], text: str, audio: Callable[[], bytes]) -> Utterance:
+    own = str(row[source.id])
+    name = f"{index:06}-{own}" if source.numbered else own
+    if source.speaker is not None:
+        speaker = str(row[source.speaker])
+    else:
+        speaker = source.speaker_of(own) if source.speaker_of is not None else name
+    return Utterance(name, speaker, text, audio)
 
 
 def _reader(table: Any, index: int, source: Source) -> Callable[[], bytes]:

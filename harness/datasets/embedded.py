@@ -19,6 +19,10 @@ class Embedded:
         """Known by measurement."""
         return _HOURS.get(data.split)
 
+    def corpus(self, data: Data) -> str:
+        """All splits are of one."""
+        return self.name
+
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """`root` and `revision` do not apply."""
         return load_tree("embedded", SPEECH_DIRECTORY, data)

@@ -22,6 +22,10 @@ class Folder:
         """Not known before reading."""
         return None
 
+    def corpus(self, data: Data) -> str:
+        """Every folder is one."""
+        return data.label
+
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """`root` is required; the split's subdirectory is used where it exists."""
         if data.root is None:

@@ -30,6 +30,10 @@ class LibriSpeech:
         """As published with the corpus."""
         return None if data.limit or data.root else _HOURS.get(data.split)
 
+    def corpus(self, data: Data) -> str:
+        """All splits are of one."""
+        return self.name
+
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """From `root` where it is given, else from the hub."""
         if data.root is not None:

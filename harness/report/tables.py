@@ -12,6 +12,7 @@ from backends import Unsupported
 from harness import datasets
 from harness.cell import CellStatus, Configuration
 from harness.config import Experiment
+from harness.report.averages import Average, averages, corpora
 from harness.report.labels import label, telling
 
 _LONGEST_REASON = 240
@@ -64,7 +65,9 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(f"WER {split}", justify="right")
         table.add_column("difference", justify="right")
         table.add_column("NLL", justify="right")
-    for heading in ("size", "saved", "bits/weight"):
+    means = averages(rows)
+    headings = (f"mean of {len(splits)} sets", f"of {len(corpora(rows))} corpora") if means else ()
+    for heading in (*headings, "size", "saved", "bits/weight"):
         table.add_column(heading, justify="right")
     by_configuration = _by_configuration(rows)
     for cells in sorted(by_configuration.values(), key=_size):
@@ -73,11 +76,16 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             escape(label(first, telling(rows))),
             *map(escape, scores),
+            *(_means(means.get(first["configuration_id"])) if means else ()),
             f"{first['size_bytes'] / 1e6:.2f} MB",
             f"{first['size_reduction']:.1%}",
             f"{first['effective_bits']:.2f}",
         )
     return table
+
+
+def _means(average: Average | None) -> tuple[str, str]:
+    return ("", "") if average is None else (f"{average.over_sets:.2%}", f"{average.over_corpora:.2%}")
 
 
 def unfinished_table(rows: Sequence[dict[str, Any]]) -> Table | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ class _Hub(BaseHTTPRequestHandler):
         elif api:
             self._send(200, json.dumps(self._metadata(directory, path[2:], posted)).encode(), {}, body=body)
         else:
-            self._file(directory / "/".join(path[4:]), body=body)
+            self._file(directory / "/".join(path[4:]), _commit(path), body=body)
 
     def _metadata(self, directory: Path, what: list[str], posted: bytes) -> Any:
         files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
@@ -54,14 +55,21 @@ class _Hub(BaseHTTPRequestHandler):
             wanted = json.loads(posted)["paths"] if posted.startswith(b"{") else []
             return [e for e in entries if e["path"] in wanted]
         siblings = [{"rfilename": e["path"]} for e in entries]
-        return {"id": "repository", "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
+        return {
+            "id": "repository",
+            "sha": _commit(what),
+            "siblings": siblings,
+            "private": False,
+            "tags": [],
+            "downloads": 0,
+        }
 
-    def _file(self, path: Path, *, body: bool) -> None:
+    def _file(self, path: Path, commit: str, *, body: bool) -> None:
         if not path.is_file():
-            self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, body=body)
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, body=body)
             return
         content = path.read_bytes()
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Accept-Ranges": "none"}
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Accept-Ranges": "none"}
         self._send(200, content, headers, body=body)
 
     def _send(self, status: int, content: bytes, headers: dict[str, str], *, body: bool) -> None:
@@ -71,6 +79,11 @@ class _Hub(BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(content)
+
+
+def _commit(path: list[str]) -> str:
+    """The commit that an address names, or that of every branch."""
+    return next((part for part in path if re.fullmatch("[0-9a-f]{40}", part)), COMMIT)
 
 
 def _entry(path: Path, directory: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.report.page._assets import environment
+from harness.report.page._averages import averages_section
 from harness.report.page._chart import chart
 from harness.report.page._effects import effects_section
 from harness.report.page._layers import layers
@@ -39,6 +40,7 @@ def _sections(run: PageRun) -> dict[str, Any]:
         "overview": overview(run),
         "findings": findings(run.study),
         "table": table,
+        "averages": averages_section(run),
         "effects": effects_section(run),
         "provenance": provenance(run),
         "data": {"chart": chart(run, table), "layers": layers(run), "utterances": utterances(run)},
