@@ -183,6 +183,7 @@ class Grid(Table):
         modules, parts: one set (a list of names) or a list of sets.
         options: by backend, the adapter's own options; each one value or a list.
         device: where this block runs, if not where `[run]` says.
+        models: paths of the models that the block is for; all of them without it.
         reference: published values for this block.
     """
 
@@ -198,6 +199,7 @@ class Grid(Table):
     parts: Several[str] | Several[list[str]] = Field(default_factory=lambda: ["encoder", "decoder"])
     options: dict[str, dict[str, Scalar | Several[Scalar]]] = Field(default_factory=dict)
     device: Literal["cpu", "cuda", "auto"] | None = None
+    models: Several[str] | None = None
     reference: Reference | None = None
 
 
@@ -230,9 +232,12 @@ class Experiment(Table):
 
     @model_validator(mode="after")
     def _known_models(self) -> Experiment:
-        for entry in self.published:
-            if entry.model not in {model.path for model in self.model}:
-                raise ValueError(f"[[published]] has values for {entry.model!r}, which is not the path of a [[model]]")
+        known = {model.path for model in self.model}
+        named = [(entry.model, "[[published]]") for entry in self.published]
+        named += [(path, "a [[grid]] block") for block in self.grid for path in block.models or ()]
+        for path, where in named:
+            if path not in known:
+                raise ValueError(f"{where} is for {path!r}, which is not the path of a [[model]]")
         return self
 
     @field_validator("model", "data", "grid")

@@ -40,6 +40,8 @@ def configurations(experiment: Experiment) -> list[Configuration]:
     found: dict[Configuration, None] = {}
     for model in experiment.model:
         for number, block in enumerate(experiment.grid):
+            if block.models is not None and model.path not in block.models:
+                continue
             for configuration in _of_block(model, block, number, experiment):
                 found.setdefault(configuration)
     planned = [_with_published(c, experiment) for c in with_twins(list(found), list(found))]

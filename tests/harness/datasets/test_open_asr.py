@@ -163,4 +163,4 @@ def test_published_values_of_a_model_that_is_not_there(tmp_path):
     experiment.write_text(text.replace('[[published]]\nmodel = "embedded"', '[[published]]\nmodel = "embeded"'))
     done = in_a_process(["-m", "harness.grid", str(experiment), "--out", str(tmp_path)], "http://127.0.0.1:9", tmp_path)
     assert done.returncode == 2
-    assert "'embeded', which is not the path of a [[model]]" in done.stderr
+    assert "[[published]] is for 'embeded', which is not the path of a [[model]]" in done.stderr
