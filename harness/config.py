@@ -78,7 +78,8 @@ class Decoding(Table):
         num_beams: 1 is greedy.
         max_new_tokens: cap of an utterance.
         language, task: forced on multilingual Whisper checkpoints.
-        long_audio: what happens to audio longer than the model's window: `truncate` cuts it.
+        long_audio: what happens to audio longer than the model's window: `truncate` cuts it, `sequential` hears it
+            window after window (Whisper checkpoints with timestamps).
     """
 
     strategy: Literal["plain"] = "plain"
@@ -87,7 +88,7 @@ class Decoding(Table):
     max_new_tokens: int = Field(default=225, ge=1)
     language: str = "en"
     task: Literal["transcribe", "translate"] = "transcribe"
-    long_audio: Literal["truncate"] = "truncate"
+    long_audio: Literal["truncate", "sequential"] = "truncate"
 
 
 class Calibration(Table):

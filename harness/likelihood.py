@@ -29,15 +29,16 @@ class Likelihood:
 
 @contextmanager
 def encoder_states(model: Any) -> Iterator[list[Any]]:
-    """A list that holds what the encoder last returned in the block, for the whole batch."""
-    latest: list[Any] = []
+    """A list that holds what the encoder returned first in the block, for a whole batch."""
+    first: list[Any] = []
 
     def keep(_: nn.Module, inputs: Any, output: Any) -> None:
-        latest[:] = [output]
+        first.append(output)
+        hook.remove()
 
     hook = model.get_encoder().register_forward_hook(keep)
     try:
-        yield latest
+        yield first
     finally:
         hook.remove()
 

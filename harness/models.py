@@ -1,4 +1,4 @@
-"""Recognisers: load a checkpoint, prepare inputs, transcribe. Behaviour depends on the configuration's class."""
+"""Recognisers: load a checkpoint, prepare inputs, transcribe; what differs between families is in `families`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 from backends import CalibrationInput
 from harness.calibration import calibration_corpus
 from harness.config import Calibration, Decoding
-from harness.datasets import SAMPLE_RATE, Waveform
+from harness.datasets import Waveform
 from harness.errors import CheckpointNotFoundError
+from harness.families import FAMILIES, Preparation
 
 
 @dataclass(frozen=True)
@@ -28,92 +29,6 @@ class Transcript:
 
     text: str
     tokens: tuple[int, ...]
-
-
-class Preparation(Protocol):
-    """How one family of models takes audio."""
-
-    def inputs(self, processor: Any, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
-        """Arguments of `generate` for a batch."""
-        ...
-
-    def generation(self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform]) -> dict[str, Any]:
-        """Settings of `generate` beyond those of every family."""
-        ...
-
-    def window(self, processor: Any) -> int:
-        """Samples that one input holds, or that calibration joins utterances to."""
-        ...
-
-    def spoken(self, text: str) -> str:
-        """A transcript as the tokenizer expects it after the prompt."""
-        ...
-
-    def positions(self, processor: Any, samples: int) -> int:
-        """How many of the encoder's positions so many samples fill; what follows is padding."""
-        ...
-
-
-class WhisperPreparation:
-    """Log-mel features of a fixed window; longer audio is cut. Language and task are forced where there is a choice."""
-
-    def inputs(self, processor: Any, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
-        """`input_features`, (batch, mels, frames)."""
-        features = processor.feature_extractor(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        return {"input_features": features.input_features}
-
-    def generation(self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform]) -> dict[str, Any]:
-        """`language` and `task` for multilingual checkpoints."""
-        multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
-        return {"language": decoding.language, "task": decoding.task} if multilingual else {}
-
-    def window(self, processor: Any) -> int:
-        """The feature extractor's own."""
-        return int(processor.feature_extractor.n_samples)
-
-    def spoken(self, text: str) -> str:
-        """With the space that the model's own transcripts begin with; without it the text is very unlikely to it."""
-        return f" {text}"
-
-    def positions(self, processor: Any, samples: int) -> int:
-        """A frame every hop, half of them after the second convolution."""
-        frames = -(-samples // processor.feature_extractor.hop_length)
-        return min(-(-frames // 2), processor.feature_extractor.nb_max_frames // 2)
-
-
-class MoonshinePreparation:
-    """Raw samples padded to the longest of the batch; at most 6.5 tokens a second plus 2, as on the leaderboard."""
-
-    def inputs(self, processor: Any, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
-        """`input_values` and `attention_mask`, (batch, samples)."""
-        extractor = processor.feature_extractor
-        batch = extractor(
-            list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt", padding=True, return_attention_mask=True
-        )
-        return {"input_values": batch.input_values, "attention_mask": batch.attention_mask}
-
-    def generation(self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform]) -> dict[str, Any]:
-        """The cap that the longest utterance of the batch allows."""
-        longest = max(len(waveform) for waveform in waveforms) / SAMPLE_RATE
-        return {"max_new_tokens": min(decoding.max_new_tokens, int(6.5 * longest) + 2)}
-
-    def window(self, processor: Any) -> int:
-        """Ten seconds: it takes any length."""
-        return 10 * SAMPLE_RATE
-
-    def spoken(self, text: str) -> str:
-        """As it is: the tokenizer adds a space itself."""
-        return text
-
-    def positions(self, processor: Any, samples: int) -> int:
-        """One for 384 samples, the product of the convolutions' strides."""
-        return -(-samples // 384)
-
-
-_FAMILIES: dict[str, Preparation] = {
-    "WhisperConfig": WhisperPreparation(),
-    "MoonshineConfig": MoonshinePreparation(),
-}
 
 
 @dataclass
@@ -126,27 +41,44 @@ class Recognizer:
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
 
-    def inputs(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
+    def inputs(self, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """What the model takes for a batch, on its device; features in the dtype of its first layer."""
-        inputs = self.family.inputs(self.processor, waveforms)
+        inputs = self.family.inputs(self.processor, waveforms, whole=whole)
         dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         device = self.model.device
         return {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in inputs.items()}
+
+    def in_one_pass(self, waveform: Waveform, decoding: Decoding) -> bool:
+        """Whether the model hears an utterance at once, cut if need be; else window after window."""
+        return decoding.long_audio == "truncate" or self.family.fits(self.processor, waveform)
 
     def transcribe(self, waveforms: Sequence[Waveform], decoding: Decoding) -> list[Transcript]:
         """Transcribe a batch of utterances (float32 mono, 16 kHz, any lengths).
 
         Adds the time taken to `feature_seconds` and `decode_seconds`. Greedy or beam search without
-        sampling, so deterministic for the same batch on the same machine.
+        sampling, so deterministic for the same batch on the same machine. Utterances that are heard
+        `in_one_pass` are decoded first, together; then the longer ones.
+
+        Raises:
+            UnsupportedError: the model cannot hear an utterance in the way that `decoding.long_audio` wants.
         """
+        at_once = [self.in_one_pass(waveform, decoding) for waveform in waveforms]
+        heard: dict[int, Transcript] = {}
+        for whole in (False, True):
+            own = [i for i, fits in enumerate(at_once) if fits is not whole]
+            if own:
+                heard |= zip(own, self._decoded([waveforms[i] for i in own], decoding, whole=whole), strict=True)
+        return [heard[i] for i in range(len(waveforms))]
+
+    def _decoded(self, waveforms: Sequence[Waveform], decoding: Decoding, *, whole: bool) -> list[Transcript]:
         began = time.perf_counter()
-        inputs = self.inputs(waveforms)
+        inputs = self.inputs(waveforms, whole=whole)
         ready = time.perf_counter()
         settings = {
             "max_new_tokens": decoding.max_new_tokens,
             "num_beams": decoding.num_beams,
             "do_sample": False,
-            **self.family.generation(self.model, decoding, waveforms),
+            **self.family.generation(self.model, decoding, waveforms, whole=whole),
         }
         with torch.no_grad():
             sequences = self.model.generate(**inputs, **settings)
@@ -246,9 +178,9 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
         CheckpointNotFoundError: the architecture is not one that the harness knows, or files do not fit it.
     """
     try:
-        family = _FAMILIES.get(type(AutoConfig.from_pretrained(directory, local_files_only=True)).__name__)
+        family = FAMILIES.get(type(AutoConfig.from_pretrained(directory, local_files_only=True)).__name__)
         if family is None:
-            raise CheckpointNotFoundError(f"{directory}: only {', '.join(_FAMILIES)} models can transcribe here")
+            raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
         model, found = AutoModelForSpeechSeq2Seq.from_pretrained(
             directory,

@@ -139,7 +139,7 @@ def _scores(utterances: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
         "wer": words.rate,
         "wer_without_loops": _sum([u for u in utterances if not u["loop"]]).rate,
         "cer": characters[0] / characters[1] if characters[1] else math.nan,
-        "nll": sum(u["reference_nll"] for u in utterances) / sum(u["reference_tokens"] for u in utterances),
+        "nll": _nll(utterances),
         "substitutions": words.substitutions,
         "deletions": words.deletions,
         "insertions": words.insertions,
@@ -148,6 +148,12 @@ def _scores(utterances: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
         "empty_rate": sum(u["empty"] for u in utterances) / len(utterances),
         "loop_rate": sum(u["loop"] for u in utterances) / len(utterances),
     }
+
+
+def _nll(utterances: list[dict[str, Any]]) -> float:
+    """Nats a token of the references; NaN where none was heard in one pass."""
+    tokens = sum(u["reference_tokens"] for u in utterances)
+    return sum(u["reference_nll"] for u in utterances) / tokens if tokens else math.nan
 
 
 def _sum(utterances: list[dict[str, Any]]) -> ErrorRate:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,26 +25,24 @@ from transformers.utils import logging as transformers_logging
 
 from backends import AsrQuantError, ModelError, Quantized, Supported, UnsupportedError, quantize_spec
 from harness import cost, datasets
-from harness.cell import Cell, CellStatus, Configuration
+from harness.cell import CellStatus, Configuration
 from harness.cost.counting import count
 from harness.cost.operations import (
     Prices,
     Transcriptions,
     cell_columns,
-    decoder_prompt,
     generated,
     operation_rows,
 )
 from harness.cost.timing import timed
-from harness.datasets import Utterance
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
-from harness.likelihood import encoder_states, reference_likelihoods
-from harness.metrics import Normaliser, align, count_errors, is_loop
+from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.processes import die_with_parent
-from harness.store import CellRecord, Rows, RunDirectory
+from harness.store import CellRecord, RunDirectory
 from harness.task import CellDone, Ended, Progress, Task, Timed, TimingTask
+from harness.transcription import Transcription, speech_of, transcribe_cell
 
 
 def main(task: Task, channel: Connection) -> None:
@@ -98,7 +96,7 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     task, cell = timing.task, timing.task.cells[0]
     twin, recognizer = _loaded(task), _loaded(task)
     recognizer.model = _quantize(task, recognizer).model
-    by_id = _speech(cell)
+    by_id = speech_of(cell)
     waveforms = [by_id[name].waveform() for name in cell.batches[0]]
     for row in timed(twin, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))
@@ -115,12 +113,12 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     recognizer.model = quantized.model
     file_bytes = _saved_bytes(quantized, recognizer, scratch)
     layers = [_layer_row(layer) for layer in quantized.report.layers]
+    normalise = Normaliser(task.model_directory)
     cost.reset_peak_memory()
     for cell in task.cells:
-        with decoder_prompt(recognizer.model) as prompt:
-            utterances, measured = _transcribe(cell, task, recognizer, prompt, channel)
+        found = transcribe_cell(cell, recognizer, task.decoding, normalise, lambda count: channel.send(Progress(count)))
         peaks = {"peak_rss_bytes": cost.peak_memory(), "peak_device_bytes": cost.peak_device_memory()}
-        operations = _operations(configuration, quantized, recognizer, utterances, len(prompt))
+        operations = _operations(configuration, quantized, recognizer, found)
         record = CellRecord(
             cell.cell_id,
             {
@@ -131,12 +129,12 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
                 "measured": {
                     **_sizes(quantized, file_bytes),
                     **quantizing,
-                    **_speed(configuration, measured, alone=task.alone),
+                    **_speed(configuration, found.measured, alone=task.alone),
                     **peaks,
-                    **cell_columns(operations, _heard(utterances, prompt)),
+                    **cell_columns(operations, _heard(found)),
                 },
             },
-            utterances,
+            found.rows,
             layers,
             cost.environment(task.threads, task.command),
             _text_of(log),
@@ -166,69 +164,6 @@ def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) ->
     return size
 
 
-def _speech(cell: Cell) -> dict[str, Utterance]:
-    """The utterances of a cell's split by their ids."""
-    corpus = datasets.get(cell.data.dataset).load(cell.data, cached_only=True)
-    return {utterance.id: utterance for utterance in corpus.utterances}
-
-
-def _transcribe(
-    cell: Cell, task: Task, recognizer: Recognizer, prompt: Sequence[int], channel: Connection
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    normalise = Normaliser(task.model_directory)
-    by_id = _speech(cell)
-    recognizer.feature_seconds = recognizer.decode_seconds = 0.0
-    rows: list[dict[str, Any]] = []
-    for batch in cell.batches:
-        utterances = [by_id[name] for name in batch]
-        waveforms = [utterance.waveform() for utterance in utterances]
-        with encoder_states(recognizer.model) as states:
-            transcripts = recognizer.transcribe(waveforms, task.decoding)
-        references = reference_likelihoods(recognizer, states[0], prompt, [u.text for u in utterances])
-        for utterance, waveform, transcript, reference in zip(
-            utterances, waveforms, transcripts, references, strict=True
-        ):
-            seconds = len(waveform) / datasets.SAMPLE_RATE
-            rows.append(
-                {
-                    **_scored(utterance, transcript.text, normalise),
-                    "tokens": list(transcript.tokens),
-                    "seconds": seconds,
-                    "reference_nll": reference.nll,
-                    "reference_tokens": reference.tokens,
-                }
-            )
-        channel.send(Progress(len(batch)))
-    return rows, {
-        "audio_seconds": sum(row["seconds"] for row in rows),
-        "feature_seconds": recognizer.feature_seconds,
-        "decode_seconds": recognizer.decode_seconds,
-    }
-
-
-def _scored(utterance: Utterance, hypothesis: str, normalise: Normaliser) -> dict[str, Any]:
-    """One row: what was said and heard, raw and normalised, aligned, and the error counts."""
-    expected, heard = normalise(utterance.text), normalise(hypothesis)
-    counts = count_errors(expected, heard)
-    return {
-        "id": utterance.id,
-        "speaker": utterance.speaker,
-        "reference": utterance.text,
-        "hypothesis": hypothesis,
-        "normalised_reference": expected,
-        "normalised_hypothesis": heard,
-        "alignment": align(expected.split(), heard.split()),
-        "substitutions": counts.words.substitutions,
-        "deletions": counts.words.deletions,
-        "insertions": counts.words.insertions,
-        "reference_words": counts.words.reference,
-        "character_errors": counts.characters.errors,
-        "reference_characters": counts.characters.reference,
-        "empty": not heard,
-        "loop": is_loop(expected, heard),
-    }
-
-
 def _layer_row(layer: Any) -> dict[str, Any]:
     return {
         "name": layer.name,
@@ -244,19 +179,19 @@ def _layer_row(layer: Any) -> dict[str, Any]:
 
 
 def _operations(
-    configuration: Configuration, quantized: Quantized, recognizer: Recognizer, utterances: Rows, prompt: int
+    configuration: Configuration, quantized: Quantized, recognizer: Recognizer, found: Transcription
 ) -> list[dict[str, Any]]:
     """What every layer costs for one window; a model that takes any length is given the utterances' mean length."""
-    seconds = sum(row["seconds"] for row in utterances) / len(utterances)
+    seconds = found.measured["audio_seconds"] / len(found.rows)
     silence = np.zeros(round(seconds * datasets.SAMPLE_RATE), dtype=np.float32)
     features = recognizer.inputs([silence])[recognizer.model.main_input_name]
-    counts = count(recognizer.model.config, features, prompt)
+    counts = count(recognizer.model.config, features, len(found.prompt))
     return operation_rows(counts, Prices.of(configuration, quantized.report.layers))
 
 
-def _heard(utterances: Rows, prompt: Sequence[int]) -> Transcriptions:
-    tokens = tuple(generated(row["tokens"], prompt) for row in utterances)
-    return Transcriptions(len(prompt), tokens, sum(row["seconds"] for row in utterances))
+def _heard(found: Transcription) -> Transcriptions:
+    tokens = tuple(generated(row["tokens"], found.prompt) for row in found.rows)
+    return Transcriptions(len(found.prompt), tokens, found.measured["audio_seconds"])
 
 
 def _sizes(quantized: Quantized, file_bytes: int) -> dict[str, Any]:

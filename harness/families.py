@@ -1,0 +1,136 @@
+"""What is known of each family of recognisers, by the class of its configuration: how it takes audio and text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from backends import UnsupportedError
+from harness.config import Decoding
+from harness.datasets import SAMPLE_RATE, Waveform
+
+
+class Preparation(Protocol):
+    """How one family of models takes audio."""
+
+    def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
+        """Arguments of `generate` for a batch; audio beyond the window is cut, or kept where it is wanted `whole`."""
+        ...
+
+    def generation(
+        self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform], *, whole: bool = False
+    ) -> dict[str, Any]:
+        """Settings of `generate` beyond those of every family; for audio beyond the window where it is kept `whole`."""
+        ...
+
+    def fits(self, processor: Any, waveform: Waveform) -> bool:
+        """Whether audio is no longer than what the model hears at once."""
+        ...
+
+    def window(self, processor: Any) -> int:
+        """Samples that one input holds, or that calibration joins utterances to."""
+        ...
+
+    def spoken(self, text: str) -> str:
+        """A transcript as the tokenizer expects it after the prompt."""
+        ...
+
+    def positions(self, processor: Any, samples: int) -> int:
+        """How many of the encoder's positions so many samples fill; what follows is padding."""
+        ...
+
+
+class WhisperPreparation:
+    """Log-mel features of a fixed window. Language and task are forced where there is a choice.
+
+    Longer audio is cut, or heard window after window: each begins where the timestamps of the one before ended
+    (Radford et al. 2022, arXiv 2212.04356, section 3.8), greedily, without temperature fallback and without the text
+    before as a prompt, so that the result is deterministic.
+    """
+
+    def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
+        """`input_features`, (batch, mels, frames); whole audio has an `attention_mask`, (batch, frames), with it."""
+        settings = {"truncation": False, "padding": "longest", "return_attention_mask": True} if whole else {}
+        found = processor.feature_extractor(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt", **settings)
+        return {key: found[key] for key in ("input_features", "attention_mask") if key in found}
+
+    def generation(
+        self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform], *, whole: bool = False
+    ) -> dict[str, Any]:
+        """`language` and `task` for multilingual checkpoints.
+
+        Raises:
+            UnsupportedError: audio is wanted whole and the checkpoint knows no timestamps.
+        """
+        multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
+        forced = {"language": decoding.language, "task": decoding.task} if multilingual else {}
+        if not whole:
+            return forced
+        last_text = getattr(model.generation_config, "no_timestamps_token_id", None)
+        if last_text is None or last_text + 1 >= model.config.vocab_size:
+            raise UnsupportedError(
+                'long_audio = "sequential" needs a checkpoint with timestamp tokens after no_timestamps_token_id, and '
+                'this one has none: use long_audio = "truncate"'
+            )
+        return {**forced, "return_timestamps": True, "temperature": 0.0, "condition_on_prev_tokens": False}
+
+    def fits(self, processor: Any, waveform: Waveform) -> bool:
+        """Up to the feature extractor's window."""
+        return len(waveform) <= self.window(processor)
+
+    def window(self, processor: Any) -> int:
+        """The feature extractor's own."""
+        return int(processor.feature_extractor.n_samples)
+
+    def spoken(self, text: str) -> str:
+        """With the space that the model's own transcripts begin with; without it the text is very unlikely to it."""
+        return f" {text}"
+
+    def positions(self, processor: Any, samples: int) -> int:
+        """A frame every hop, half of them after the second convolution."""
+        frames = -(-samples // processor.feature_extractor.hop_length)
+        return min(-(-frames // 2), processor.feature_extractor.nb_max_frames // 2)
+
+
+class MoonshinePreparation:
+    """Raw samples padded to the longest of the batch; at most 6.5 tokens a second plus 2, as on the leaderboard."""
+
+    def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
+        """`input_values` and `attention_mask`, (batch, samples)."""
+        extractor = processor.feature_extractor
+        batch = extractor(
+            list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt", padding=True, return_attention_mask=True
+        )
+        return {"input_values": batch.input_values, "attention_mask": batch.attention_mask}
+
+    def fits(self, processor: Any, waveform: Waveform) -> bool:
+        """Always."""
+        return True
+
+    def generation(
+        self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform], *, whole: bool = False
+    ) -> dict[str, Any]:
+        """The cap that the longest utterance of the batch allows."""
+        longest = max(len(waveform) for waveform in waveforms) / SAMPLE_RATE
+        return {"max_new_tokens": min(decoding.max_new_tokens, int(6.5 * longest) + 2)}
+
+    def window(self, processor: Any) -> int:
+        """Ten seconds: it takes any length."""
+        return 10 * SAMPLE_RATE
+
+    def spoken(self, text: str) -> str:
+        """As it is: the tokenizer adds a space itself."""
+        return text
+
+    def positions(self, processor: Any, samples: int) -> int:
+        """One for 384 samples, the product of the convolutions' strides."""
+        return -(-samples // 384)
+
+
+FAMILIES: dict[str, Preparation] = {
+    "WhisperConfig": WhisperPreparation(),
+    "MoonshineConfig": MoonshinePreparation(),
+}
+"""By the class of the configuration; nothing hangs on a checkpoint's name."""

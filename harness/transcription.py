@@ -1,0 +1,109 @@
+"""A cell's utterances, batch after batch, as the rows that are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import datasets
+from harness.cell import Cell
+from harness.config import Decoding
+from harness.cost.operations import decoder_prompt
+from harness.datasets import Utterance, Waveform
+from harness.likelihood import Likelihood, encoder_states, reference_likelihoods
+from harness.metrics import Normaliser, align, count_errors, is_loop
+from harness.models import Recognizer, Transcript
+
+
+@dataclass
+class Transcription:
+    """What a cell came to.
+
+    Attributes:
+        rows: one for every utterance, as they are stored.
+        prompt: tokens that the decoder starts with.
+        measured: seconds of audio, of feature extraction and of decoding.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    prompt: list[int] = field(default_factory=list)
+    measured: dict[str, float] = field(default_factory=dict)
+
+
+def speech_of(cell: Cell) -> dict[str, Utterance]:
+    """The utterances of a cell's split by their ids."""
+    corpus = datasets.get(cell.data.dataset).load(cell.data, cached_only=True)
+    return {utterance.id: utterance for utterance in corpus.utterances}
+
+
+def transcribe_cell(
+    cell: Cell, recognizer: Recognizer, decoding: Decoding, normalise: Normaliser, progress: Callable[[int], None]
+) -> Transcription:
+    """Transcribe and score all planned batches of a cell; `progress` is told after each how many utterances it had."""
+    by_id = speech_of(cell)
+    recognizer.feature_seconds = recognizer.decode_seconds = 0.0
+    found = Transcription()
+    for batch in cell.batches:
+        utterances = [by_id[name] for name in batch]
+        waveforms = [utterance.waveform() for utterance in utterances]
+        with decoder_prompt(recognizer.model) as prompt:
+            heard = list(_heard(utterances, waveforms, recognizer, decoding, prompt))
+        found.prompt = found.prompt or prompt
+        for utterance, waveform, (transcript, reference) in zip(utterances, waveforms, heard, strict=True):
+            found.rows.append(
+                {
+                    **_scored(utterance, transcript.text, normalise),
+                    "tokens": list(transcript.tokens),
+                    "seconds": len(waveform) / datasets.SAMPLE_RATE,
+                    "reference_nll": reference.nll,
+                    "reference_tokens": reference.tokens,
+                }
+            )
+        progress(len(batch))
+    found.measured = {
+        "audio_seconds": sum(row["seconds"] for row in found.rows),
+        "feature_seconds": recognizer.feature_seconds,
+        "decode_seconds": recognizer.decode_seconds,
+    }
+    return found
+
+
+def _heard(
+    utterances: Sequence[Utterance],
+    waveforms: Sequence[Waveform],
+    recognizer: Recognizer,
+    decoding: Decoding,
+    prompt: Sequence[int],
+) -> Iterator[tuple[Transcript, Likelihood]]:
+    """Transcripts of a batch with the likelihood of their references, of no tokens where it took several passes."""
+    with encoder_states(recognizer.model) as states:
+        transcripts = recognizer.transcribe(waveforms, decoding)
+    at_once = [recognizer.in_one_pass(waveform, decoding) for waveform in waveforms]
+    texts = [utterance.text for utterance, fits in zip(utterances, at_once, strict=True) if fits]
+    likelihoods = iter(reference_likelihoods(recognizer, states[0], prompt, texts) if texts else ())
+    for transcript, fits in zip(transcripts, at_once, strict=True):
+        yield transcript, next(likelihoods) if fits else Likelihood(0.0, 0)
+
+
+def _scored(utterance: Utterance, hypothesis: str, normalise: Normaliser) -> dict[str, Any]:
+    """One row: what was said and heard, raw and normalised, aligned, and the error counts."""
+    expected, heard = normalise(utterance.text), normalise(hypothesis)
+    counts = count_errors(expected, heard)
+    return {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        "reference": utterance.text,
+        "hypothesis": hypothesis,
+        "normalised_reference": expected,
+        "normalised_hypothesis": heard,
+        "alignment": align(expected.split(), heard.split()),
+        "substitutions": counts.words.substitutions,
+        "deletions": counts.words.deletions,
+        "insertions": counts.words.insertions,
+        "reference_words": counts.words.reference,
+        "character_errors": counts.characters.errors,
+        "reference_characters": counts.characters.reference,
+        "empty": not heard,
+        "loop": is_loop(expected, heard),
+    }
