@@ -42,6 +42,23 @@ class CalibrationInput:
         lengths = self.lengths[part]
         return torch.arange(positions, device=lengths.device)[None, :] < lengths[:, None]
 
+    def counted(self, seen: Tensor) -> Tensor:
+        """The vectors of a layer's input or output that count, while the model is at this batch.
+
+        Args:
+            seen: (batch, positions, width). What has as many positions as there are decoder tokens is taken
+                for the decoder's, all else for the encoder's.
+
+        Returns:
+            (vectors, width); `seen` itself where no padding is known, or it has another shape.
+        """
+        if seen.dim() != 3:
+            return seen
+        tokens = self.inputs.get("decoder_input_ids") if isinstance(self.inputs, Mapping) else None
+        of_decoder = tokens is not None and tokens.shape[1] == seen.shape[1]
+        mask = self.mask("decoder" if of_decoder else "encoder", seen.shape[1])
+        return seen if mask is None else seen[mask]
+
 
 Calibration = Iterable["CalibrationInput | Mapping[str, Tensor] | Tensor"]
 """What a model is shown to find ranges, second moments and the like."""

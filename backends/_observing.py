@@ -26,19 +26,6 @@ def showing(item: CalibrationInput) -> Iterator[None]:
 
 
 def counted(seen: Tensor) -> Tensor:
-    """The vectors of a linear layer's input or output that count.
-
-    Args:
-        seen: (batch, positions, width). What has as many positions as there are decoder tokens is the
-            decoder's, all else the encoder's.
-
-    Returns:
-        (vectors, width); `seen` itself where no padding is known, or it has another shape.
-    """
+    """See `CalibrationInput.counted`, of the batch that the model is at; `seen` itself outside of a batch."""
     item = _SHOWN.get()
-    if item is None or seen.dim() != 3:
-        return seen
-    tokens = None if hasattr(item.inputs, "shape") else item.inputs.get("decoder_input_ids")
-    of_decoder = tokens is not None and tokens.shape[1] == seen.shape[1]
-    mask = item.mask("decoder" if of_decoder else "encoder", seen.shape[1])
-    return seen if mask is None else seen[mask]
+    return seen if item is None else item.counted(seen)

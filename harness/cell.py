@@ -15,7 +15,7 @@ from typing import Any
 from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve
 from harness.config import Calibration, Data, Decoding, Model, Reference
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class CellStatus(StrEnum):

@@ -27,11 +27,10 @@ from harness.command import run_command
 from harness.config import Experiment, load_experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
-from harness.task import Ended, Task, Timed, TimingTask
+from harness.task import Task, TimingTask
 
 if TYPE_CHECKING:
     from harness.identity import Resolved
-    from harness.processes import Child
     from harness.store import RunDirectory
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
@@ -133,11 +132,11 @@ class Timing:
                 task = self._task(configuration, cells[configuration][0], resolved)
                 child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup))
                 try:
-                    measures, end = _heard(child, self.experiment.run.stall_timeout)
+                    timed, end = child.heard(self.experiment.run.stall_timeout, "no measure")
                 except BaseException:  # Ctrl-C
                     child.process.kill()
                     raise
-                rows = [self._row(configuration, CellStatus.DONE, "", measured) for measured in measures]
+                rows = [self._row(configuration, CellStatus.DONE, "", event.row) for event in timed]
                 failed = [] if end.status is CellStatus.DONE else [self._row(configuration, end.status, end.reason)]
                 yield configuration, rows + failed
 
@@ -195,24 +194,6 @@ def _enter_worker(task: TimingTask, channel: Connection) -> None:
     from harness import worker
 
     worker.compare(task, channel)
-
-
-def _heard(child: Child, stall_timeout: float) -> tuple[list[Row], Ended]:
-    """All measures that a child sent, and how it ended; it is over then, so that the next one runs alone."""
-    measures: list[Row] = []
-    while child.channel.poll(stall_timeout):
-        try:
-            event = child.channel.recv()
-        except (EOFError, ConnectionError):
-            return measures, child.ended()
-        if isinstance(event, Timed):
-            measures.append(event.row)
-        else:
-            child.ended()
-            return measures, event
-    child.process.kill()
-    child.ended()
-    return measures, Ended(CellStatus.TIMED_OUT, f"no measure in {stall_timeout:g} s (run.stall_timeout)")
 
 
 def _line(configuration: Configuration, rows: Sequence[Row]) -> str:

@@ -51,6 +51,27 @@ class Child:
         what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return Ended(CellStatus.FAILED, f"the worker ended with {what} and no message")
 
+    def heard(self, stall_timeout: float, silence: str) -> tuple[list[Any], Ended]:
+        """All that the child sent, and how it ended; it is over then.
+
+        Args:
+            stall_timeout: seconds without a word after which it is ended.
+            silence: what is missing then, for the reason, such as `no measure`.
+        """
+        events: list[Any] = []
+        while self.channel.poll(stall_timeout):
+            try:
+                event = self.channel.recv()
+            except (EOFError, ConnectionError):
+                return events, self.ended()
+            if isinstance(event, Ended):
+                self.ended()
+                return events, event
+            events.append(event)
+        self.process.kill()
+        self.ended()
+        return events, Ended(CellStatus.TIMED_OUT, f"{silence} in {stall_timeout:g} s (run.stall_timeout)")
+
 
 @contextmanager
 def fork_server(threads: int) -> Iterator[Any]:

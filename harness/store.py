@@ -25,6 +25,7 @@ from harness.errors import OutputError
 
 Rows = Sequence[Mapping[str, Any]]
 _LATENCY = "latency.json"
+_ANALYSES = "analysis"
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ class StoredRun:
     def operations(self, cell_id: str) -> list[dict[str, Any]]:
         """The operation rows of a finished cell; empty where it produced none."""
         return self._table(cell_id, "operations")
+
+    def analyses(self) -> list[dict[str, Any]]:
+        """What `write_analysis` wrote, in the order of the configurations' ids."""
+        return [_read_json(path) for path in sorted((self.path / _ANALYSES).glob("[0-9a-f]*.json"))]
 
     def _table(self, cell_id: str, name: str) -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
@@ -212,6 +217,15 @@ class RunDirectory(StoredRun):
         _write_synced(temporary, _json(document))
         temporary.replace(self.path / _LATENCY)
         _sync_directory(self.path)
+
+    def write_analysis(self, configuration_id: str, document: Mapping[str, Any]) -> None:
+        """Write the analysis of one configuration, in place of an earlier one."""
+        directory = self.path / _ANALYSES
+        directory.mkdir(exist_ok=True)
+        temporary = directory / f".{configuration_id}-{os.getpid()}"
+        _write_synced(temporary, _json(document))
+        temporary.replace(directory / f"{configuration_id}.json")
+        _sync_directory(directory)
 
 
 def _column(values: list[Any]) -> Any:

@@ -52,6 +52,19 @@ class TimingTask:
 
 
 @dataclass(frozen=True)
+class AnalysisTask:
+    """One configuration to be analysed on speech of the task's first cell.
+
+    Attributes:
+        task: as for a worker.
+        utterances: how many, drawn at random, the same ones in every call.
+    """
+
+    task: Task
+    utterances: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """So many utterances were transcribed."""
 
@@ -78,6 +91,13 @@ class Timed:
     """One measure was timed: its row, without what names the configuration."""
 
     row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """An analysis is done: what `harness.analysis.analysis.analyse` found."""
+
+    document: dict[str, Any]
 
 
 Event = Progress | CellDone | Ended

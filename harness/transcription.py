@@ -12,7 +12,7 @@ from harness.config import Decoding
 from harness.cost.operations import decoder_prompt
 from harness.datasets import Utterance, Waveform
 from harness.likelihood import Likelihood, encoder_states, reference_likelihoods
-from harness.metrics import Normaliser, align, count_errors, is_loop
+from harness.metrics import Normaliser, align, count_errors, estimated_snr, is_loop
 from harness.models import Recognizer, Transcript
 
 
@@ -56,6 +56,7 @@ def transcribe_cell(
                     **_scored(utterance, transcript.text, normalise),
                     "tokens": list(transcript.tokens),
                     "seconds": len(waveform) / datasets.SAMPLE_RATE,
+                    "estimated_snr_db": estimated_snr(waveform),
                     "reference_nll": reference.nll,
                     "reference_tokens": reference.tokens,
                 }

@@ -41,7 +41,7 @@ from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.processes import die_with_parent
 from harness.store import CellRecord, RunDirectory
-from harness.task import CellDone, Ended, Progress, Task, Timed, TimingTask
+from harness.task import Analysed, AnalysisTask, CellDone, Ended, Progress, Task, Timed, TimingTask
 from harness.transcription import Transcription, speech_of, transcribe_cell
 
 
@@ -53,6 +53,11 @@ def main(task: Task, channel: Connection) -> None:
 def compare(task: TimingTask, channel: Connection) -> None:
     """Time a configuration beside its twin and report on `channel`; never raises."""
     _guarded(_time, task, channel)
+
+
+def analyse(task: AnalysisTask, channel: Connection) -> None:
+    """Analyse a configuration beside full precision and report on `channel`; never raises."""
+    _guarded(_analyse, task, channel)
 
 
 def _guarded(action: Callable[[Any, Connection, Path, Path], None], task: Any, channel: Connection) -> None:
@@ -100,6 +105,21 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     waveforms = [by_id[name].waveform() for name in cell.batches[0]]
     for row in timed(twin, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))
+    channel.send(Ended(CellStatus.DONE, ""))
+
+
+def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path) -> None:
+    from harness.analysis.analysis import analyse as analysed
+
+    task = wanted.task
+    twin, recognizer = _loaded(task), _loaded(task)
+    quantized = _quantize(task, recognizer)
+    speech = [utterance for _, utterance in sorted(speech_of(task.cells[0]).items())]
+    chosen = np.random.default_rng(0).permutation(len(speech))[: wanted.utterances]
+    utterances = [speech[i] for i in sorted(chosen)]
+    batches = twin.calibration_inputs([u.waveform() for u in utterances], [u.text for u in utterances], batch_size=8)
+    found = analysed(twin.model, quantized.model, quantized.report, batches, lambda done: channel.send(Progress(0)))
+    channel.send(Analysed({**found, "utterances": len(utterances)}))
     channel.send(Ended(CellStatus.DONE, ""))
 
 

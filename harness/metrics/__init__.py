@@ -3,6 +3,7 @@
 from harness.metrics.alignment import align
 from harness.metrics.counts import ErrorRate, UtteranceCounts, count_errors
 from harness.metrics.loops import is_loop
+from harness.metrics.noise import estimated_snr
 from harness.metrics.normalisation import Normaliser
 
-__all__ = ["ErrorRate", "Normaliser", "UtteranceCounts", "align", "count_errors", "is_loop"]
+__all__ = ["ErrorRate", "Normaliser", "UtteranceCounts", "align", "count_errors", "estimated_snr", "is_loop"]

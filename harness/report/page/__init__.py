@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.report.page._analysis import analyses
 from harness.report.page._assets import environment
 from harness.report.page._averages import averages_section
 from harness.report.page._chart import chart
@@ -42,6 +43,7 @@ def _sections(run: PageRun) -> dict[str, Any]:
         "table": table,
         "averages": averages_section(run),
         "effects": effects_section(run),
+        "analyses": analyses(run),
         "provenance": provenance(run),
         "data": {"chart": chart(run, table), "layers": layers(run), "utterances": utterances(run)},
     }

@@ -1,0 +1,92 @@
+"""Every layer by itself: its weights and inputs before and after the method's transformation, and its own error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from backends import CalibrationInput
+from harness.analysis._answers import run
+from harness.analysis._moments import Moments
+
+Row = dict[str, Any]
+
+
+def layer_rows(full: Any, quantized: Any, names: Sequence[str], batches: Sequence[CalibrationInput]) -> list[Row]:
+    """One row for every linear layer of `names`, in their order.
+
+    Kurtosis is 3 for a normal distribution. `outlier_channels` are those of the input, most first. Columns that
+    begin with `transformed_` are what the method rounds: the weight and input after its scaling or rotation
+    (the same as before where it does neither). `output_error` is |q(x) - W x| / |W x| for full precision's x.
+    """
+    watched = {name: _Watched(full.get_submodule(name), quantized.get_submodule(name)) for name in names}
+    for batch in batches:
+        with _heard(full, watched) as heard:
+            run(full, batch)
+        with torch.no_grad():
+            for name, (inputs, output) in heard.items():
+                watched[name].add(inputs, output, batch)
+    return [{"name": name, **layer.row()} for name, layer in watched.items()]
+
+
+class _Watched:
+    """What is gathered of one layer."""
+
+    def __init__(self, original: Any, replacement: nn.Module) -> None:
+        self._weight: Tensor = original.weight.detach().float()
+        self._replacement = replacement
+        self._transform = getattr(replacement, "transform", None)
+        columns = self._weight.shape[1]
+        self._inputs, self._transformed = Moments(columns), Moments(columns)
+        self._error = self._power = 0.0
+
+    def add(self, inputs: Tensor, output: Tensor, batch: CalibrationInput) -> None:
+        """Take in one batch as full precision has it."""
+        own = self._replacement(inputs)
+        error = batch.counted(own.float() - output.float())
+        self._error += float(error.square().sum())
+        self._power += float(batch.counted(output.float()).square().sum())
+        counted = batch.counted(inputs)
+        self._inputs.add(counted)
+        self._transformed.add(counted if self._transform is None else self._transform.of_input(counted))
+
+    def row(self) -> Row:
+        """The layer's row, without its name."""
+        weight, rounded = Moments(self._weight.shape[1]), Moments(self._weight.shape[1])
+        weight.add(self._weight)
+        rounded.add(self._weight if self._transform is None else self._transform.of_weight(self._weight))
+        return {
+            "weight_kurtosis": weight.kurtosis,
+            "weight_largest": weight.largest,
+            "input_kurtosis": self._inputs.kurtosis,
+            "input_largest": self._inputs.largest,
+            "input_peak_ratio": self._inputs.peak_ratio,
+            "outlier_channels": self._inputs.outliers,
+            "transformed_weight_kurtosis": rounded.kurtosis,
+            "transformed_weight_largest": rounded.largest,
+            "transformed_input_kurtosis": self._transformed.kurtosis,
+            "transformed_input_largest": self._transformed.largest,
+            "transformed_input_peak_ratio": self._transformed.peak_ratio,
+            "output_error": (self._error / self._power) ** 0.5 if self._power else float("nan"),
+        }
+
+
+@contextmanager
+def _heard(model: Any, names: Mapping[str, Any]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Input and output of layers in the block of code, by name."""
+    heard: dict[str, tuple[Tensor, Tensor]] = {}
+    hooks = [
+        model.get_submodule(name).register_forward_hook(
+            lambda _, args, output, name=name: heard.__setitem__(name, (args[0], output))
+        )
+        for name in names
+    ]
+    try:
+        yield heard
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,173 @@
+"""Find out why configurations lose: layer by layer beside full precision, on speech of the experiment.
+
+Writes runs/<name>/analysis/<configuration>.json, which harness.report and harness.figures show. Exit status: 0 all
+is analysed that can be, 1 some failed, 2 something is for you to mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backends import Scheme, Supported
+from harness.cell import Cell, CellStatus, Configuration
+from harness.command import run_command
+from harness.config import Experiment, load_experiment
+from harness.errors import ConfigError
+from harness.plan import configurations, select
+from harness.task import Analysed, AnalysisTask, Ended, Task
+
+if TYPE_CHECKING:
+    from harness.identity import Resolved
+    from harness.store import RunDirectory
+
+_SHOWN = 5
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    return run_command(lambda: _run(options, console), "interrupted: what is analysed is kept; --only names the rest")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.analyze", description=__doc__)
+    parser.add_argument("file", type=Path, help="experiment, such as experiments/edge_asr_embedded.toml")
+    parser.add_argument(
+        "--only", metavar="KEY=VALUE,...", help="only matching configurations, such as bits=3,method=gptq|rtn"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
+    parser.add_argument("--split", metavar="NAME", help="test set whose speech is taken; default: the first")
+    parser.add_argument("--utterances", type=int, default=32, metavar="N", help="how many; default: 32")
+    return parser
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    from harness.identity import resolve
+    from harness.store import RunDirectory
+
+    if options.utterances < 1:
+        raise ConfigError("--utterances must be at least 1")
+    overrides = [*options.set, *([] if options.out is None else [f"run.output={json.dumps(options.out)}"])]
+    experiment = load_experiment(options.file, overrides)
+    split = options.split or experiment.data[0].label
+    if split not in {data.label for data in experiment.data}:
+        raise ConfigError(f"--split {split}: the experiment has {', '.join(data.label for data in experiment.data)}")
+    planned = configurations(experiment)
+    chosen = [c for c in (select(planned, options.only) if options.only else planned) if _quantizes(c)]
+    if not chosen:
+        raise ConfigError(f"--only {options.only}: no configuration that can be done quantizes anything; --list shows")
+    directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
+    with directory.held():
+        ends = _analysed(experiment, chosen, resolve(experiment, chosen), split, options.utterances, directory, console)
+    console.print(f"{directory.path / 'analysis'}: shown by python -m harness.report {directory.path}", highlight=False)
+    return 0 if all(end.status in (CellStatus.DONE, CellStatus.UNSUPPORTED) for end in ends) else 1
+
+
+def _quantizes(configuration: Configuration) -> bool:
+    return configuration.spec.scheme is not Scheme.NONE and isinstance(configuration.capability, Supported)
+
+
+def _analysed(
+    experiment: Experiment,
+    chosen: Sequence[Configuration],
+    resolved: Resolved,
+    split: str,
+    utterances: int,
+    directory: RunDirectory,
+    console: Console,
+) -> list[Ended]:
+    """Analyse one configuration after another; how each ended."""
+    from harness.identity import cells_of
+    from harness.processes import fork_server, start
+
+    ends = []
+    with fork_server(experiment.run.threads_per_worker) as context:
+        for configuration in chosen:
+            cell = next(c for c in cells_of(configuration, experiment, resolved) if c.data.label == split)
+            task = _task(configuration, cell, experiment, resolved, directory)
+            child = start(context, _enter_worker, AnalysisTask(task, utterances))
+            try:
+                events, end = child.heard(experiment.run.stall_timeout, "no layer was done")
+            except BaseException:  # Ctrl-C
+                child.process.kill()
+                raise
+            ends.append(end)
+            document = next((event.document for event in events if isinstance(event, Analysed)), None)
+            if document is None:
+                reason = end.reason.partition("\n")[0]
+                console.print(f"{configuration.label}: {end.status}: {reason}", markup=False, highlight=False)
+                continue
+            directory.write_analysis(configuration.id, {**_about(configuration, cell), **document})
+            console.print(_table(configuration, document))
+    return ends
+
+
+def _task(
+    configuration: Configuration, cell: Cell, experiment: Experiment, resolved: Resolved, directory: RunDirectory
+) -> Task:
+    return Task(
+        configuration,
+        (cell,),
+        resolved.models[configuration.model].directory,
+        directory.path.resolve(),
+        experiment.decoding,
+        configuration.drawn(experiment.calibration),
+        experiment.run.threads_per_worker,
+        alone=True,
+        command=shlex.join(sys.argv),
+    )
+
+
+def _enter_worker(task: AnalysisTask, channel: Connection) -> None:
+    from harness import worker
+
+    worker.analyse(task, channel)
+
+
+def _about(configuration: Configuration, cell: Cell) -> Row:
+    return {
+        "configuration_id": configuration.id,
+        "configuration": configuration.label,
+        "model": configuration.model.path,
+        "split": cell.data.label,
+    }
+
+
+def _table(configuration: Configuration, document: Row) -> Table:
+    """The layers that do most damage alone, most first, and the parts."""
+    table = Table(
+        title=f"{escape(configuration.label)}: layers that do most damage alone, and the parts",
+        caption="divergence and NLL in nats a token beyond full precision; peak: largest channel over the median",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for heading in ("layer", "divergence", "NLL", "output error", "input kurtosis", "input peak", "outlier channels"):
+        table.add_column(heading, justify="left" if heading in ("layer", "outlier channels") else "right")
+    worst = sorted(document["layers"], key=lambda row: -row["divergence"])[:_SHOWN]
+    for row in [*worst, *document["parts"]]:
+        channels = ", ".join(map(str, row.get("outlier_channels", [])[:8]))
+        numbers = [_shown(row.get(key)) for key in ("output_error", "input_kurtosis", "input_peak_ratio")]
+        table.add_row(escape(row["name"]), _shown(row["divergence"]), _shown(row["nll"]), *numbers, channels)
+    return table
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.4g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
