@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from backends._base import CalibrationInput
 from backends.ptq._engine import forward
 
-DRAWS = 64
+DRAWS = 32
 """At least so many answers are drawn, over all sequences; the estimate's standard error is sqrt(2 / draws) of it."""
 Matrix = NDArray[np.float64]
 
@@ -50,10 +50,13 @@ def expected_harm(
                 slopes = torch.autograd.grad(
                     answer.drawn(generator), [call.output for call in calls], retain_graph=True
                 )
-                for name in changes:
-                    own = [(call, slope) for call, slope in zip(calls, slopes, strict=True) if call.name == name]
-                    slope_of = [sum(call.along(change, slope) for call, slope in own) for change in changes[name]]
-                    harm[name] += answer.weight * np.square(slope_of)
+                of_weights: dict[str, Tensor] = {}
+                for call, slope in zip(calls, slopes, strict=True):
+                    own = call.of_weight(slope)
+                    of_weights[call.name] = of_weights[call.name] + own if call.name in of_weights else own
+                for name, gradient in of_weights.items():
+                    along = [float((gradient * change).sum()) for change in changes[name]]
+                    harm[name] += answer.weight * np.square(along)
         count += draws * answer.count
     return np.stack([harm[name] for name in changes]) / count
 
@@ -66,9 +69,9 @@ class _Call:
     inputs: Tensor
     output: Tensor
 
-    def along(self, change: Tensor, slope: Tensor) -> float:
-        """The slope of what `slope` is the gradient of, when the weight moves along `change`."""
-        return float((nn.functional.linear(self.inputs, change.to(self.inputs.dtype)) * slope).sum())
+    def of_weight(self, slope: Tensor) -> Tensor:
+        """The gradient for the weight, (rows, columns) of float32, from that for the output."""
+        return slope.flatten(0, -2).float().T @ self.inputs.flatten(0, -2).float()
 
 
 @dataclass(frozen=True)

@@ -69,3 +69,20 @@ def test_size_of_whisper_small(checkpoint, tmp_path, backend, scheme, granularit
     result.save(tmp_path)
     assert (tmp_path / WEIGHTS).stat().st_size == pytest.approx(result.report.size_bytes, rel=0.01)
     (tmp_path / WEIGHTS).unlink()
+
+
+def test_three_bits_in_groups_take_no_more_than_they_must(checkpoint, tmp_path):
+    from transformers import WhisperForConditionalGeneration
+
+    model = WhisperForConditionalGeneration.from_pretrained(checkpoint)
+    before = size_bytes(model)
+    result = quantize(model, "weight_only", "per_group:64", 3, backend="ptq", method="rtn")
+    layers = [layer for layer in result.report.layers if layer.effective is not None]
+    weights = sum(layer.shape[0] * layer.shape[1] for layer in layers)
+    codes, groups = 3 * weights, weights / 64
+    least = codes + 16 * groups + 3 * groups
+    assert least <= sum(layer.stored_bits for layer in layers) <= 1.02 * least
+    whole = before - 4 * weights + least / 8
+    assert whole <= result.report.size_bytes <= 1.02 * whole
+    result.save(tmp_path)
+    assert whole <= (tmp_path / WEIGHTS).stat().st_size <= 1.02 * whole

@@ -1,0 +1,128 @@
+"""The command, and its place on the page."""
+
+import json
+
+import pytest
+
+from harness.analyze import main
+from harness.grid import main as grid
+from harness.report.__main__ import main as report
+from harness.report.departures import departures
+from harness.report.strata import strata
+
+EXPERIMENT = """
+name = "why"
+model = "embedded"
+[[data]]
+dataset = "embedded"
+split = "clean"
+limit = 9
+[[data]]
+dataset = "embedded"
+split = "other"
+limit = 9
+[decoding]
+batch_size = 9
+max_new_tokens = 30
+[run]
+device = "cpu"
+[[grid]]
+backend = "ptq"
+bits = [3, 2]
+method = "rtn"
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("why")
+    experiment = root / "why.toml"
+    experiment.write_text(EXPERIMENT)
+    assert grid([str(experiment), "--out", str(root)]) == 0
+    assert main([str(experiment), "--out", str(root), "--only", "bits=2", "--split", "other", "--utterances", "4"]) == 0
+    return root / "why"
+
+
+def test_an_analysis_is_stored_under_its_configuration(run):
+    (path,) = (run / "analysis").iterdir()
+    document = json.loads(path.read_text())
+    assert path.stem == document["configuration_id"]
+    assert (document["split"], document["utterances"]) == ("other", 4)
+    assert len(document["layers"]) == 44
+    assert [part["name"] for part in document["parts"]] == ["encoder", "decoder", "all"]
+
+
+def test_the_page_leads_from_the_cell_to_its_layers(run):
+    assert report([str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert "Why a configuration loses" in page
+    (path,) = (run / "analysis").iterdir()
+    worst = max(json.loads(path.read_text())["layers"], key=lambda layer: layer["divergence"])
+    assert page.index("do most damage") < page.index(f'<th scope="row">{worst["name"]}</th>')
+    assert "4 utterances of other" in page
+    assert page.count("estimated SNR") >= 6
+
+
+def test_a_run_without_analysis_has_no_such_section(run, tmp_path):
+    experiment = tmp_path / "why.toml"
+    experiment.write_text(EXPERIMENT)
+    assert grid([str(experiment), "--out", str(tmp_path), "--only", "bits=3"]) == 0
+    assert report([str(tmp_path / "why")]) == 0
+    assert "Why a configuration loses" not in (tmp_path / "why" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--split", "nowhere"], "the experiment has clean, other"),
+        (["--only", "backend=none"], "quantizes anything"),
+        (["--utterances", "0"], "at least 1"),
+        (["--only", "bits=5"], "no configuration matches"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, sentence, tmp_path, capsys):
+    experiment = tmp_path / "why.toml"
+    experiment.write_text(EXPERIMENT)
+    assert main([str(experiment), "--out", str(tmp_path), *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
+def tokens(*rows):
+    return [{"id": str(i), "tokens": list(row)} for i, row in enumerate(rows)]
+
+
+def test_departures():
+    found = departures(tokens([1, 2, 3, 4], [1, 9, 9], [5, 6]), tokens([1, 2, 3, 4], [1, 2, 3, 4], [5, 6, 7]))
+    assert found.identical == pytest.approx(1 / 3)
+    assert found.kept == pytest.approx((4 + 1 + 2) / 11)
+    assert found.place == pytest.approx((1 / 4 + 2 / 3) / 2)
+    assert departures(tokens([1]), tokens([1])).place is None
+    assert departures(tokens([1]), tokens([])).kept == 0
+
+
+def utterance(number, wrong, **changes):
+    counts = {"substitutions": wrong, "deletions": 0, "insertions": 0, "reference_words": 10}
+    plain = {"speaker": f"s{number % 2}", "seconds": float(number), "estimated_snr_db": 30.0 - number}
+    return {"id": str(number), **counts, **plain, "loop": False, "empty": False, **changes}
+
+
+def test_strata():
+    cell = [utterance(i, wrong=i, loop=i == 5, empty=i == 4) for i in range(6)]
+    twin = [utterance(i, wrong=1) for i in reversed(range(6))]
+    found = {(s.by, s.name): s for s in strata(cell, twin)}
+    lengths = [s for s in strata(cell, twin) if s.by == "length"]
+    assert [s.name for s in lengths] == ["0.0 to 1.0 s", "2.0 to 3.0 s", "4.0 to 5.0 s"]
+    assert [s.wer for s in lengths] == pytest.approx([0.05, 0.25, 0.45])
+    assert all(s.twin_wer == pytest.approx(0.1) for s in lengths)
+    assert [s.wer for s in strata(cell, twin) if s.by == "estimated SNR"] == pytest.approx([0.45, 0.25, 0.05])
+    assert [(s.name, round(s.wer, 2)) for s in strata(cell, twin) if s.by == "speaker"] == [("s1", 0.3), ("s0", 0.2)]
+    assert found["transcript", "runaway"].wer == 0.5
+    assert found["transcript", "empty"].utterances == 1
+    assert found["transcript", "neither"].utterances == 4
+
+
+def test_strata_leave_out_what_is_not_known():
+    cell = [utterance(i, wrong=0, estimated_snr_db=None, speaker=str(i)) for i in range(4)]
+    assert {s.by for s in strata(cell, cell)} == {"length", "transcript"}
