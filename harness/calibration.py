@@ -6,12 +6,13 @@ How they become tensors is the recogniser's business (`harness.models.calibratio
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
 from harness import datasets
 from harness.config import Calibration
-from harness.datasets import Corpus
+from harness.datasets import Corpus, Waveform
 from harness.errors import ConfigError
 
 
@@ -23,7 +24,7 @@ def calibration_corpus(calibration: Calibration, *, cached_only: bool = False) -
         DataError, HubUnreachableError: it cannot be read.
     """
     data = calibration.data
-    (seed,) = calibration.seeds
+    ((seed, _),) = calibration.draws
     if seed is None:
         data = data.model_copy(update={"limit": calibration.utterances})
     corpus = datasets.get(data.dataset).load(data, cached_only=cached_only)
@@ -35,3 +36,15 @@ def calibration_corpus(calibration: Calibration, *, cached_only: bool = False) -
     ordered = sorted(corpus.utterances, key=lambda u: u.id)
     chosen = np.random.default_rng(seed).permutation(found)[: calibration.utterances]
     return dataclasses.replace(corpus, utterances=tuple(ordered[i] for i in sorted(chosen)))
+
+
+def noisy(waveform: Waveform, ratio_db: float) -> Waveform:
+    """A waveform with white Gaussian noise, its own power `ratio_db` above the noise's; the same noise in every call.
+
+    >>> quiet = np.ones(16000, np.float32)
+    >>> round(10 * np.log10(1 / np.var(noisy(quiet, 10.0) - quiet)))
+    10
+    """
+    power = float(np.mean(np.square(waveform, dtype=np.float64)))
+    noise = np.random.default_rng(0).standard_normal(len(waveform)) * math.sqrt(power / 10 ** (ratio_db / 10))
+    return (waveform + noise).astype(np.float32)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve
-from harness.config import Calibration, Data, Decoding, Model, Reference
+from harness.config import NO_DRAW, Calibration, Data, Decoding, Draw, Model, Reference
 
 SCHEMA_VERSION = 4
 
@@ -38,7 +38,7 @@ class Configuration:
         spec: resolved, no blanks.
         options: the adapter's, every default filled in, as JSON text with sorted keys.
         device: `cpu` or `cuda`.
-        calibration_seed: of the draw of calibration speech; `None` where there is no calibration, or no seed.
+        draw: of calibration speech, where there is calibration.
         capability: whether the backend can do it.
         reference: published values to show beside it; no part of its identity.
     """
@@ -49,7 +49,7 @@ class Configuration:
     options: str
     device: str
     capability: Capability = field(compare=False)
-    calibration_seed: int | None = None
+    draw: Draw = NO_DRAW
     reference: Reference | None = field(default=None, compare=False)
 
     @property
@@ -74,8 +74,8 @@ class Configuration:
         return calibrates(self.spec, self.backend, self.option_values)
 
     def drawn(self, calibration: Calibration | None) -> Calibration | None:
-        """What it is calibrated on: the draw of its seed, or nothing."""
-        return calibration.draw(self.calibration_seed) if calibration and self.calibrates else None
+        """What it is calibrated on: its own draw, or nothing."""
+        return calibration.drawn(self.draw) if calibration and self.calibrates else None
 
     @property
     def label(self) -> str:
@@ -93,7 +93,8 @@ class Configuration:
             if getattr(spec, key) != getattr(usual, key) or (key == "method" and self._names_its_method)
         ]
         own = [f"{k}={_shown(v)}" for k, v in vars(options).items() if v != getattr(defaults, k)]
-        draw = [] if self.calibration_seed is None else [f"draw={self.calibration_seed}"]
+        shown = {"draw": self.draw.seed, "noise_db": self.draw.noise_db}
+        draw = [f"{key}={_shown(value)}" for key, value in shown.items() if value is not None]
         return " ".join([self.backend, str(spec.scheme), width, str(spec.granularity), *unusual, *own, *draw])
 
     @property
@@ -161,7 +162,8 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
         "modules": "+".join(sorted(spec.modules)),
         "parts": "+".join(sorted(spec.parts)),
         "options": configuration.options,
-        "calibration_seed": configuration.calibration_seed,
+        "calibration_seed": configuration.draw.seed,
+        "calibration_noise_db": configuration.draw.noise_db,
         "dtype": configuration.model.dtype,
         "device": configuration.device,
     }
@@ -170,9 +172,9 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
     """Decoding and calibration settings as JSON values, for a cell's identity.
 
-    Where data lies is left out, and so is the seed: the samples that it chose are identified themselves.
+    Where data lies is left out, and so are seed and noise: they are among the configuration's columns.
     """
-    where: dict[str, Any] = {"data": {"root", "revision", "name", "limit"}, "seed": True}
+    where: dict[str, Any] = {"data": {"root", "revision", "name", "limit"}, "seed": True, "noise_db": True}
     return {
         "decoding": decoding.model_dump(mode="json"),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),

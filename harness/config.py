@@ -7,13 +7,14 @@ A file has `name`, tables `[run]`, `[decoding]`, `[calibration]`, and the repeat
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness._overrides import apply_override
+from harness._sentences import first_sentence
 from harness.errors import ConfigError
 
 Scalar = str | int | float | bool
@@ -91,6 +92,16 @@ class Decoding(Table):
     long_audio: Literal["truncate", "sequential"] = "truncate"
 
 
+class Draw(NamedTuple):
+    """What one calibration differs in from others of an experiment; see `Calibration`."""
+
+    seed: int | None = None
+    noise_db: float | None = None
+
+
+NO_DRAW = Draw()
+
+
 class Calibration(Table):
     """Speech that static ranges and methods that look at inputs are found on; never a test set of the experiment.
 
@@ -99,6 +110,8 @@ class Calibration(Table):
         utterances: how many.
         seed: draws them at random; without one they are the first in the order of ids. With several, whatever
             calibrates is done once for each draw.
+        noise_db: adds white noise at this ratio of signal to noise; without it the speech is as it is. With several,
+            whatever calibrates is done once for each.
         teacher: whose words the decoder is forced to: those of the `reference`, or what the `model` in full
             precision hears itself.
         padding: whether padding counts in statistics. Utterances are joined until a window is full, so
@@ -109,18 +122,21 @@ class Calibration(Table):
     data: Data
     utterances: int = Field(default=64, ge=1)
     seed: Annotated[int, Field(ge=0)] | Several[Annotated[int, Field(ge=0)]] | None = None
+    noise_db: float | Several[float] | None = None
     teacher: Literal["reference", "model"] = "reference"
     padding: bool = False
     batch_size: int = Field(default=8, ge=1)
 
     @property
-    def seeds(self) -> tuple[int | None, ...]:
-        """The seed of every draw; `None` for the one without a seed."""
-        return tuple(self.seed) if isinstance(self.seed, list) else (self.seed,)
+    def draws(self) -> tuple[Draw, ...]:
+        """Every seed with every noise; `None` for none."""
+        seeds = self.seed if isinstance(self.seed, list) else [self.seed]
+        noises = self.noise_db if isinstance(self.noise_db, list) else [self.noise_db]
+        return tuple(Draw(seed, noise) for seed in seeds for noise in noises)
 
-    def draw(self, seed: int | None) -> Calibration:
-        """The same with one seed."""
-        return self.model_copy(update={"seed": seed})
+    def drawn(self, draw: Draw) -> Calibration:
+        """The same with one seed and one noise."""
+        return self.model_copy(update=draw._asdict())
 
 
 class Run(Table):
@@ -273,32 +289,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_sentence(error, document)}") from None
-
-
-def _first_sentence(error: ValidationError, document: Mapping[str, Any]) -> str:
-    first = error.errors()[0]
-    key = _key_path(first["loc"])
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(_fields_at(first["loc"][:-1]))
-        return f"unknown key {key}; allowed here are {allowed}"
-    if first["type"] == "missing":
-        return f"the key {key} is missing"
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if first["type"] == "value_error":
-        return f"key {key}: {message}"
-    return f"key {key}: {message[0].lower()}{message[1:]}, but it is {first['input']!r}"
-
-
-def _key_path(location: Sequence[int | str]) -> str:
-    """`('grid', 1, 'bits', 'int')` as `grid.1.bits`: as `--set` has it, the names of alternatives left out."""
-    keys = [str(part) for part in location if isinstance(part, int) or _is_key(part)]
-    return ".".join(keys) or "the file"
-
-
-def _is_key(part: str) -> bool:
-    alternatives = {"str", "int", "bool", "float", "ActivationsTable"}
-    return part not in alternatives and not part.startswith(("list[", "literal[", "dict[", "constrained-"))
+        raise ConfigError(f"{path}: {first_sentence(error, _fields_at)}") from None
 
 
 def _table_of(table: Any, key: str) -> Any:

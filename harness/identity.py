@@ -107,9 +107,10 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolve
     corpora = {data: datasets.get(data.dataset).load(data) for data in experiment.data}
     calibration = {}
     if experiment.calibration is not None:
-        for seed in experiment.calibration.seeds:
-            calibration[seed] = calibration_corpus(experiment.calibration.draw(seed))
-            _check_disjoint(calibration[seed], corpora)
+        for draw in experiment.calibration.draws:
+            if draw.seed not in calibration:
+                calibration[draw.seed] = calibration_corpus(experiment.calibration.drawn(draw))
+                _check_disjoint(calibration[draw.seed], corpora)
     return Resolved(models, corpora, calibration)
 
 
@@ -157,7 +158,7 @@ def _identity(
         "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
         "batches": hash_of(batches),
         **settings_of(experiment.decoding, experiment.calibration if calibrated else None),
-        "calibration_speech": _speech(resolved.calibration[configuration.calibration_seed]) if calibrated else None,
+        "calibration_speech": _speech(resolved.calibration[configuration.draw.seed]) if calibrated else None,
         "threads": experiment.run.threads_per_worker,
         "seed": experiment.run.seed,
         "normaliser": Normaliser(model.directory).version,

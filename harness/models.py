@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
 from backends import CalibrationInput
-from harness.calibration import calibration_corpus
+from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
 from harness.datasets import Waveform
 from harness.errors import CheckpointNotFoundError
@@ -161,7 +161,9 @@ def calibration_inputs(recognizer: Recognizer, calibration: Calibration, decodin
         decoding: how the teacher decodes.
     """
     corpus = calibration_corpus(calibration, cached_only=True)
-    waveforms = [utterance.waveform() for utterance in corpus.utterances]
+    ((_, noise_db),) = calibration.draws
+    clean = [utterance.waveform() for utterance in corpus.utterances]
+    waveforms = clean if noise_db is None else [noisy(waveform, noise_db) for waveform in clean]
     texts = [utterance.text for utterance in corpus.utterances]
     if calibration.teacher == "model":
         size = calibration.batch_size

@@ -25,7 +25,7 @@ from backends import (
     resolve,
 )
 from harness.cell import Configuration, spec_columns
-from harness.config import ActivationsTable, Experiment, Grid, Model
+from harness.config import NO_DRAW, ActivationsTable, Draw, Experiment, Grid, Model
 from harness.errors import ConfigError
 
 _MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations")
@@ -75,7 +75,7 @@ def twin_of(configuration: Configuration) -> Configuration:
         spec=FULL_PRECISION,
         options="{}",
         capability=capability(FULL_PRECISION, "none"),
-        calibration_seed=None,
+        draw=NO_DRAW,
         reference=configuration.reference if configuration.is_baseline else None,
     )
 
@@ -143,12 +143,12 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                 )
                 resolved, filled = resolve(spec, backend, options)
                 answer = capability(resolved, backend, options, device)
-                draws: tuple[int | None, ...] = (None,)
+                draws: tuple[Draw, ...] = (NO_DRAW,)
                 if calibrates(resolved, backend, options):
                     if experiment.calibration is None:
                         answer = Unsupported("it needs speech to calibrate on: add a [calibration] table")
                     else:
-                        draws = experiment.calibration.seeds
+                        draws = experiment.calibration.draws
             except AsrQuantError as error:
                 raise ConfigError(f"grid.{number}: {error}") from None
             text = json.dumps(dataclasses.asdict(filled), sort_keys=True)

@@ -32,11 +32,13 @@ FACTORS = (
     "modules",
     "parts",
     "calibration_seed",
+    "calibration_noise_db",
 )
+_DRAW = ("calibration_seed", "calibration_noise_db")
 _IMPLIED = {
-    "scheme": ("activations", "calibration_seed"),
-    "method": ("calibration_seed",),
-    "backend": ("calibration_seed",),
+    "scheme": ("activations", *_DRAW),
+    "method": _DRAW,
+    "backend": _DRAW,
     "format": ("symmetric",),
     "model": ("revision",),
 }

@@ -7,7 +7,7 @@ import torch
 
 from harness import identity
 from harness.calibration import calibration_corpus
-from harness.config import Calibration, Data, Decoding, load_experiment
+from harness.config import Calibration, Data, Decoding, Draw, load_experiment
 from harness.embedded import MODEL_DIRECTORY
 from harness.errors import ConfigError
 from harness.models import calibration_inputs, load_recognizer
@@ -66,9 +66,9 @@ def test_several_seeds_are_so_many_configurations_of_whatever_calibrates():
     assert len(planned) == len(set(planned))
     once = {c.label for c in configurations(load_experiment(Path("experiments/embedded.toml")))}
     calibrated = [c for c in planned if c.calibrates]
-    assert {c.calibration_seed for c in planned if not c.calibrates} == {None}
+    assert {c.draw for c in planned if not c.calibrates} == {Draw()}
     assert len(calibrated) == 3 * len({c.spec for c in calibrated})
-    assert {c.label.removesuffix(f" draw={c.calibration_seed}") for c in planned} == once
+    assert {c.label.removesuffix(f" draw={c.draw.seed}") for c in planned} == once
     resolved = identity.resolve(experiment, planned)
     cells = [identity.cells_of(c, experiment, resolved)[0] for c in calibrated[:3]]
     assert len({cell.cell_id for cell in cells}) == 3
@@ -80,4 +80,16 @@ def test_a_configuration_is_calibrated_on_its_own_draw():
     for configuration in configurations(experiment):
         drawn = configuration.drawn(experiment.calibration)
         assert (drawn is None) == (not configuration.calibrates)
-        assert drawn is None or drawn.seed == configuration.calibration_seed
+        assert drawn is None or drawn.seed == configuration.draw.seed
+
+
+def test_noise_is_a_factor_of_its_own(recognizer):
+    experiment = load_experiment(Path("experiments/embedded.toml"), ["calibration.noise_db=[5.0,20.0]"])
+    calibrated = [c for c in configurations(experiment) if c.calibrates]
+    assert {c.draw.noise_db for c in calibrated} == {5.0, 20.0}
+    assert all(c.label.endswith(f"noise_db={c.draw.noise_db}") for c in calibrated)
+    features = [
+        calibration_inputs(recognizer, calibration(noise_db=noise), Decoding())[0].inputs["input_features"]
+        for noise in (None, 20.0, 5.0)
+    ]
+    assert (features[1] - features[0]).norm() < (features[2] - features[0]).norm()
