@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import OutputError
 from harness.report.charts._bits import degradation_by_bits
+from harness.report.charts._blocks import block_similarity
 from harness.report.charts._effects import forest
-from harness.report.charts._layers import layer_error
+from harness.report.charts._layers import layer_error, layer_sensitivity
 from harness.report.charts._size import size_vs_wer
 from harness.report.charts._splits import clean_vs_other
 from harness.report.charts._style import save
@@ -22,7 +23,17 @@ from harness.store import StoredRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["clean_vs_other", "degradation_by_bits", "figures", "forest", "layer_error", "save", "size_vs_wer"]
+__all__ = [
+    "block_similarity",
+    "clean_vs_other",
+    "degradation_by_bits",
+    "figures",
+    "forest",
+    "layer_error",
+    "layer_sensitivity",
+    "save",
+    "size_vs_wer",
+]
 
 
 def figures(run: StoredRun) -> Iterator[tuple[str, Figure]]:
@@ -39,6 +50,8 @@ def figures(run: StoredRun) -> Iterator[tuple[str, Figure]]:
         "degradation_by_bits": degradation_by_bits(study),
         "effects": forest(study),
         "layer_error": layer_error(study, run),
+        "layer_sensitivity": layer_sensitivity(study, run),
+        "block_similarity": block_similarity(study, run),
         "clean_vs_other": clean_vs_other(study),
     }
     for name, figure in drawn.items():

@@ -42,14 +42,18 @@ def variants(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def names(rows: Iterable[Row]) -> dict[str, str]:
-    """A short name for every configuration, by its id; longer only where two would be the same."""
+    """A short name for every configuration, by its id; longer only where two would be the same.
+
+    The usual level of a column goes without saying, but for the method, which no name implies.
+    """
     own = {row["configuration_id"]: row for row in rows}
     found = {key: f"{row['backend']} {short(row)}" for key, row in own.items()}
     for column in _TELLING:
         for alike in _alike(found):
             levels = {key: str(own[key][column]) for key in alike}
             usual = min(levels.values(), key=lambda level: (level not in ("weight_only", "linear"), len(level), level))
-            found |= {key: f"{found[key]} {level}" for key, level in levels.items() if level != usual}
+            silent = {usual} if column != "method" or len(set(levels.values())) == 1 else set()
+            found |= {key: f"{found[key]} {level}" for key, level in levels.items() if level not in silent}
     return found
 
 

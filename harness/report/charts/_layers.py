@@ -1,4 +1,4 @@
-"""How far every layer's weights moved."""
+"""How far every layer's weights moved, and what each does to the answers alone."""
 
 from __future__ import annotations
 
@@ -33,13 +33,34 @@ def layer_error(study: Study, run: StoredRun) -> Figure | None:
 
     Read from the first split: quantization is the same on all. `None` where nothing was quantized.
     """
+    return _heat_maps(_panels(study, run), names(study.rows), "relative weight error (blank: left in float)")
+
+
+@styled
+def layer_sensitivity(study: Study, run: StoredRun) -> Figure | None:
+    """Divergence of full precision's answers with one layer quantized, for every configuration that was analysed.
+
+    In nats a token (see `harness.analysis`). `None` where `harness.analyze` was not run.
+    """
+    own = {row["configuration_id"]: row for row in reversed(study.rows)}
+    models = variants(own.values())
+    by_model: dict[str, dict[str, Errors]] = {}
+    for document in run.analyses():
+        row = own.get(document["configuration_id"])
+        if row is not None:
+            found = {layer["name"]: layer["divergence"] for layer in document["layers"]}
+            by_model.setdefault(models[row["cell_id"]], {})[row["configuration_id"]] = found
+    panels = [(title, part) for title, columns in by_model.items() for part in _parted(columns)]
+    return _heat_maps(panels, names(study.rows), "divergence with one layer quantized, nats a token")
+
+
+def _heat_maps(panels: Sequence[tuple[str, dict[str, Errors]]], labels: Mapping[str, str], what: str) -> Figure | None:
+    """A panel for every title, on one scale; `None` where there is no value above 0."""
     from matplotlib.ticker import NullFormatter
 
-    panels = _panels(study, run)
     values = [value for _, columns in panels for own in columns.values() for value in own.values() if value > 0]
     if not values:
         return None
-    labels = names(study.rows)
     heights = [_height(columns.values()) for _, columns in panels]
     longest = max(len(labels[key]) for _, columns in panels for key in columns)
     figure, drawn = stacked([height + 0.06 * longest for height in heights], extra=0.5)
@@ -48,7 +69,7 @@ def layer_error(study: Study, run: StoredRun) -> Figure | None:
         if title:
             axes.set_title(title)
     bar = figure.colorbar(image, ax=drawn, location="top", aspect=40)
-    bar.set_label("relative weight error (blank: left in float)")
+    bar.set_label(what)
     bar.minorformatter = NullFormatter()
     return figure
 
