@@ -10,7 +10,7 @@
 
 from backends._base import Calibration, CalibrationInput, Capability, Quantized, Supported, Unsupported
 from backends._errors import AsrQuantError, CheckpointError, ModelError, SpecError, UnsupportedError
-from backends._quantize import calibrates, capability, load, quantize, quantize_spec, resolve, versions
+from backends._quantize import calibrates, capability, load, quantize, quantize_spec, resolve, row_independent, versions
 from backends._registry import available
 from backends._report import LayerReport, QuantReport
 from backends._spec import (
@@ -65,5 +65,6 @@ __all__ = [
     "quantize",
     "quantize_spec",
     "resolve",
+    "row_independent",
     "versions",
 ]

@@ -147,6 +147,10 @@ class Backend(Protocol):
         """Whether a resolved spec needs calibration inputs. Pure, without torch."""
         ...
 
+    def row_independent(self, spec: QuantSpec, options: Any) -> bool:
+        """Whether what one input row gives depends on nothing else in the call, up to float rounding. Pure."""
+        ...
+
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """Raise `ModelError` naming every module that the spec cannot be applied to. Changes nothing."""
         ...

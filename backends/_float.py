@@ -55,6 +55,10 @@ class FloatBackend:
         """Never."""
         return False
 
+    def row_independent(self, spec: QuantSpec, options: Any) -> bool:
+        """Always."""
+        return True
+
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """Any model will do."""
 

@@ -16,7 +16,7 @@ from backends._base import Calibration, CalibrationInput, NoOptions, Quantized
 from backends._errors import ModelError, SpecError
 from backends._observing import showing
 from backends._report import LayerReport, QuantReport, size_bytes
-from backends._spec import ModuleKind, Part, PerGroup, QuantSpec, Scheme, WeightCode
+from backends._spec import Activations, ModuleKind, Part, PerGroup, QuantSpec, Scheme, WeightCode
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -158,6 +158,10 @@ class LayerwiseBackend:
         """Where activation ranges are fixed beforehand."""
         return spec.scheme is Scheme.STATIC
 
+    def row_independent(self, spec: QuantSpec, options: Any) -> bool:
+        """Unless ranges of activations are found anew for all rows of a call together."""
+        return spec.scheme is not Scheme.DYNAMIC or _by_token(spec.activations)
+
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """Raise `ModelError` where `spec` cannot be applied to `model`; changes nothing."""
         targets = chosen(model, spec)
@@ -219,6 +223,10 @@ class LayerwiseBackend:
         return LayerReport(
             candidate.name, candidate.kind, shape, spec.weight_code, code, reason, stored * 8, float(error)
         )
+
+
+def _by_token(activations: Activations | None) -> bool:
+    return activations is not None and activations.granularity == "per_token"
 
 
 def _check_not_shared(model: nn.Module, targets: list[Candidate]) -> None:

@@ -134,6 +134,16 @@ def calibrates(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None 
     return get(backend).calibrates(resolved, filled)
 
 
+def row_independent(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether an input row's result depends on nothing else in the call, up to float rounding; without torch.
+
+    Raises:
+        SpecError: an unknown backend or option.
+    """
+    resolved, filled = resolve(spec, backend, options)
+    return get(backend).row_independent(resolved, filled)
+
+
 def versions(backend: str) -> dict[str, str]:
     """Versions of the distributions that decide a backend's results, by name; `none` where one is missing."""
     return package_versions(get(backend))

@@ -94,6 +94,10 @@ class Bitsandbytes(LayerwiseBackend):
         """4-bit blocks must divide every row: the library's CPU kernel is silently wrong otherwise."""
         group_divides(targets, spec, "; bitsandbytes would dequantize it wrongly: choose a size that divides")
 
+    def row_independent(self, spec: QuantSpec, options: Any) -> bool:
+        """Not where LLM.int8's threshold picks outlier columns over all rows of a call."""
+        return spec.scheme is not Scheme.DYNAMIC or options.threshold == 0
+
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """The library's own linear layer; the float module is not changed."""
         from backends._bitsandbytes_modules import make_four_bit, make_int8

@@ -122,6 +122,7 @@ def _task(
     return Task(
         configuration,
         (cell,),
+        {},
         resolved.models[configuration.model].directory,
         directory.path.resolve(),
         experiment.decoding,

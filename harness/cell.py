@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve
+from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve, row_independent
 from harness.config import NO_DRAW, Calibration, Data, Decoding, Draw, Model, Reference
 
 SCHEMA_VERSION = 4
@@ -76,6 +76,15 @@ class Configuration:
     def drawn(self, calibration: Calibration | None) -> Calibration | None:
         """What it is calibrated on: its own draw, or nothing."""
         return calibration.drawn(self.draw) if calibration and self.calibrates else None
+
+    @property
+    def takes_drafts(self) -> bool:
+        """Whether checking a draft gives what decoding token by token gives.
+
+        Rows must not depend on each other, and sums must be precise enough that their order does not matter.
+        """
+        precise = self.model.dtype == "float32" and self.spec.format not in ("bf16", "fp16")
+        return precise and row_independent(self.spec, self.backend, self.option_values)
 
     @property
     def label(self) -> str:
@@ -172,10 +181,11 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
     """Decoding and calibration settings as JSON values, for a cell's identity.
 
-    Where data lies is left out, and so are seed and noise: they are among the configuration's columns.
+    Left out are the strategy of decoding, because it changes no hypothesis, where data lies, and seed and noise,
+    which are among the configuration's columns.
     """
     where: dict[str, Any] = {"data": {"root", "revision", "name", "limit"}, "seed": True, "noise_db": True}
     return {
-        "decoding": decoding.model_dump(mode="json"),
+        "decoding": decoding.model_dump(mode="json", exclude={"strategy"}),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),
     }

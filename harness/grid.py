@@ -11,7 +11,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from backends import Supported
 from harness.cell import Cell, CellStatus, Configuration
 from harness.command import run_command
 from harness.config import Experiment, load_experiment
-from harness.plan import configurations, select
+from harness.plan import configurations, select, twin_of
 from harness.task import Task
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _run_planned(
         missing = [cell for cell in own if _is_missing(cell, directory, retry=retry)]
         try:
             if missing:
-                _run_missing(experiment, missing, directory, resolved, console)
+                _run_missing(experiment, missing, _twins(cells), directory, resolved, console)
         finally:  # also when interrupted: what is finished is in the results
             rows = result_rows(directory, [cell for cells_of_one in cells.values() for cell in cells_of_one])
             directory.write_results(rows)
@@ -126,8 +126,24 @@ def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
     return stored is None or (retry and stored["status"] != CellStatus.DONE)
 
 
+def _twins(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str]:
+    """By the id of every cell that takes drafts: the full-precision cell of the same split."""
+    by_place = {(c, cell.data.label): cell.cell_id for c, own in cells.items() for cell in own}
+    return {
+        cell.cell_id: by_place[twin_of(c), cell.data.label]
+        for c, own in cells.items()
+        if not c.is_baseline and c.takes_drafts
+        for cell in own
+    }
+
+
 def _run_missing(
-    experiment: Experiment, missing: Sequence[Cell], directory: RunDirectory, resolved: Resolved, console: Console
+    experiment: Experiment,
+    missing: Sequence[Cell],
+    twins: Mapping[str, str],
+    directory: RunDirectory,
+    resolved: Resolved,
+    console: Console,
 ) -> None:
     from harness import runner
     from harness.report.progress import observing
@@ -140,6 +156,7 @@ def _run_missing(
         Task(
             configuration,
             tuple(own),
+            {cell.cell_id: twins[cell.cell_id] for cell in own if cell.cell_id in twins},
             resolved.models[configuration.model].directory,
             directory.path.resolve(),
             experiment.decoding,
@@ -156,7 +173,9 @@ def _run_missing(
         f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False
     )
     with observing(console, len(tasks), len(missing), utterances) as observer:
-        runner.run(tasks, directory, workers, experiment.run.stall_timeout, observer)
+        for baselines in (True, False):  # what full precision said is a draft for all others
+            own_turn = [task for task in tasks if task.configuration.is_baseline is baselines]
+            runner.run(own_turn, directory, workers, experiment.run.stall_timeout, observer)
 
 
 def _default_workers(chosen: Iterable[Configuration]) -> int:

@@ -145,6 +145,7 @@ class Timing:
         return Task(
             configuration,
             (cell,),
+            {},
             resolved.models[configuration.model].directory,
             self.directory.path.resolve(),
             experiment.decoding,

@@ -19,6 +19,7 @@ from backends import CalibrationInput
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
 from harness.datasets import Waveform
+from harness.drafts import DraftedGeneration
 from harness.errors import CheckpointNotFoundError
 from harness.families import FAMILIES, Preparation
 
@@ -52,8 +53,13 @@ class Recognizer:
         """Whether the model hears an utterance at once, cut if need be; else window after window."""
         return decoding.long_audio == "truncate" or self.family.fits(self.processor, waveform)
 
-    def transcribe(self, waveforms: Sequence[Waveform], decoding: Decoding) -> list[Transcript]:
+    def transcribe(
+        self, waveforms: Sequence[Waveform], decoding: Decoding, drafts: Sequence[Sequence[int]] | None = None
+    ) -> list[Transcript]:
         """Transcribe a batch of utterances (float32 mono, 16 kHz, any lengths).
+
+        With `drafts`, tokens after the prompt for each, greedy decoding checks these instead of going token by
+        token (see `harness.drafts`); the transcripts are the same. They are not used for what takes several passes.
 
         Adds the time taken to `feature_seconds` and `decode_seconds`. Greedy or beam search without
         sampling, so deterministic for the same batch on the same machine. Utterances that are heard
@@ -67,10 +73,13 @@ class Recognizer:
         for whole in (False, True):
             own = [i for i, fits in enumerate(at_once) if fits is not whole]
             if own:
-                heard |= zip(own, self._decoded([waveforms[i] for i in own], decoding, whole=whole), strict=True)
+                loop = None if drafts is None or whole else DraftedGeneration([drafts[i] for i in own])
+                heard |= zip(own, self._decoded([waveforms[i] for i in own], decoding, loop, whole=whole), strict=True)
         return [heard[i] for i in range(len(waveforms))]
 
-    def _decoded(self, waveforms: Sequence[Waveform], decoding: Decoding, *, whole: bool) -> list[Transcript]:
+    def _decoded(
+        self, waveforms: Sequence[Waveform], decoding: Decoding, loop: DraftedGeneration | None, *, whole: bool
+    ) -> list[Transcript]:
         began = time.perf_counter()
         inputs = self.inputs(waveforms, whole=whole)
         ready = time.perf_counter()
@@ -79,6 +88,7 @@ class Recognizer:
             "num_beams": decoding.num_beams,
             "do_sample": False,
             **self.family.generation(self.model, decoding, waveforms, whole=whole),
+            **({} if loop is None else {"custom_generate": loop}),
         }
         with torch.no_grad():
             sequences = self.model.generate(**inputs, **settings)

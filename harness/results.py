@@ -26,6 +26,7 @@ MEASURED = (
     "decode_seconds",
     "compute_seconds",
     "rtfx",
+    "drafted",
     "peak_rss_bytes",
     "peak_device_bytes",
     "macs_per_audio_second",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ class Task:
     Attributes:
         configuration: what to quantize, and how.
         cells: its splits that are not finished yet.
+        drafts: for each of them the cell whose transcripts are drafts: that of the full-precision twin.
         model_directory: local files of the model.
         run_directory: where finished cells are written.
         decoding, calibration: as in the experiment.
@@ -27,6 +29,7 @@ class Task:
 
     configuration: Configuration
     cells: tuple[Cell, ...]
+    drafts: Mapping[str, str]
     model_directory: Path
     run_directory: Path
     decoding: Decoding

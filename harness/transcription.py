@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from harness.datasets import Utterance, Waveform
 from harness.likelihood import Likelihood, encoder_states, reference_likelihoods
 from harness.metrics import Normaliser, align, count_errors, estimated_snr, is_loop
 from harness.models import Recognizer, Transcript
+from harness.strategy import Strategy
 
 
 @dataclass
@@ -24,11 +25,36 @@ class Transcription:
         rows: one for every utterance, as they are stored.
         prompt: tokens that the decoder starts with.
         measured: seconds of audio, of feature extraction and of decoding.
+        drafted: utterances whose decoding checked a draft.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
     measured: dict[str, float] = field(default_factory=dict)
+    drafted: int = 0
+
+
+class Drafting:
+    """Drafts for the batches of one cell, where they are faster.
+
+    Args:
+        strategy: shared by the cells of a configuration.
+        said: what full precision said, tokens after the prompt by utterance; empty where drafts may not be used.
+    """
+
+    def __init__(self, strategy: Strategy, said: Mapping[str, Sequence[int]]) -> None:
+        self._strategy, self._said = strategy, said
+        self._before = 0.0
+
+    def drafts(self, batch: Sequence[str]) -> list[Sequence[int]] | None:
+        """Drafts of a batch, or `None` where it is decoded plainly."""
+        possible = all(name in self._said for name in batch)
+        return [self._said[name] for name in batch] if self._strategy.way(possible=possible) == "draft" else None
+
+    def took(self, drafts: object | None, decode_seconds: float, tokens: int) -> None:
+        """What the batch took, from the cell's seconds of decoding so far."""
+        self._strategy.took("plain" if drafts is None else "draft", decode_seconds - self._before, tokens)
+        self._before = decode_seconds
 
 
 def speech_of(cell: Cell) -> dict[str, Utterance]:
@@ -38,7 +64,12 @@ def speech_of(cell: Cell) -> dict[str, Utterance]:
 
 
 def transcribe_cell(
-    cell: Cell, recognizer: Recognizer, decoding: Decoding, normalise: Normaliser, progress: Callable[[int], None]
+    cell: Cell,
+    recognizer: Recognizer,
+    decoding: Decoding,
+    normalise: Normaliser,
+    drafting: Drafting,
+    progress: Callable[[int], None],
 ) -> Transcription:
     """Transcribe and score all planned batches of a cell; `progress` is told after each how many utterances it had."""
     by_id = speech_of(cell)
@@ -48,7 +79,10 @@ def transcribe_cell(
         utterances = [by_id[name] for name in batch]
         waveforms = [utterance.waveform() for utterance in utterances]
         with decoder_prompt(recognizer.model) as prompt:
-            heard = list(_heard(utterances, waveforms, recognizer, decoding, prompt))
+            drafts = drafting.drafts(batch)
+            heard = list(_heard(utterances, waveforms, recognizer, decoding, drafts, prompt))
+        found.drafted += 0 if drafts is None else len(batch)
+        drafting.took(drafts, recognizer.decode_seconds, sum(len(transcript.tokens) for transcript, _ in heard))
         found.prompt = found.prompt or prompt
         for utterance, waveform, (transcript, reference) in zip(utterances, waveforms, heard, strict=True):
             found.rows.append(
@@ -75,11 +109,12 @@ def _heard(
     waveforms: Sequence[Waveform],
     recognizer: Recognizer,
     decoding: Decoding,
+    drafts: Sequence[Sequence[int]] | None,
     prompt: Sequence[int],
 ) -> Iterator[tuple[Transcript, Likelihood]]:
     """Transcripts of a batch with the likelihood of their references, of no tokens where it took several passes."""
     with encoder_states(recognizer.model) as states:
-        transcripts = recognizer.transcribe(waveforms, decoding)
+        transcripts = recognizer.transcribe(waveforms, decoding, drafts)
     at_once = [recognizer.in_one_pass(waveform, decoding) for waveform in waveforms]
     texts = [utterance.text for utterance, fits in zip(utterances, at_once, strict=True) if fits]
     likelihoods = iter(reference_likelihoods(recognizer, states[0], prompt, texts) if texts else ())

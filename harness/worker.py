@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from backends import AsrQuantError, ModelError, Quantized, Supported, UnsupportedError, quantize_spec
 from harness import cost, datasets
-from harness.cell import CellStatus, Configuration
+from harness.cell import Cell, CellStatus, Configuration
 from harness.cost.counting import count
 from harness.cost.operations import (
     Prices,
@@ -41,8 +41,9 @@ from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.processes import die_with_parent
 from harness.store import CellRecord, RunDirectory
+from harness.strategy import Strategy
 from harness.task import Analysed, AnalysisTask, CellDone, Ended, Progress, Task, Timed, TimingTask
-from harness.transcription import Transcription, speech_of, transcribe_cell
+from harness.transcription import Drafting, Transcription, speech_of, transcribe_cell
 
 
 def main(task: Task, channel: Connection) -> None:
@@ -133,10 +134,13 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     recognizer.model = quantized.model
     file_bytes = _saved_bytes(quantized, recognizer, scratch)
     layers = [_layer_row(layer) for layer in quantized.report.layers]
-    normalise = Normaliser(task.model_directory)
+    normalise, strategy = Normaliser(task.model_directory), Strategy(task.decoding.strategy)
     cost.reset_peak_memory()
     for cell in task.cells:
-        found = transcribe_cell(cell, recognizer, task.decoding, normalise, lambda count: channel.send(Progress(count)))
+        drafting = Drafting(strategy, _said(cell, task))
+        found = transcribe_cell(
+            cell, recognizer, task.decoding, normalise, drafting, lambda count: channel.send(Progress(count))
+        )
         peaks = {"peak_rss_bytes": cost.peak_memory(), "peak_device_bytes": cost.peak_device_memory()}
         operations = _operations(configuration, quantized, recognizer, found)
         record = CellRecord(
@@ -146,10 +150,12 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
                 "identity": cell.identity,
                 "status": CellStatus.DONE,
                 "reason": "; ".join(quantized.report.notes),
+                "prompt": found.prompt,
                 "measured": {
                     **_sizes(quantized, file_bytes),
                     **quantizing,
-                    **_speed(configuration, found.measured, alone=task.alone),
+                    **_speed(configuration, found.measured, alone=task.alone and not found.drafted),
+                    "drafted": found.drafted / len(found.rows),
                     **peaks,
                     **cell_columns(operations, _heard(found)),
                 },
@@ -162,6 +168,21 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         )
         RunDirectory(task.run_directory).write(record)
         channel.send(CellDone(cell.cell_id))
+
+
+def _said(cell: Cell, task: Task) -> dict[str, list[int]]:
+    """What full precision said, tokens after the prompt by utterance; empty where it may not be used as a draft.
+
+    Without a prompt in front, stored tokens are those after it (`harness.cost.operations.generated`).
+    """
+    twin = task.drafts.get(cell.cell_id)
+    run = RunDirectory(task.run_directory)
+    stored = None if twin is None else run.finished(twin, CellStatus.DONE)
+    if twin is None or stored is None or task.decoding.num_beams > 1:
+        return {}
+    prompt = stored["prompt"]
+    rows = run.utterances(twin)
+    return {row["id"]: row["tokens"][len(row["tokens"]) - generated(row["tokens"], prompt) :] for row in rows}
 
 
 def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
