@@ -20,13 +20,13 @@ class Preparation(Protocol):
         ...
 
     def generation(
-        self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform], *, whole: bool = False
+        self, model: Any, decoding: Decoding, samples: Sequence[int], *, whole: bool = False
     ) -> dict[str, Any]:
-        """Settings of `generate` beyond those of every family; for audio beyond the window where it is kept `whole`."""
+        """Settings of `generate` beyond those of every family; `samples` of each utterance, `whole` as for `inputs`."""
         ...
 
-    def fits(self, processor: Any, waveform: Waveform) -> bool:
-        """Whether audio is no longer than what the model hears at once."""
+    def fits(self, processor: Any, samples: int) -> bool:
+        """Whether audio of so many samples is no longer than what the model hears at once."""
         ...
 
     def window(self, processor: Any) -> int:
@@ -57,7 +57,7 @@ class WhisperPreparation:
         return {key: found[key] for key in ("input_features", "attention_mask") if key in found}
 
     def generation(
-        self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform], *, whole: bool = False
+        self, model: Any, decoding: Decoding, samples: Sequence[int], *, whole: bool = False
     ) -> dict[str, Any]:
         """`language` and `task` for multilingual checkpoints.
 
@@ -76,9 +76,9 @@ class WhisperPreparation:
             )
         return {**forced, "return_timestamps": True, "temperature": 0.0, "condition_on_prev_tokens": False}
 
-    def fits(self, processor: Any, waveform: Waveform) -> bool:
+    def fits(self, processor: Any, samples: int) -> bool:
         """Up to the feature extractor's window."""
-        return len(waveform) <= self.window(processor)
+        return samples <= self.window(processor)
 
     def window(self, processor: Any) -> int:
         """The feature extractor's own."""
@@ -105,15 +105,15 @@ class MoonshinePreparation:
         )
         return {"input_values": batch.input_values, "attention_mask": batch.attention_mask}
 
-    def fits(self, processor: Any, waveform: Waveform) -> bool:
+    def fits(self, processor: Any, samples: int) -> bool:
         """Always."""
         return True
 
     def generation(
-        self, model: Any, decoding: Decoding, waveforms: Sequence[Waveform], *, whole: bool = False
+        self, model: Any, decoding: Decoding, samples: Sequence[int], *, whole: bool = False
     ) -> dict[str, Any]:
         """The cap that the longest utterance of the batch allows."""
-        longest = max(len(waveform) for waveform in waveforms) / SAMPLE_RATE
+        longest = max(samples) / SAMPLE_RATE
         return {"max_new_tokens": min(decoding.max_new_tokens, int(6.5 * longest) + 2)}
 
     def window(self, processor: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from harness.datasets import Waveform
 from harness.drafts import DraftedGeneration
 from harness.errors import CheckpointNotFoundError
 from harness.families import FAMILIES, Preparation
+from harness.features import Group, PreparedBatch
+from harness.metrics import estimated_snr
 
 
 @dataclass(frozen=True)
@@ -42,58 +44,70 @@ class Recognizer:
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
 
-    def inputs(self, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
+    def inputs(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
         """What the model takes for a batch, on its device; features in the dtype of its first layer."""
-        inputs = self.family.inputs(self.processor, waveforms, whole=whole)
+        return self._placed(self.family.inputs(self.processor, waveforms))
+
+    def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
         device = self.model.device
         return {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in inputs.items()}
 
-    def in_one_pass(self, waveform: Waveform, decoding: Decoding) -> bool:
-        """Whether the model hears an utterance at once, cut if need be; else window after window."""
-        return decoding.long_audio == "truncate" or self.family.fits(self.processor, waveform)
+    def prepare(self, waveforms: Sequence[Waveform], decoding: Decoding) -> PreparedBatch:
+        """Features of a batch of utterances (float32 mono, 16 kHz, any lengths), as `decoding.long_audio` wants it."""
+        began = time.perf_counter()
+        cut = decoding.long_audio == "truncate"
+        at_once = [cut or self.family.fits(self.processor, len(waveform)) for waveform in waveforms]
+        groups = []
+        for whole in (False, True):
+            rows = tuple(i for i, fits in enumerate(at_once) if fits is not whole)
+            if rows:
+                inputs = self.family.inputs(self.processor, [waveforms[i] for i in rows], whole=whole)
+                groups.append(Group(rows, whole, inputs))
+        samples, noise = tuple(map(len, waveforms)), tuple(map(estimated_snr, waveforms))
+        return PreparedBatch(samples, noise, tuple(groups), time.perf_counter() - began)
 
     def transcribe(
-        self, waveforms: Sequence[Waveform], decoding: Decoding, drafts: Sequence[Sequence[int]] | None = None
+        self,
+        speech: PreparedBatch | Sequence[Waveform],
+        decoding: Decoding,
+        drafts: Sequence[Sequence[int]] | None = None,
     ) -> list[Transcript]:
-        """Transcribe a batch of utterances (float32 mono, 16 kHz, any lengths).
+        """Transcribe a batch of utterances, prepared or not.
 
         With `drafts`, tokens after the prompt for each, greedy decoding checks these instead of going token by
         token (see `harness.drafts`); the transcripts are the same. They are not used for what takes several passes.
 
         Adds the time taken to `feature_seconds` and `decode_seconds`. Greedy or beam search without
         sampling, so deterministic for the same batch on the same machine. Utterances that are heard
-        `in_one_pass` are decoded first, together; then the longer ones.
+        in one pass are decoded first, together; then the longer ones.
 
         Raises:
             UnsupportedError: the model cannot hear an utterance in the way that `decoding.long_audio` wants.
         """
-        at_once = [self.in_one_pass(waveform, decoding) for waveform in waveforms]
+        batch = speech if isinstance(speech, PreparedBatch) else self.prepare(speech, decoding)
+        self.feature_seconds += batch.seconds
         heard: dict[int, Transcript] = {}
-        for whole in (False, True):
-            own = [i for i, fits in enumerate(at_once) if fits is not whole]
-            if own:
-                loop = None if drafts is None or whole else DraftedGeneration([drafts[i] for i in own])
-                heard |= zip(own, self._decoded([waveforms[i] for i in own], decoding, loop, whole=whole), strict=True)
-        return [heard[i] for i in range(len(waveforms))]
+        for group in batch.groups:
+            loop = None if drafts is None or group.whole else DraftedGeneration([drafts[i] for i in group.rows])
+            samples = [batch.samples[i] for i in group.rows]
+            heard |= zip(group.rows, self._decoded(group, samples, decoding, loop), strict=True)
+        return [heard[i] for i in range(len(batch.samples))]
 
     def _decoded(
-        self, waveforms: Sequence[Waveform], decoding: Decoding, loop: DraftedGeneration | None, *, whole: bool
+        self, group: Group, samples: Sequence[int], decoding: Decoding, loop: DraftedGeneration | None
     ) -> list[Transcript]:
         began = time.perf_counter()
-        inputs = self.inputs(waveforms, whole=whole)
-        ready = time.perf_counter()
         settings = {
             "max_new_tokens": decoding.max_new_tokens,
             "num_beams": decoding.num_beams,
             "do_sample": False,
-            **self.family.generation(self.model, decoding, waveforms, whole=whole),
+            **self.family.generation(self.model, decoding, samples, whole=group.whole),
             **({} if loop is None else {"custom_generate": loop}),
         }
         with torch.no_grad():
-            sequences = self.model.generate(**inputs, **settings)
-        self.feature_seconds += ready - began
-        self.decode_seconds += time.perf_counter() - ready
+            sequences = self.model.generate(**self._placed(group.inputs), **settings)
+        self.decode_seconds += time.perf_counter() - began
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True)
         return [Transcript(t, _up_to(self._ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
 

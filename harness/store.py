@@ -26,6 +26,8 @@ from harness.errors import OutputError
 Rows = Sequence[Mapping[str, Any]]
 _LATENCY = "latency.json"
 _ANALYSES = "analysis"
+FEATURES = "features"
+"""Prepared speech, for as long as a run works."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,10 @@ class RunDirectory(StoredRun):
                     f"{self.path}: another run is using it; wait for it, or choose another --out"
                 ) from None
             self._remove_unfinished()
-            yield
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.path / FEATURES, ignore_errors=True)
 
     def _remove_unfinished(self) -> None:
         for leftover in self._cells.glob(".*"):

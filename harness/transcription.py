@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from harness import datasets
 from harness.cell import Cell
 from harness.config import Decoding
 from harness.cost.operations import decoder_prompt
-from harness.datasets import Utterance, Waveform
+from harness.datasets import Utterance
+from harness.features import FeatureStore, PreparedBatch
 from harness.likelihood import Likelihood, encoder_states, reference_likelihoods
-from harness.metrics import Normaliser, align, count_errors, estimated_snr, is_loop
+from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, Transcript
 from harness.strategy import Strategy
 
@@ -69,6 +71,7 @@ def transcribe_cell(
     decoding: Decoding,
     normalise: Normaliser,
     drafting: Drafting,
+    features: FeatureStore,
     progress: Callable[[int], None],
 ) -> Transcription:
     """Transcribe and score all planned batches of a cell; `progress` is told after each how many utterances it had."""
@@ -77,20 +80,20 @@ def transcribe_cell(
     found = Transcription()
     for batch in cell.batches:
         utterances = [by_id[name] for name in batch]
-        waveforms = [utterance.waveform() for utterance in utterances]
+        speech = features.batch(cell, batch, partial(_prepared, utterances, recognizer, decoding))
         with decoder_prompt(recognizer.model) as prompt:
             drafts = drafting.drafts(batch)
-            heard = list(_heard(utterances, waveforms, recognizer, decoding, drafts, prompt))
+            heard = list(_heard(utterances, speech, recognizer, decoding, drafts, prompt))
         found.drafted += 0 if drafts is None else len(batch)
         drafting.took(drafts, recognizer.decode_seconds, sum(len(transcript.tokens) for transcript, _ in heard))
         found.prompt = found.prompt or prompt
-        for utterance, waveform, (transcript, reference) in zip(utterances, waveforms, heard, strict=True):
+        for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, heard, strict=True)):
             found.rows.append(
                 {
                     **_scored(utterance, transcript.text, normalise),
                     "tokens": list(transcript.tokens),
-                    "seconds": len(waveform) / datasets.SAMPLE_RATE,
-                    "estimated_snr_db": estimated_snr(waveform),
+                    "seconds": speech.samples[place] / datasets.SAMPLE_RATE,
+                    "estimated_snr_db": speech.estimated_snr_db[place],
                     "reference_nll": reference.nll,
                     "reference_tokens": reference.tokens,
                 }
@@ -104,9 +107,13 @@ def transcribe_cell(
     return found
 
 
+def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding: Decoding) -> PreparedBatch:
+    return recognizer.prepare([utterance.waveform() for utterance in utterances], decoding)
+
+
 def _heard(
     utterances: Sequence[Utterance],
-    waveforms: Sequence[Waveform],
+    speech: PreparedBatch,
     recognizer: Recognizer,
     decoding: Decoding,
     drafts: Sequence[Sequence[int]] | None,
@@ -114,12 +121,12 @@ def _heard(
 ) -> Iterator[tuple[Transcript, Likelihood]]:
     """Transcripts of a batch with the likelihood of their references, of no tokens where it took several passes."""
     with encoder_states(recognizer.model) as states:
-        transcripts = recognizer.transcribe(waveforms, decoding, drafts)
-    at_once = [recognizer.in_one_pass(waveform, decoding) for waveform in waveforms]
-    texts = [utterance.text for utterance, fits in zip(utterances, at_once, strict=True) if fits]
+        transcripts = recognizer.transcribe(speech, decoding, drafts)
+    at_once = {row for group in speech.groups if not group.whole for row in group.rows}
+    texts = [utterance.text for row, utterance in enumerate(utterances) if row in at_once]
     likelihoods = iter(reference_likelihoods(recognizer, states[0], prompt, texts) if texts else ())
-    for transcript, fits in zip(transcripts, at_once, strict=True):
-        yield transcript, next(likelihoods) if fits else Likelihood(0.0, 0)
+    for row, transcript in enumerate(transcripts):
+        yield transcript, next(likelihoods) if row in at_once else Likelihood(0.0, 0)
 
 
 def _scored(utterance: Utterance, hypothesis: str, normalise: Normaliser) -> dict[str, Any]:

@@ -37,10 +37,11 @@ from harness.cost.operations import (
 from harness.cost.timing import timed
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
+from harness.features import FeatureStore
 from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.processes import die_with_parent
-from harness.store import CellRecord, RunDirectory
+from harness.store import FEATURES, CellRecord, RunDirectory
 from harness.strategy import Strategy
 from harness.task import Analysed, AnalysisTask, CellDone, Ended, Progress, Task, Timed, TimingTask
 from harness.transcription import Drafting, Transcription, speech_of, transcribe_cell
@@ -135,11 +136,12 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     file_bytes = _saved_bytes(quantized, recognizer, scratch)
     layers = [_layer_row(layer) for layer in quantized.report.layers]
     normalise, strategy = Normaliser(task.model_directory), Strategy(task.decoding.strategy)
+    features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
     cost.reset_peak_memory()
     for cell in task.cells:
         drafting = Drafting(strategy, _said(cell, task))
         found = transcribe_cell(
-            cell, recognizer, task.decoding, normalise, drafting, lambda count: channel.send(Progress(count))
+            cell, recognizer, task.decoding, normalise, drafting, features, lambda count: channel.send(Progress(count))
         )
         peaks = {"peak_rss_bytes": cost.peak_memory(), "peak_device_bytes": cost.peak_device_memory()}
         operations = _operations(configuration, quantized, recognizer, found)

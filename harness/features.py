@@ -1,0 +1,105 @@
+"""What a model is given for a batch of speech: computed once a run, then mapped into memory by every worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harness.cell import Cell, hash_of
+
+_PREPARING = ("transformers", "numpy", "soundfile", "soxr")
+"""Packages whose releases may change features."""
+_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Utterances of a batch that go through the model together.
+
+    Attributes:
+        rows: their places in the batch.
+        whole: whether they are heard window after window.
+        inputs: arguments of `generate`, float32 on the processor.
+    """
+
+    rows: tuple[int, ...]
+    whole: bool
+    inputs: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A batch of utterances.
+
+    Attributes:
+        samples: of every utterance at 16 kHz.
+        estimated_snr_db: of every utterance.
+        groups: those heard in one pass first, then those heard in several.
+        seconds: that it took to prepare it, or to find it ready.
+    """
+
+    samples: tuple[int, ...]
+    estimated_snr_db: tuple[float, ...]
+    groups: tuple[Group, ...]
+    seconds: float
+
+
+class FeatureStore:
+    """Prepared batches in a directory; any number of processes may use it at once.
+
+    Args:
+        directory: made when something is kept.
+        model_directory: whose processor prepares; its configuration is part of a batch's key.
+    """
+
+    def __init__(self, directory: Path, model_directory: Path) -> None:
+        self._directory = directory
+        paths = [model_directory / name for name in _PROCESSOR_FILES]
+        self._processor = [path.read_text(encoding="utf-8") for path in paths if path.is_file()]
+
+    def batch(self, cell: Cell, ids: Sequence[str], prepare: Callable[[], PreparedBatch]) -> PreparedBatch:
+        """A planned batch of a cell: as it was kept, or prepared now and kept."""
+        identity = cell.identity
+        versions = {name: identity["versions"][name] for name in _PREPARING}
+        key = [self._processor, identity["data"], identity["decoding"]["long_audio"], versions, list(ids)]
+        path = self._directory / f"{hash_of(key)}.safetensors"
+        if path.is_file():
+            return _load(path)
+        prepared = prepare()
+        _save(prepared, path)
+        return prepared
+
+
+def _load(path: Path) -> PreparedBatch:
+    began = time.perf_counter()
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["about"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a method, not a mapping's)
+    groups = tuple(
+        Group(tuple(group["rows"]), group["whole"], {key: tensors[f"{i}.{key}"] for key in group["inputs"]})
+        for i, group in enumerate(about["groups"])
+    )
+    samples, noise = tuple(about["samples"]), tuple(about["estimated_snr_db"])
+    return PreparedBatch(samples, noise, groups, time.perf_counter() - began)
+
+
+def _save(prepared: PreparedBatch, path: Path) -> None:
+    about: dict[str, Any] = {
+        "samples": prepared.samples,
+        "estimated_snr_db": prepared.estimated_snr_db,
+        "groups": [{"rows": g.rows, "whole": g.whole, "inputs": list(g.inputs)} for g in prepared.groups],
+    }
+    tensors = {f"{i}.{key}": t.contiguous() for i, g in enumerate(prepared.groups) for key, t in g.inputs.items()}
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    save_file(tensors, temporary, {"about": json.dumps(about)})
+    temporary.replace(path)
