@@ -126,7 +126,13 @@ def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str, str]
     row = cells.get(split)
     if row is None:
         return "", "", ""
-    return f"{row['wer']:.2%}", _difference(row), f"{row['nll']:.3f}"
+    return f"{row['wer']:.2%}", _difference(row), _likelihood(row)
+
+
+def _likelihood(row: dict[str, Any]) -> str:
+    """Empty where no utterance was heard in one pass."""
+    nll = row["nll"]
+    return "" if nll is None or nll != nll else f"{nll:.3f}"
 
 
 def _difference(row: dict[str, Any]) -> str:

@@ -28,6 +28,7 @@ def row(backend, split, wer, size, status="done", reason="", **statistics):
         "status": status,
         "reason": reason,
         "wer": wer,
+        "nll": None if wer is None else 2 * wer,
         "size_bytes": size,
         "size_reduction": 1 - size / 20e6 if size else None,
         "effective_bits": 8.0,
@@ -58,6 +59,7 @@ def printed(renderable):
 def test_results_are_sorted_by_size_with_differences_from_full_precision():
     text = printed(results_table(ROWS))
     assert text.index("hqq x") < text.index("none x")
+    assert "0.380" in text
     assert "+1.00 [+0.20, +1.80] " in text
     assert "-1.00 [-2.00, +0.00] =" in text
     assert "certainly fewer than 5% more errors" in text
