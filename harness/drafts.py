@@ -44,6 +44,8 @@ class DraftedGeneration:
     def __init__(self, drafts: Sequence[Sequence[int]], rounds: int = ROUNDS) -> None:
         self._drafts = drafts
         self._rounds = rounds
+        self.prompt: list[int] = []
+        """Tokens that the decoder was started with, once it was."""
 
     def __call__(
         self,
@@ -56,6 +58,7 @@ class DraftedGeneration:
         **_: Any,
     ) -> Tensor:
         """The same as greedy `generate` returns: (rows, tokens), prompt first, padded behind the end-of-text."""
+        self.prompt = input_ids[0].tolist()
         rule = _Rule(model, logits_processor, generation_config, encoder_outputs)
         rows = [Row(prompt, list(draft)) for prompt, draft in zip(input_ids.tolist(), self._drafts, strict=True)]
         for _round in range(self._rounds):

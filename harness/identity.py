@@ -22,7 +22,7 @@ from harness.calibration import calibration_corpus
 from harness.cell import SCHEMA_VERSION, Cell, Configuration, batch_plan, hash_of, settings_of, spec_columns
 from harness.config import Data, Experiment, Model
 from harness.datasets import Corpus
-from harness.embedded import MODEL_DIRECTORY, PLANTED
+from harness.embedded import MODEL_DIRECTORY, MODELS, PLANTED
 from harness.errors import CheckpointNotFoundError, ConfigError
 from harness.metrics import Normaliser
 
@@ -45,7 +45,7 @@ def resolve_model(model: Model) -> ResolvedModel:
         HubUnreachableError: it is on the hub only, and that is out of reach.
     """
     planted = PLANTED.get(model.path)
-    local = MODEL_DIRECTORY if model.path == "embedded" or planted else _expanded(model.path)
+    local = MODEL_DIRECTORY if planted else MODELS.get(model.path) or _expanded(model.path)
     if local.is_dir():
         _check_files(local)
         contents = _contents_hash(local.resolve())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 from backends import CalibrationInput
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
+from harness.cost.operations import decoder_prompt
 from harness.datasets import Waveform
 from harness.drafts import DraftedGeneration
 from harness.errors import CheckpointNotFoundError
@@ -41,6 +42,8 @@ class Recognizer:
     model: Any
     processor: Any
     family: Preparation
+    prompt: list[int] = field(default_factory=list)
+    """Tokens that the decoder was started with for what it heard last in one pass."""
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
 
@@ -105,8 +108,10 @@ class Recognizer:
             **self.family.generation(self.model, decoding, samples, whole=group.whole),
             **({} if loop is None else {"custom_generate": loop}),
         }
-        with torch.no_grad():
+        with torch.no_grad(), decoder_prompt(self.model) as prompt:
             sequences = self.model.generate(**self._placed(group.inputs), **settings)
+        if not (group.whole and self.prompt):
+            self.prompt = prompt if loop is None else loop.prompt
         self.decode_seconds += time.perf_counter() - began
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True)
         return [Transcript(t, _up_to(self._ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]

@@ -10,7 +10,6 @@ from typing import Any
 from harness import datasets
 from harness.cell import Cell
 from harness.config import Decoding
-from harness.cost.operations import decoder_prompt
 from harness.datasets import Utterance
 from harness.features import FeatureStore, PreparedBatch
 from harness.likelihood import Likelihood, encoder_states, reference_likelihoods
@@ -81,12 +80,10 @@ def transcribe_cell(
     for batch in cell.batches:
         utterances = [by_id[name] for name in batch]
         speech = features.batch(cell, batch, partial(_prepared, utterances, recognizer, decoding))
-        with decoder_prompt(recognizer.model) as prompt:
-            drafts = drafting.drafts(batch)
-            heard = list(_heard(utterances, speech, recognizer, decoding, drafts, prompt))
+        drafts = drafting.drafts(batch)
+        heard = list(_heard(utterances, speech, recognizer, decoding, drafts))
         found.drafted += 0 if drafts is None else len(batch)
         drafting.took(drafts, recognizer.decode_seconds, sum(len(transcript.tokens) for transcript, _ in heard))
-        found.prompt = found.prompt or prompt
         for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, heard, strict=True)):
             found.rows.append(
                 {
@@ -99,6 +96,7 @@ def transcribe_cell(
                 }
             )
         progress(len(batch))
+    found.prompt = list(recognizer.prompt)
     found.measured = {
         "audio_seconds": sum(row["seconds"] for row in found.rows),
         "feature_seconds": recognizer.feature_seconds,
@@ -117,14 +115,13 @@ def _heard(
     recognizer: Recognizer,
     decoding: Decoding,
     drafts: Sequence[Sequence[int]] | None,
-    prompt: Sequence[int],
 ) -> Iterator[tuple[Transcript, Likelihood]]:
     """Transcripts of a batch with the likelihood of their references, of no tokens where it took several passes."""
     with encoder_states(recognizer.model) as states:
         transcripts = recognizer.transcribe(speech, decoding, drafts)
     at_once = {row for group in speech.groups if not group.whole for row in group.rows}
     texts = [utterance.text for row, utterance in enumerate(utterances) if row in at_once]
-    likelihoods = iter(reference_likelihoods(recognizer, states[0], prompt, texts) if texts else ())
+    likelihoods = iter(reference_likelihoods(recognizer, states[0], recognizer.prompt, texts) if texts else ())
     for row, transcript in enumerate(transcripts):
         yield transcript, next(likelihoods) if row in at_once else Likelihood(0.0, 0)
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from harness.config import Decoding
-from harness.cost.operations import decoder_prompt
 from harness.datasets import SAMPLE_RATE, Waveform
 from harness.models import Recognizer
 
@@ -60,9 +59,8 @@ def timed(
         warmup: pairs before that, which are not.
     """
     with torch.no_grad():
-        with decoder_prompt(twin.model) as prompt:
-            twin.transcribe(speech[:1], decoding)
-        for measure in _measures(speech, decoding, prompt):
+        twin.transcribe(speech[:1], decoding)
+        for measure in _measures(speech, decoding, twin.prompt):
             actions = [measure.prepare(recognizer) for recognizer in (twin, quantized)]
             seconds = _in_turns(actions, repeats, warmup, twin.model.device)
             yield {"measure": measure.name, "batch": measure.batch, **_summary(seconds, measure.audio_seconds)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,16 @@ class Lesson:
 LESSONS = (Lesson("fragments", 40_000, 1), Lesson("sentences", 60_000, 2))
 
 
-def build_lesson(lesson: Lesson, directory: Path, shard: int, shards: int) -> None:
-    """Write `<lesson>.<shard>.bin` (fp16, frames x 80) and `<lesson>.<shard>.json` (offset, frames, text)."""
+def build_lesson(
+    lesson: Lesson, directory: Path, shard: int, shards: int, stored: Callable[[Waveform], np.ndarray] | None = None
+) -> None:
+    """Write `<lesson>.<shard>.bin` and `<lesson>.<shard>.json` (offset, frames, text).
+
+    Args:
+        lesson: to be written.
+        directory, shard, shards: where, and which part of it.
+        stored: what is kept of an utterance, frames first; its log-mel features, fp16, without it.
+    """
     rng = random.Random(f"{lesson.name}-{shard}-{shards}")
     acoustics = _acoustics.Acoustics(np.random.default_rng(rng.randrange(2**32)))
     synthesizer = Synthesizer()
@@ -60,7 +68,7 @@ def build_lesson(lesson: Lesson, directory: Path, shard: int, shards: int) -> No
                 heard = acoustics.apply(spoken, _acoustics.TRAINING)
                 if len(heard) > _LONGEST:
                     continue
-                features = log_mel(heard, extractor)
+                features = log_mel(heard, extractor) if stored is None else stored(heard)
                 file.write(features.tobytes())
                 index.append((end, len(features), text))
                 end += len(features)

@@ -1,8 +1,8 @@
-"""Make the embedded benchmark anew: `python -m harness.embedded.make WORK_DIRECTORY [speech|features|train]`.
+"""Make the embedded benchmark anew: `python -m harness.embedded.make WORK_DIRECTORY [speech|features|train|moonshine]`.
 
-Needs the Debian packages `espeak-ng` and `flite`, two cores, 8 GB of disk and about two hours.
-Without a stage all three run: `speech` writes the shipped splits, `features` the training corpus,
-`train` the model (resuming from WORK_DIRECTORY when it was interrupted).
+Needs the Debian packages `espeak-ng` and `flite`, two cores, 8 GB of disk and about three hours.
+Without a stage all run: `speech` writes the shipped splits, `features` the training corpus, `train` the Whisper
+(resuming from WORK_DIRECTORY when it was interrupted), `moonshine` corpus and model of the second one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.embedded import MODEL_DIRECTORY, SPEECH_DIRECTORY
+from harness.embedded import MODEL_DIRECTORY, MOONSHINE_DIRECTORY, SPEECH_DIRECTORY
 
 _SEED = 11
 
@@ -46,6 +46,21 @@ def make_model(work: Path) -> None:
     trained = WhisperForConditionalGeneration.from_pretrained(work, dtype=torch.float32)
     trained.half().save_pretrained(MODEL_DIRECTORY)
     make_processor(_SEED).save_pretrained(MODEL_DIRECTORY)
+
+
+def make_moonshine_model(work: Path) -> None:
+    """Write a corpus of samples to `work`, train on it, and replace `moonshine/` by the result, stored as fp16."""
+    from harness.embedded._corpus import build_lesson
+    from harness.embedded._moonshine import make_moonshine_processor
+    from harness.embedded._moonshine_training import LESSONS, samples_of, train
+
+    directory = work / "samples"
+    directory.mkdir(exist_ok=True)
+    for lesson in LESSONS:
+        build_lesson(lesson, directory, 0, 1, samples_of)
+    processor = make_moonshine_processor(_SEED)
+    train(directory, processor.tokenizer, 0).half().save_pretrained(MOONSHINE_DIRECTORY)
+    processor.save_pretrained(MOONSHINE_DIRECTORY)
 
 
 def _build_shard(rank: int, processes: int, work: Path) -> None:
@@ -80,13 +95,16 @@ def _in_parallel(target: Callable[[int, int, Path], None], work: Path, processes
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m harness.embedded.make", description=__doc__)
     parser.add_argument("work", type=Path, help="directory for the training corpus and state")
-    parser.add_argument("stage", nargs="?", choices=["speech", "features", "train"], help="only this stage")
+    parser.add_argument(
+        "stage", nargs="?", choices=["speech", "features", "train", "moonshine"], help="only this stage"
+    )
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     stages = {
         "speech": make_speech,
         "features": lambda: make_features(arguments.work),
         "train": lambda: make_model(arguments.work),
+        "moonshine": lambda: make_moonshine_model(arguments.work),
     }
     for name, stage in stages.items():
         if arguments.stage in (None, name):

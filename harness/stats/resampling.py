@@ -43,7 +43,7 @@ def interval(samples: Sequence[Sequence[Values]], statistic: Statistic, resample
     Phi(-sqrt(n / (n - 1)) t), t being Student's quantile with n - 1 degrees of freedom (the expanded
     percentile interval); the standard error is multiplied by sqrt(n / (n - 1)). The interval is symmetric
     about the estimate, both sides as wide as the wider one: where speakers differ much, the narrower
-    side is too short (tests/benchmarks/interval_coverage.txt has the coverage). Deterministic.
+    side is too short (experiments/benchmarks/interval_coverage.txt has the coverage). Deterministic.
 
     Source: Hesterberg 2015, "What Teachers Should Know About the Bootstrap", The American Statistician
     69(4), section 4.3 (expanded percentile interval); scipy.stats.bootstrap.

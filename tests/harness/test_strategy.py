@@ -67,6 +67,8 @@ def test_the_same_cells_say_the_same(strategy, runs):
     plain, other = (pandas.read_parquet(runs[s] / "results.parquet") for s in ("plain", strategy))
     assert list(plain["cell_id"]) == list(other["cell_id"])
     assert (plain["drafted"] == 0).all()
+    for column in ("nll", "macs_per_audio_second", "decoder_step_bops", "self_attention_cache_bytes"):
+        assert plain[column].tolist() == pytest.approx(other[column].tolist(), rel=1e-5), column
     for cell in plain["cell_id"]:
         one, two = (utterances(runs[s], cell) for s in ("plain", strategy))
         assert list(one["hypothesis"]) == list(two["hypothesis"])

@@ -1,6 +1,6 @@
 """Does the analysis rank layers as their word errors do? Every layer alone at 2 bits, decoded, beside its divergence.
 
-    python -m tests.benchmarks.sensitivity_rank > tests/benchmarks/sensitivity_rank.txt
+    python -m experiments.benchmarks.sensitivity_rank > experiments/benchmarks/sensitivity_rank.txt
 
 The divergence is measured as `harness.analyze` does it, on 32 other utterances, and estimated as bits are allotted
 (`backends.ptq._sensitivity`); the word errors are those of 252 clean and 252 other utterances of the embedded model.

@@ -1,6 +1,6 @@
 """Do the intervals cover, and does the family of tests keep its promise? 2 000 synthetic studies of each kind.
 
-    python -m tests.benchmarks.interval_coverage > tests/benchmarks/interval_coverage.txt
+    python -m experiments.benchmarks.interval_coverage > experiments/benchmarks/interval_coverage.txt
 
 Speakers differ in how hard they are and in how much quantization costs them, so utterances of one
 speaker are not independent. What is tested is what the reports use: `harness.stats.difference` and Holm.

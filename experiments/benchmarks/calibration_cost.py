@@ -1,6 +1,6 @@
 """What calibrating costs: time and peak memory of every method on a model of whisper-small's shape.
 
-    python -m tests.benchmarks.calibration_cost LIBRISPEECH_ROOT > tests/benchmarks/calibration_cost.txt
+    python -m experiments.benchmarks.calibration_cost LIBRISPEECH_ROOT > experiments/benchmarks/calibration_cost.txt
 
 The weights are random, the speech is real: 32 utterances of LibriSpeech, joined into windows of 30 seconds. Every
 method has a process of its own. Methods that learn by gradients are run on one block of the encoder and one of

@@ -1,0 +1,131 @@
+"""What drafts save: one configuration per library, the same batches plainly and with drafts, in turns.
+
+    python -m experiments.benchmarks.drafts > experiments/benchmarks/drafts.txt
+
+Embedded model and speech, one thread. `decoding` is generation less the encoder, which drafts do not change; the
+drafts are what full precision says. `auto` is what `decoding.strategy = "auto"` would take: two batches to find out
+which way is faster, then that one.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from backends import quantize
+from harness import cost, datasets
+from harness.config import Data, Decoding
+from harness.cost.operations import decoder_prompt, generated
+from harness.embedded import MODEL_DIRECTORY
+from harness.models import Recognizer, Transcript, load_recognizer
+from harness.strategy import Strategy
+
+REPEATS = 5
+BATCH, BATCHES = 50, 6
+DECODING = Decoding(max_new_tokens=60)
+CASES: Sequence[tuple[str, dict[str, Any]]] = (
+    ("quanto int8, head tied", {"backend": "quanto", "granularity": "per_channel", "bits": 8}),
+    (
+        "quanto int8 with head",
+        {"backend": "quanto", "granularity": "per_channel", "bits": 8, "modules": ["linear", "head"]},
+    ),
+    ("hqq int8 g64", {"backend": "hqq", "granularity": "per_group:64", "bits": 8}),
+    ("hqq int4 g64", {"backend": "hqq", "granularity": "per_group:64", "bits": 4}),
+    ("hqq int3 g64", {"backend": "hqq", "granularity": "per_group:64", "bits": 3}),
+    ("bitsandbytes nf4 g64", {"backend": "bitsandbytes", "granularity": "per_group:64", "bits": 4, "format": "nf4"}),
+    ("ptq int4 g64", {"backend": "ptq", "granularity": "per_group:64", "bits": 4, "method": "rtn"}),
+    ("ptq int3 g64", {"backend": "ptq", "granularity": "per_group:64", "bits": 3, "method": "rtn"}),
+    (
+        "ptq int2 g64, clip",
+        {"backend": "ptq", "granularity": "per_group:64", "bits": 2, "method": "rtn", "options": {"clip": True}},
+    ),
+)
+
+
+class Clock:
+    """Seconds in the encoder of a model."""
+
+    def __init__(self, model: Any) -> None:
+        self.seconds = self._began = 0.0
+        model.get_encoder().register_forward_pre_hook(self._start)
+        model.get_encoder().register_forward_hook(self._stop)
+
+    def _start(self, *_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def _stop(self, *_: Any) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+
+def timed(
+    recognizer: Recognizer, clock: Clock, waveforms: Sequence[Any], drafts: Sequence[Sequence[int]] | None
+) -> tuple[float, float, list[Transcript]]:
+    """Seconds of generation, of it without the encoder, and the transcripts of one batch."""
+    encoder, decode = clock.seconds, recognizer.decode_seconds
+    heard = recognizer.transcribe(waveforms, DECODING, drafts)
+    whole = recognizer.decode_seconds - decode
+    return whole, whole - (clock.seconds - encoder), heard
+
+
+def main() -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    machine = cost.environment(1, "")
+    print(f"{machine['processor']}, one thread, torch {machine['packages']['torch']}")
+    print(f"{BATCHES} batches of {BATCH} utterances (clean and other in turn), medians of {REPEATS} runs in turns\n")
+    speech = [datasets.get("embedded").load(Data(dataset="embedded", split=s)).utterances for s in ("clean", "other")]
+    batches = [[u.waveform() for u in speech[i % 2][i // 2 * BATCH :][:BATCH]] for i in range(BATCHES)]
+    full = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+    with decoder_prompt(full.model) as prompt:
+        said = [full.transcribe(batch, DECODING) for batch in batches]
+    drafts = [[t.tokens[len(t.tokens) - generated(t.tokens, prompt) :] for t in batch] for batch in said]
+    print(
+        f"{'configuration':24} {'plain, s':>8} {'decoding':>9} {'draft, s':>9} {'decoding':>9} "
+        f"{'whole':>6} {'decoding':>9} {'auto':>6}  {'same':>8} {'as fp32':>8}"
+    )
+    for label, arguments in CASES:
+        recognizer = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+        recognizer.model = quantize(recognizer.model, "weight_only", **arguments).model
+        clock = Clock(recognizer.model)
+        runs: dict[str, list[tuple[float, float]]] = {"plain": [], "draft": [], "auto": []}
+        texts: dict[str, list[str]] = {}
+        recognizer.transcribe(batches[0][:4], DECODING)
+        for _ in range(REPEATS):
+            each: dict[str, list[tuple[float, float]]] = {"plain": [], "draft": []}
+            for way in ("plain", "draft"):
+                texts[way] = []
+            for batch, own in zip(batches, drafts, strict=True):
+                for way, given in (("plain", None), ("draft", own)):
+                    whole, decoding, heard = timed(recognizer, clock, batch, given)
+                    each[way].append((whole, decoding))
+                    texts[way] += [t.text for t in heard]
+            strategy, chosen = Strategy("auto"), []
+            for index in range(BATCHES):
+                way = strategy.way(possible=True)
+                strategy.took(way, each[way][index][0], sum(map(len, drafts[index])))
+                chosen.append(each[way][index])
+            each["auto"] = chosen
+            for way, rows in each.items():
+                runs[way].append((sum(w for w, _ in rows), sum(d for _, d in rows)))
+        ratio = {
+            (way, place): statistics.median(p[place] / o[place] for p, o in zip(runs["plain"], runs[way], strict=True))
+            for way in ("draft", "auto")
+            for place in (0, 1)
+        }
+        middle = {way: [statistics.median(column) for column in zip(*rows, strict=True)] for way, rows in runs.items()}
+        same = sum(a == b for a, b in zip(texts["plain"], texts["draft"], strict=True))
+        as_full = sum(a == t.text for a, t in zip(texts["plain"], [t for batch in said for t in batch], strict=True))
+        print(
+            f"{label:24} {middle['plain'][0]:8.2f} {middle['plain'][1]:9.2f} {middle['draft'][0]:9.2f} "
+            f"{middle['draft'][1]:9.2f} {ratio['draft', 0]:6.2f} {ratio['draft', 1]:9.2f} {ratio['auto', 0]:6.2f}"
+            f"  {same:4}/{len(texts['plain'])} {as_full:4}/{len(texts['plain'])}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
