@@ -10,7 +10,7 @@ import soundfile
 
 from harness import datasets
 from harness.config import Data, Decoding
-from harness.embedded import MODEL_DIRECTORY, SPEECH_DIRECTORY, _corpus, _voices
+from harness.embedded import MODEL_DIRECTORY, MOONSHINE_DIRECTORY, SPEECH_DIRECTORY, _corpus, _voices
 from harness.embedded._sentences import fragment, sentences
 from harness.metrics import ErrorRate, Normaliser, count_errors
 from harness.models import load_recognizer
@@ -31,7 +31,8 @@ def test_splits_are_large_enough_to_block_by_speaker(split):
 
 
 def test_all_of_it_is_small():
-    files = [path for root in (MODEL_DIRECTORY, SPEECH_DIRECTORY) for path in root.rglob("*") if path.is_file()]
+    roots = (MODEL_DIRECTORY, MOONSHINE_DIRECTORY, SPEECH_DIRECTORY)
+    files = [path for root in roots for path in root.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 40e6
 
 
@@ -88,9 +89,25 @@ def test_the_model_is_a_true_whisper_whose_widths_every_group_size_divides():
     )
 
 
-def test_error_rates_are_within_the_bar():
-    recognizer = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
-    normalise = Normaliser(MODEL_DIRECTORY)
+def test_the_second_model_is_a_true_moonshine_with_the_same_words():
+    from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, MoonshineForConditionalGeneration
+
+    assert type(AutoModelForSpeechSeq2Seq.from_pretrained(MOONSHINE_DIRECTORY)) is MoonshineForConditionalGeneration
+    whisper, moonshine = (AutoProcessor.from_pretrained(d).tokenizer for d in (MODEL_DIRECTORY, MOONSHINE_DIRECTORY))
+    for text in ("seven ships are near the harbor", "anna"):
+        words = whisper(f" {text}", add_special_tokens=False).input_ids
+        assert moonshine(text, add_special_tokens=False).input_ids == words
+        assert moonshine.decode(moonshine(text).input_ids, skip_special_tokens=True).strip() == text
+    assert moonshine("anna").input_ids[0] == moonshine.bos_token_id
+    assert moonshine("anna").input_ids[-1] == moonshine.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("directory", "clean", "other"), [(MODEL_DIRECTORY, 0.08, 0.25), (MOONSHINE_DIRECTORY, 0.15, 0.40)]
+)
+def test_error_rates_are_within_the_bar(directory, clean, other):
+    recognizer = load_recognizer(directory, "float32", "cpu")
+    normalise = Normaliser(directory)
     rates = {}
     for split in SPLITS:
         total = ErrorRate()
@@ -99,8 +116,8 @@ def test_error_rates_are_within_the_bar():
             pairs = zip(batch, heard, strict=True)
             total += sum((count_errors(normalise(u.text), normalise(t.text)).words for u, t in pairs), ErrorRate())
         rates[split] = total.rate
-    assert 0.01 < rates["clean"] < 0.08
-    assert rates["clean"] < rates["other"] < 0.25
+    assert 0.01 < rates["clean"] < clean
+    assert rates["clean"] < rates["other"] < other
 
 
 def _batches(utterances):
