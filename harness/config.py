@@ -33,7 +33,8 @@ class Model(Table):
     """A recogniser.
 
     Attributes:
-        path: `embedded`, a local directory, or a repository on the hub such as `openai/whisper-small`.
+        path: `embedded`, `embedded-moonshine` or a stress twin (`embedded-outliers`), a local directory, or a
+            repository on the hub such as `openai/whisper-small`.
         revision: of a hub repository; a commit, tag or branch.
         dtype: in which it is loaded, and relative to which sizes are reported.
         license: shown in the plan, for models that are not free of conditions.
