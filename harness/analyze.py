@@ -7,8 +7,6 @@ is analysed that can be, 1 some failed, 2 something is for you to mend, 130 inte
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -21,8 +19,8 @@ from rich.table import Table
 
 from backends import Scheme, Supported
 from harness.cell import Cell, CellStatus, Configuration
-from harness.command import run_command
-from harness.config import Experiment, load_experiment
+from harness.command import experiment_of, experiment_parser, run_command
+from harness.config import Experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
 from harness.task import Analysed, AnalysisTask, Ended, Task
@@ -43,13 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.analyze", description=__doc__)
-    parser.add_argument("file", type=Path, help="experiment, such as experiments/edge_asr_embedded.toml")
-    parser.add_argument(
-        "--only", metavar="KEY=VALUE,...", help="only matching configurations, such as bits=3,method=gptq|rtn"
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
-    parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
+    parser = experiment_parser("python -m harness.analyze", __doc__)
     parser.add_argument("--split", metavar="NAME", help="test set whose speech is taken; default: the first")
     parser.add_argument("--utterances", type=int, default=32, metavar="N", help="how many; default: 32")
     return parser
@@ -61,15 +53,15 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
     if options.utterances < 1:
         raise ConfigError("--utterances must be at least 1")
-    overrides = [*options.set, *([] if options.out is None else [f"run.output={json.dumps(options.out)}"])]
-    experiment = load_experiment(options.file, overrides)
+    experiment = experiment_of(options)
     split = options.split or experiment.data[0].label
     if split not in {data.label for data in experiment.data}:
         raise ConfigError(f"--split {split}: the experiment has {', '.join(data.label for data in experiment.data)}")
     planned = configurations(experiment)
     chosen = [c for c in (select(planned, options.only) if options.only else planned) if _quantizes(c)]
     if not chosen:
-        raise ConfigError(f"--only {options.only}: no configuration that can be done quantizes anything; --list shows")
+        where = f"--only {options.only}" if options.only else str(options.file)
+        raise ConfigError(f"{where}: no configuration that can be done quantizes anything; name others")
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
         ends = _analysed(experiment, chosen, resolve(experiment, chosen), split, options.utterances, directory, console)
@@ -98,13 +90,11 @@ def _analysed(
     with fork_server(experiment.run.threads_per_worker) as context:
         for configuration in chosen:
             cell = next(c for c in cells_of(configuration, experiment, resolved) if c.data.label == split)
-            task = _task(configuration, cell, experiment, resolved, directory)
-            child = start(context, _enter_worker, AnalysisTask(task, utterances))
-            try:
-                events, end = child.heard(experiment.run.stall_timeout, "no layer was done")
-            except BaseException:  # Ctrl-C
-                child.process.kill()
-                raise
+            model = resolved.models[configuration.model].directory
+            child = start(
+                context, _enter_worker, AnalysisTask(Task.of([cell], experiment, model, directory.path), utterances)
+            )
+            events, end = child.heard(experiment.run.stall_timeout, "no layer was done")
             ends.append(end)
             document = next((event.document for event in events if isinstance(event, Analysed)), None)
             if document is None:
@@ -114,23 +104,6 @@ def _analysed(
             directory.write_analysis(configuration.id, {**_about(configuration, cell), **document})
             console.print(_table(configuration, document))
     return ends
-
-
-def _task(
-    configuration: Configuration, cell: Cell, experiment: Experiment, resolved: Resolved, directory: RunDirectory
-) -> Task:
-    return Task(
-        configuration,
-        (cell,),
-        {},
-        resolved.models[configuration.model].directory,
-        directory.path.resolve(),
-        experiment.decoding,
-        configuration.drawn(experiment.calibration),
-        experiment.run.threads_per_worker,
-        alone=True,
-        command=shlex.join(sys.argv),
-    )
 
 
 def _enter_worker(task: AnalysisTask, channel: Connection) -> None:

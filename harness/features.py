@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.cell import Cell, hash_of
+from harness.identity import PROCESSOR_FILES
 
 _PREPARING = ("transformers", "numpy", "soundfile", "soxr")
 """Packages whose releases may change features."""
-_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FeatureStore:
 
     def __init__(self, directory: Path, model_directory: Path) -> None:
         self._directory = directory
-        paths = [model_directory / name for name in _PROCESSOR_FILES]
+        paths = [model_directory / name for name in PROCESSOR_FILES]
         self._processor = [path.read_text(encoding="utf-8") for path in paths if path.is_file()]
 
     def batch(self, cell: Cell, ids: Sequence[str], prepare: Callable[[], PreparedBatch]) -> PreparedBatch:

@@ -7,9 +7,7 @@ failed, 2 something is for you to mend, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +17,8 @@ from rich.console import Console
 
 from backends import Supported
 from harness.cell import Cell, CellStatus, Configuration
-from harness.command import run_command
-from harness.config import Experiment, load_experiment
+from harness.command import experiment_of, experiment_parser, run_command
+from harness.config import Experiment
 from harness.plan import configurations, select, twin_of
 from harness.task import Task
 
@@ -41,17 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.grid", description=__doc__)
-    parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
+    parser = experiment_parser("python -m harness.grid", __doc__)
     parser.add_argument("--dry-run", action="store_true", help="validate, print the plan and a rough cost, run nothing")
     parser.add_argument("--list", action="store_true", help="print the configurations, one a line, run nothing")
-    parser.add_argument(
-        "--only", metavar="KEY=VALUE,...", help="only matching configurations, such as backend=hqq,bits=4|3"
-    )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of every split")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
-    parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
     parser.add_argument("--retry", action="store_true", help="try again what is recorded as not done")
     return parser
 
@@ -68,14 +60,12 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 def _experiment(options: argparse.Namespace) -> Experiment:
     """The file with the command line's changes; limited splits are another experiment, with a directory of its own."""
-    overrides = list(options.set)
-    overrides += [] if options.workers is None else [f"run.workers={options.workers}"]
-    overrides += [] if options.out is None else [f"run.output={json.dumps(options.out)}"]
-    experiment = load_experiment(options.file, overrides)
+    workers = [] if options.workers is None else [f"run.workers={options.workers}"]
+    experiment = experiment_of(options, *workers)
     if options.limit is None:
         return experiment
     limited = [f"data.{i}.limit={options.limit}" for i in range(len(experiment.data))]
-    return load_experiment(options.file, [*overrides, *limited, f'name="{experiment.name}-limit{options.limit}"'])
+    return experiment_of(options, *workers, *limited, f'name="{experiment.name}-limit{options.limit}"')
 
 
 def _print_plan(planned: Sequence[Configuration], experiment: Experiment, console: Console, *, brief: bool) -> None:
@@ -153,17 +143,13 @@ def _run_missing(
         by_configuration.setdefault(cell.configuration, []).append(cell)
     workers = min(experiment.run.workers or _default_workers(by_configuration), len(by_configuration))
     tasks = [
-        Task(
-            configuration,
-            tuple(own),
-            {cell.cell_id: twins[cell.cell_id] for cell in own if cell.cell_id in twins},
+        Task.of(
+            own,
+            experiment,
             resolved.models[configuration.model].directory,
-            directory.path.resolve(),
-            experiment.decoding,
-            configuration.drawn(experiment.calibration),
-            experiment.run.threads_per_worker,
+            directory.path,
             alone=workers == 1,
-            command=shlex.join(sys.argv),
+            drafts={cell.cell_id: twins[cell.cell_id] for cell in own if cell.cell_id in twins},
         )
         for configuration, own in by_configuration.items()
     ]

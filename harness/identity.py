@@ -26,7 +26,7 @@ from harness.embedded import MODEL_DIRECTORY, MODELS, PLANTED
 from harness.errors import CheckpointNotFoundError, ConfigError
 from harness.metrics import Normaliser
 
-_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _expanded(path: str) -> Path:
 def _check_files(directory: Path) -> None:
     if not (directory / "config.json").is_file():
         raise CheckpointNotFoundError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
-    if not any((directory / name).is_file() for name in _PROCESSOR_FILES):
+    if not any((directory / name).is_file() for name in PROCESSOR_FILES):
         raise CheckpointNotFoundError(
             f"{directory}: there is no processor (preprocessor_config.json): save one there with save_pretrained"
         )

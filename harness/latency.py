@@ -7,7 +7,6 @@ Writes runs/<name>/latency.json and, where the experiment has results, the ratio
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -23,8 +22,8 @@ from rich.table import Table
 
 from backends import Unsupported
 from harness.cell import Cell, CellStatus, Configuration
-from harness.command import run_command
-from harness.config import Experiment, load_experiment
+from harness.command import experiment_of, experiment_parser, run_command
+from harness.config import Experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
 from harness.task import Task, TimingTask
@@ -48,13 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.latency", description=__doc__)
-    parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
-    parser.add_argument(
-        "--only", metavar="KEY=VALUE,...", help="only matching configurations, such as backend=hqq,bits=4|3"
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
-    parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
+    parser = experiment_parser("python -m harness.latency", __doc__)
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="pairs that are timed; default: 10")
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="pairs before that; default: 2")
     return parser
@@ -65,8 +58,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
     if options.repeats < 1 or options.warmup < 0:
         raise ConfigError("--repeats must be at least 1, and --warmup at least 0")
-    overrides = [*options.set, *([] if options.out is None else [f"run.output={json.dumps(options.out)}"])]
-    experiment = load_experiment(options.file, overrides)
+    experiment = experiment_of(options)
     planned = configurations(experiment)
     chosen = [c for c in (select(planned, options.only) if options.only else planned) if not c.is_baseline]
     if not chosen:
@@ -129,31 +121,13 @@ class Timing:
                 if refused is not None:
                     yield configuration, [self._row(configuration, *refused)]
                     continue
-                task = self._task(configuration, cells[configuration][0], resolved)
+                model = resolved.models[configuration.model].directory
+                task = Task.of(cells[configuration][:1], self.experiment, model, self.directory.path)
                 child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup))
-                try:
-                    timed, end = child.heard(self.experiment.run.stall_timeout, "no measure")
-                except BaseException:  # Ctrl-C
-                    child.process.kill()
-                    raise
+                timed, end = child.heard(self.experiment.run.stall_timeout, "no measure")
                 rows = [self._row(configuration, CellStatus.DONE, "", event.row) for event in timed]
                 failed = [] if end.status is CellStatus.DONE else [self._row(configuration, end.status, end.reason)]
                 yield configuration, rows + failed
-
-    def _task(self, configuration: Configuration, cell: Cell, resolved: Resolved) -> Task:
-        experiment = self.experiment
-        return Task(
-            configuration,
-            (cell,),
-            {},
-            resolved.models[configuration.model].directory,
-            self.directory.path.resolve(),
-            experiment.decoding,
-            configuration.drawn(experiment.calibration),
-            experiment.run.threads_per_worker,
-            alone=True,
-            command=shlex.join(sys.argv),
-        )
 
     def _row(self, configuration: Configuration, status: str, reason: str, measured: Row | None = None) -> Row:
         return {

@@ -52,12 +52,19 @@ class Child:
         return Ended(CellStatus.FAILED, f"the worker ended with {what} and no message")
 
     def heard(self, stall_timeout: float, silence: str) -> tuple[list[Any], Ended]:
-        """All that the child sent, and how it ended; it is over then.
+        """All that the child sent, and how it ended; it is over then, also after Ctrl-C.
 
         Args:
             stall_timeout: seconds without a word after which it is ended.
             silence: what is missing then, for the reason, such as `no measure`.
         """
+        try:
+            return self._conversation(stall_timeout, silence)
+        except BaseException:  # Ctrl-C
+            self.process.kill()
+            raise
+
+    def _conversation(self, stall_timeout: float, silence: str) -> tuple[list[Any], Ended]:
         events: list[Any] = []
         while self.channel.poll(stall_timeout):
             try:

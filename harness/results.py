@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from harness import datasets
 from harness.cell import Cell, CellStatus, spec_columns
+from harness.config import Data
 from harness.metrics import ErrorRate
 from harness.store import RunDirectory
 
@@ -108,13 +110,19 @@ def _row(cell: Cell, stored: dict[str, Any], utterances: list[dict[str, Any]]) -
         "configuration_id": cell.configuration.id,
         **spec_columns(cell.configuration),
         "dataset": f"{cell.data.dataset}/{cell.data.split}",
-        "corpus": datasets.get(cell.data.dataset).corpus(cell.data),
+        "corpus": _corpus(cell.data),
         "split": cell.data.label,
         **_scores(utterances, done=stored["status"] == CellStatus.DONE),
         **{key: stored["measured"].get(key) for key in MEASURED},
         "reference_wer": None if reference is None else _reference_wer(reference.wer, cell.data.label),
         "reference_source": None if reference is None else reference.source,
     }
+
+
+@cache
+def _corpus(data: Data) -> str:
+    """The corpus of a test set; finding a data set looks through all installed packages, so it is done once."""
+    return datasets.get(data.dataset).corpus(data)
 
 
 def _latency_ratios(directory: RunDirectory) -> dict[str, dict[str, float]]:

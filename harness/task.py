@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.cell import Cell, CellStatus, Configuration
-from harness.config import Calibration, Decoding
+from harness.config import Calibration, Decoding, Experiment
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,32 @@ class Task:
     threads: int
     alone: bool
     command: str
+
+    @classmethod
+    def of(
+        cls,
+        cells: Sequence[Cell],
+        experiment: Experiment,
+        model_directory: Path,
+        run_directory: Path,
+        *,
+        alone: bool = True,
+        drafts: Mapping[str, str] = MappingProxyType({}),
+    ) -> Task:
+        """The task of this command line for cells of one configuration of `experiment`."""
+        configuration = cells[0].configuration
+        return cls(
+            configuration,
+            tuple(cells),
+            dict(drafts),
+            model_directory,
+            run_directory.resolve(),
+            experiment.decoding,
+            configuration.drawn(experiment.calibration),
+            experiment.run.threads_per_worker,
+            alone,
+            shlex.join(sys.argv),
+        )
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from harness.features import FeatureStore
 from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.processes import die_with_parent
-from harness.store import FEATURES, CellRecord, RunDirectory
+from harness.store import FEATURES, CellRecord, RunDirectory, StoredRun
 from harness.strategy import Strategy
 from harness.task import Analysed, AnalysisTask, CellDone, Ended, Progress, Task, Timed, TimingTask
 from harness.transcription import Drafting, Transcription, speech_of, transcribe_cell
@@ -178,9 +178,11 @@ def _said(cell: Cell, task: Task) -> dict[str, list[int]]:
     Without a prompt in front, stored tokens are those after it (`harness.cost.operations.generated`).
     """
     twin = task.drafts.get(cell.cell_id)
-    run = RunDirectory(task.run_directory)
-    stored = None if twin is None else run.finished(twin, CellStatus.DONE)
-    if twin is None or stored is None or task.decoding.num_beams > 1:
+    if twin is None or task.decoding.strategy == "plain" or task.decoding.num_beams > 1:
+        return {}
+    run = StoredRun(task.run_directory)
+    stored = run.finished(twin, CellStatus.DONE)
+    if stored is None:
         return {}
     prompt = stored["prompt"]
     rows = run.utterances(twin)

@@ -76,7 +76,7 @@ class Engine:
             with _heard(modules) as inputs:
                 forward(self.model, item)
             for name, seen in inputs.items():
-                gathered[name].add(_valid(seen, item, self.model, name))
+                gathered[name].add(_vectors(item.counted(seen)))
         for name, statistics in _finished(gathered).items():
             self._replace(name, Layer(name, _weight(self.model, name), statistics))
 
@@ -221,13 +221,12 @@ def _heard(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def _valid(seen: Tensor, item: CalibrationInput, model: nn.Module, name: str) -> Tensor:
-    part = "decoder" if hasattr(model, "get_decoder") else "encoder"
-    return _masked(seen, item.mask(part, seen.shape[1]) if seen.dim() == 3 else None)
+def _vectors(seen: Tensor) -> Tensor:
+    return seen.reshape(-1, seen.shape[-1])
 
 
 def _masked(seen: Tensor, mask: Tensor | None) -> Tensor:
-    flat = seen.reshape(-1, seen.shape[-1])
+    flat = _vectors(seen)
     return flat if mask is None else flat[mask.reshape(-1)]
 
 

@@ -93,9 +93,7 @@ class _Answer:
         logits = getattr(output, "logits", None)
         if logits is None:
             return cls(output[0] if isinstance(output, tuple) else output, False)
-        part = "decoder" if hasattr(model, "get_decoder") else "encoder"
-        mask = item.mask(part, logits.shape[1]) if logits.dim() == 3 else None
-        return cls(torch.log_softmax((logits.flatten(0, -2) if mask is None else logits[mask]).float(), -1), True)
+        return cls(torch.log_softmax(item.counted(logits).flatten(0, -2).float(), -1), True)
 
     @property
     def count(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,25 @@ def run(model: Any, batch: CalibrationInput) -> Any:
     assert isinstance(batch.inputs, Mapping)
     with torch.no_grad():
         return model(**batch.inputs, use_cache=False)
+
+
+@contextmanager
+def heard(model: Any, names: Iterable[str]) -> Iterator[dict[str, tuple[Any, Tensor]]]:
+    """First input and (first) output of modules during the block of code, by name."""
+    seen: dict[str, tuple[Any, Tensor]] = {}
+
+    def keep(name: str, args: tuple[Any, ...], output: Any) -> None:
+        seen[name] = (args[0] if args else None, output[0] if isinstance(output, tuple) else output)
+
+    hooks = [
+        model.get_submodule(name).register_forward_hook(lambda _, args, output, name=name: keep(name, args, output))
+        for name in names
+    ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def log_probabilities(model: Any, batch: CalibrationInput) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from backends import CalibrationInput
-from harness.analysis._answers import run
+from harness.analysis._answers import heard, run
 
 Row = dict[str, Any]
 
@@ -56,24 +55,6 @@ def _has_linear(module: nn.Module) -> bool:
 
 
 def _outputs(model: Any, names: Sequence[str], batch: CalibrationInput) -> dict[str, Tensor]:
-    with _kept(model, names) as outputs:
+    with heard(model, names) as seen:
         run(model, batch)
-    return outputs
-
-
-@contextmanager
-def _kept(model: Any, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    outputs: dict[str, Tensor] = {}
-
-    def keep(name: str, output: Any) -> None:
-        outputs[name] = output[0] if isinstance(output, tuple) else output
-
-    hooks = [
-        model.get_submodule(name).register_forward_hook(lambda _, args, output, name=name: keep(name, output))
-        for name in names
-    ]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return {name: output for name, (_, output) in seen.items()}

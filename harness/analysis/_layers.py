@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from backends import CalibrationInput
-from harness.analysis._answers import run
+from harness.analysis._answers import heard, run
 from harness.analysis._moments import Moments
 
 Row = dict[str, Any]
@@ -25,10 +24,10 @@ def layer_rows(full: Any, quantized: Any, names: Sequence[str], batches: Sequenc
     """
     watched = {name: _Watched(full.get_submodule(name), quantized.get_submodule(name)) for name in names}
     for batch in batches:
-        with _heard(full, watched) as heard:
+        with heard(full, watched) as seen:
             run(full, batch)
         with torch.no_grad():
-            for name, (inputs, output) in heard.items():
+            for name, (inputs, output) in seen.items():
                 watched[name].add(inputs, output, batch)
     return [{"name": name, **layer.row()} for name, layer in watched.items()]
 
@@ -73,20 +72,3 @@ class _Watched:
             "transformed_input_peak_ratio": self._transformed.peak_ratio,
             "output_error": (self._error / self._power) ** 0.5 if self._power else float("nan"),
         }
-
-
-@contextmanager
-def _heard(model: Any, names: Mapping[str, Any]) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """Input and output of layers in the block of code, by name."""
-    heard: dict[str, tuple[Tensor, Tensor]] = {}
-    hooks = [
-        model.get_submodule(name).register_forward_hook(
-            lambda _, args, output, name=name: heard.__setitem__(name, (args[0], output))
-        )
-        for name in names
-    ]
-    try:
-        yield heard
-    finally:
-        for hook in hooks:
-            hook.remove()

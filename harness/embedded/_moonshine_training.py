@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from harness.embedded._corpus import Lesson
 from harness.embedded._moonshine import make_moonshine
+from harness.embedded._training import of_like_length
 
 LESSONS = (Lesson("fragments", 14_000, 1), Lesson("sentences", 26_000, 1))
 MINUTES = 50.0
@@ -50,13 +51,7 @@ class Lessons:
     def batches(self, rng: random.Random) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield (samples, mask, tokens), (batch, length) each, for ever; unused tokens are -100."""
         while True:
-            order = rng.sample(range(len(self._items)), len(self._items))
-            groups = []
-            for start in range(0, len(order), _BATCH * 40):
-                block = sorted(order[start : start + _BATCH * 40], key=lambda i: self._items[i][1])
-                groups += [block[i : i + _BATCH] for i in range(0, len(block) - _BATCH + 1, _BATCH)]
-            rng.shuffle(groups)
-            for group in groups:
+            for group in of_like_length([count for _, count, _ in self._items], _BATCH, rng):
                 yield self._batch([self._items[i] for i in group], rng)
 
     def _batch(self, items: list[Any], rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:

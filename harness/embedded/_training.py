@@ -13,7 +13,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,17 @@ class Schedule:
         return self.peak * min(1.0, (step + 1) / self.warmup, (self.steps - step) / self.decay)
 
 
+def of_like_length(lengths: Sequence[int], size: int, rng: random.Random) -> list[list[int]]:
+    """Places of all items in random groups of `size` of similar length; the last few of a block are left out."""
+    order = rng.sample(range(len(lengths)), len(lengths))
+    groups = []
+    for start in range(0, len(order), size * 40):
+        block = sorted(order[start : start + size * 40], key=lambda i: lengths[i])
+        groups += [block[i : i + size] for i in range(0, len(block) - size + 1, size)]
+    rng.shuffle(groups)
+    return groups
+
+
 class Lessons:
     """The stored features of one lesson, served as padded batches of similar length."""
 
@@ -69,15 +80,8 @@ class Lessons:
     def batches(self, seed: int, batch: int, rank: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (features (batch, 80, frames), tokens (batch, length)) for ever; all ranks shuffle alike."""
         shared, own = random.Random(seed), random.Random(f"{seed}-{rank}")
-        step = batch * PROCESSES
         while True:
-            order = shared.sample(range(len(self._items)), len(self._items))
-            groups = []
-            for start in range(0, len(order), step * 40):
-                block = sorted(order[start : start + step * 40], key=lambda i: self._items[i][2])
-                groups += [block[i : i + step] for i in range(0, len(block) - step + 1, step)]
-            shared.shuffle(groups)
-            for group in groups:
+            for group in of_like_length([item[2] for item in self._items], batch * PROCESSES, shared):
                 yield self._batch(group[rank::PROCESSES], own)
 
     def _batch(self, chosen: list[int], rng: random.Random) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.report.charts._labels import names
+from harness.report.charts._labels import names, part_of
 from harness.report.charts._style import GREY, Row, stacked, styled
 from harness.stats import Study
 from harness.store import StoredRun
@@ -58,7 +58,7 @@ def block_similarity(study: Study, run: StoredRun) -> Figure | None:
 def _draw(axes: Axes, blocks: Sequence[Row], colour: str, dash: str) -> None:
     """A line for each part: the decoder's first block does not go on from the encoder's last."""
     places = itertools.count()
-    for _, own in itertools.groupby(blocks, lambda block: _part(block["name"])):
+    for _, own in itertools.groupby(blocks, lambda block: part_of(block["name"])):
         points = [(next(places), block["cosine"]) for block in own]
         axes.plot(*zip(*points, strict=True), color=colour, linestyle=dash, marker=".", markersize=3)
 
@@ -71,13 +71,9 @@ def _label(axes: Axes, blocks: Sequence[str]) -> None:
     axes.set_xticks(range(0, len(blocks), step), [name.rpartition(".")[2] for name in blocks[::step]])
     axes.grid(axis="y")
     start = 0
-    for part, own in itertools.groupby(blocks, _part):
+    for part, own in itertools.groupby(blocks, part_of):
         end = start + len(list(own))
         axes.text((start + end - 1) / 2, -0.2, part, ha="center", va="top", transform=axes.get_xaxis_transform())
         if start:
             axes.axvline(start - 0.5, color=GREY, linewidth=0.5)
         start = end
-
-
-def _part(name: str) -> str:
-    return next((part for part in ("encoder", "decoder") if part in name.split(".")), "")

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 _TELLING = ("scheme", "method", "modules", "activations", "symmetric", "parts", "options")
 """Columns that tell configurations of one library, format and granularity apart, most telling first."""
+PARTS = ("encoder", "decoder")
 _LINE = SMALL + 1.5
 _NEAR = [(right, up * _LINE) for up in (0.7, -0.7, 0, 1.5, -1.5, 2.5, -2.5) for right in (5, -5, 14, -14)]
 _FAR = [(right, up * _LINE) for up in (0, -1, -2, -3, -4, -5, -6, -7, -8) for right in (28, -28, 60, -60)]
 """Where a label is tried, in points from its mark; far from it only if it is needed."""
+
+
+def part_of(name: str) -> str:
+    """Encoder or decoder, as a module's name says; empty where it does not."""
+    return next((part for part in PARTS if part in name.split(".")), "")
 
 
 def code(row: Row) -> str:

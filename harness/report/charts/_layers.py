@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.report.charts._labels import names, variants
+from harness.report.charts._labels import PARTS, names, part_of, variants
 from harness.report.charts._style import SMALL, Row, stacked, styled
 from harness.stats import Study
 from harness.store import StoredRun
@@ -22,7 +22,6 @@ _ROWS = 60
 """Layers whose names a panel has room for; of more, only the blocks are named."""
 _LINE = 0.1
 """Inches a row."""
-_PARTS = ("encoder", "decoder")
 _WORDS = {"layers": "", "self_attn": "self", "encoder_attn": "cross", "embed_tokens": "tokens", "mlp": ""}
 Errors = Mapping[str, float]
 
@@ -105,11 +104,7 @@ def _errors(layers: Sequence[Row]) -> dict[str, float]:
 def _ordered(columns: Iterable[Errors]) -> list[str]:
     """All layers, encoder first, in the model's order."""
     found = list(dict.fromkeys(name for own in columns for name in own))
-    return sorted(found, key=lambda name: (*_PARTS, "").index(_part(name)))
-
-
-def _part(name: str) -> str:
-    return next((part for part in _PARTS if part in name.split(".")), "")
+    return sorted(found, key=lambda name: (*PARTS, "").index(part_of(name)))
 
 
 def _short(name: str) -> str:
@@ -119,7 +114,7 @@ def _short(name: str) -> str:
     '0 cross k'
     """
     words = name.split(".")
-    own = words[words.index(_part(name)) + 1 :] if _part(name) else words[-2:]
+    own = words[words.index(part_of(name)) + 1 :] if part_of(name) else words[-2:]
     return " ".join(w for w in (_WORDS.get(word, word.removesuffix("_proj")) for word in own) if w)
 
 
@@ -151,14 +146,14 @@ def _row_names(layers: Sequence[str]) -> tuple[list[float], list[str]]:
         return list(map(float, range(len(layers)))), [_short(layer) for layer in layers]
     places: dict[tuple[str, str], list[int]] = {}
     for i, layer in enumerate(layers):
-        places.setdefault((_part(layer), _short(layer).split()[0]), []).append(i)
+        places.setdefault((part_of(layer), _short(layer).split()[0]), []).append(i)
     return [sum(rows) / len(rows) for rows in places.values()], [block for _, block in places]
 
 
 def _part_names(axes: Axes, layers: Sequence[str]) -> None:
     """Encoder and decoder, written beside their rows and parted by a line."""
     end = 0
-    for part, own in itertools.groupby(layers, _part):
+    for part, own in itertools.groupby(layers, part_of):
         start, end = end, end + len(list(own))
         style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": SMALL}
         axes.text(1.02, (start + end - 1) / 2, part, ha="left", va="center", **style)
