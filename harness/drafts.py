@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.attended import Attended
+
 ROUNDS = 3
 """Passes over drafts before the rest is decoded step by step."""
 _LOOK_AHEAD = 4
@@ -61,11 +63,12 @@ class DraftedGeneration:
         self.prompt = input_ids[0].tolist()
         rule = _Rule(model, logits_processor, generation_config, encoder_outputs)
         rows = [Row(prompt, list(draft)) for prompt, draft in zip(input_ids.tolist(), self._drafts, strict=True)]
+        drafted = list(range(len(rows)))
         for _round in range(self._rounds):
+            rule.verify(rows, drafted)
             drafted = [i for i, row in enumerate(rows) if row.draft and not row.done]
             if not drafted:
                 break
-            rule.verify(rows, drafted)
         open_rows = [i for i, row in enumerate(rows) if not row.done]
         if open_rows:
             rule.finish(rows, open_rows)
@@ -76,20 +79,23 @@ class _Rule:
     """How the model chooses its next token, and when it stops."""
 
     def __init__(self, model: Any, processors: Any, config: Any, states: Any) -> None:
-        self._model, self._processors, self._states = model, processors, states
+        self._model, self._processors, self._speech = model, processors, Attended(states)
         self._limit = int(config.max_length)
         ends = config.eos_token_id
         self._ends = set(ends) if isinstance(ends, list) else {ends}
         self.padding = int(config.pad_token_id if config.pad_token_id is not None else min(self._ends))
 
     def verify(self, rows: list[Row], chosen: Sequence[int]) -> None:
-        """One pass over the drafts of some rows, which take in what they agree on and one own token more."""
+        """One pass over the drafts of some rows, which take in what they agree on and one own token more.
+
+        The first pass is over all rows: the keys and values of the speech that it makes serve the later ones.
+        """
         starts = [len(rows[i].accepted) for i in chosen]
         texts = [[*rows[i].accepted, *rows[i].draft][: self._limit - 1] for i in chosen]
         tokens = _padded(texts, self.padding, self._device)
-        logits = self._model(
-            encoder_outputs=_rows(self._states, chosen), decoder_input_ids=tokens, use_cache=False
-        ).logits
+        output = self._model(**self._speech.arguments(chosen), decoder_input_ids=tokens)
+        self._speech.cross = self._speech.cross or output.past_key_values.cross_attention_cache
+        logits = output.logits
         first = min(starts) - 1
         own = torch.stack([self._next(tokens[:, : j + 1], logits[:, j]) for j in range(first, tokens.shape[1])], dim=1)
         for i, start, text, predicted in zip(chosen, starts, texts, own.tolist(), strict=True):
@@ -112,14 +118,13 @@ class _Rule:
 
     def finish(self, rows: list[Row], chosen: Sequence[int]) -> None:
         """Decode some rows to their ends, step by step; each is led along what it has accepted already."""
-        states = _rows(self._states, chosen)
+        arguments = self._speech.arguments(chosen)
         common = min(len(rows[i].accepted) for i in chosen)
         tokens = torch.tensor([rows[i].accepted[:common] for i in chosen], device=self._device)
-        fed, cache = tokens, None
+        fed = tokens
         while True:
-            output = self._model(encoder_outputs=states, decoder_input_ids=fed, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
-            own = self._next(tokens, output.logits[:, -1]).tolist()
+            logits = self._model(**arguments, decoder_input_ids=fed).logits
+            own = self._next(tokens, logits[:, -1]).tolist()
             place = tokens.shape[1]
             for i, token in zip(chosen, own, strict=True):
                 if not rows[i].done and len(rows[i].accepted) == place:
@@ -137,7 +142,7 @@ class _Rule:
 
     @property
     def _device(self) -> torch.device:
-        device: torch.device = self._states.last_hidden_state.device
+        device: torch.device = self._speech.states.last_hidden_state.device
         return device
 
 
@@ -150,12 +155,6 @@ def _rest(draft: Sequence[int], place: int, token: int) -> list[int]:
     ahead = list(draft[place + 1 : place + 1 + _LOOK_AHEAD])
     skipped = ahead.index(token) + 1 if token in ahead else 0
     return list(draft[place + 1 + skipped :])
-
-
-def _rows(states: Any, chosen: Sequence[int]) -> Any:
-    """Some rows of an encoder's output."""
-    index = torch.tensor(chosen, device=states.last_hidden_state.device)
-    return type(states)(**{key: value[index] if isinstance(value, Tensor) else value for key, value in states.items()})
 
 
 def _padded(rows: Sequence[Sequence[int]], padding: int, device: torch.device) -> Tensor:

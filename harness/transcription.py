@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 
 from harness import datasets
+from harness.attended import attended
 from harness.cell import Cell
 from harness.config import Decoding
 from harness.datasets import Utterance
 from harness.features import FeatureStore, PreparedBatch
-from harness.likelihood import Likelihood, encoder_states, reference_likelihoods
+from harness.likelihood import Likelihood, reference_likelihoods
 from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, Transcript
 from harness.strategy import Strategy
@@ -117,11 +118,11 @@ def _heard(
     drafts: Sequence[Sequence[int]] | None,
 ) -> Iterator[tuple[Transcript, Likelihood]]:
     """Transcripts of a batch with the likelihood of their references, of no tokens where it took several passes."""
-    with encoder_states(recognizer.model) as states:
+    with attended(recognizer.model) as seen:
         transcripts = recognizer.transcribe(speech, decoding, drafts)
     at_once = {row for group in speech.groups if not group.whole for row in group.rows}
     texts = [utterance.text for row, utterance in enumerate(utterances) if row in at_once]
-    likelihoods = iter(reference_likelihoods(recognizer, states[0], recognizer.prompt, texts) if texts else ())
+    likelihoods = iter(reference_likelihoods(recognizer, seen, recognizer.prompt, texts) if texts else ())
     for row, transcript in enumerate(transcripts):
         yield transcript, next(likelihoods) if row in at_once else Likelihood(0.0, 0)
 

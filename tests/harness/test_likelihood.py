@@ -5,10 +5,11 @@ import torch
 
 from backends import quantize
 from harness import datasets
+from harness.attended import attended
 from harness.config import Data, Decoding
 from harness.cost.operations import decoder_prompt
 from harness.embedded import MODEL_DIRECTORY
-from harness.likelihood import encoder_states, reference_likelihoods
+from harness.likelihood import reference_likelihoods
 from harness.models import load_recognizer
 from tests.harness.checkpoints import save_moonshine
 
@@ -17,9 +18,9 @@ SPEECH = datasets.get("embedded").load(Data(dataset="embedded", split="clean", l
 
 def likelihoods(recognizer, utterances, texts=None):
     waveforms = [utterance.waveform() for utterance in utterances]
-    with decoder_prompt(recognizer.model) as prompt, encoder_states(recognizer.model) as states:
+    with decoder_prompt(recognizer.model) as prompt, attended(recognizer.model) as seen:
         recognizer.transcribe(waveforms, Decoding(max_new_tokens=20))
-    return reference_likelihoods(recognizer, states[0], prompt, texts or [u.text for u in utterances]), prompt
+    return reference_likelihoods(recognizer, seen, prompt, texts or [u.text for u in utterances]), prompt
 
 
 @pytest.fixture(scope="module")
