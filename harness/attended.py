@@ -27,9 +27,10 @@ class Attended:
 
     def arguments(self, chosen: Sequence[int] | None = None) -> dict[str, Any]:
         """Arguments of the model that start some utterances (all, when not given) anew, with an empty own cache."""
-        everything = chosen is None or len(chosen) == self._utterances
-        states = self.states if everything else _rows(self.states, chosen)
-        cache = EncoderDecoderCache(DynamicCache(), self._cross(None if everything else chosen))
+        if chosen is not None and len(chosen) == self._utterances:
+            chosen = None
+        states = self.states if chosen is None else _rows(self.states, chosen)
+        cache = EncoderDecoderCache(DynamicCache(), self._cross(chosen))
         return {"encoder_outputs": states, "past_key_values": cache, "use_cache": True}
 
     def _cross(self, chosen: Sequence[int] | None) -> DynamicCache:

@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from backends import AsrQuantError, ModelError, Quantized, Supported, UnsupportedError, quantize_spec
 from harness import cost, datasets
 from harness.cell import Cell, CellStatus, Configuration
-from harness.cost.counting import count
+from harness.cost.counting import Counts, count
 from harness.cost.operations import (
     Prices,
     Transcriptions,
@@ -137,6 +137,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     layers = [_layer_row(layer) for layer in quantized.report.layers]
     normalise, strategy = Normaliser(task.model_directory), Strategy(task.decoding.strategy)
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
+    counts: dict[Any, Counts] = {}
     cost.reset_peak_memory()
     for cell in task.cells:
         drafting = Drafting(strategy, _said(cell, task))
@@ -144,7 +145,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             cell, recognizer, task.decoding, normalise, drafting, features, lambda count: channel.send(Progress(count))
         )
         peaks = {"peak_rss_bytes": cost.peak_memory(), "peak_device_bytes": cost.peak_device_memory()}
-        operations = _operations(configuration, quantized, recognizer, found)
+        operations = _operations(configuration, quantized, recognizer, found, counts)
         record = CellRecord(
             cell.cell_id,
             {
@@ -224,14 +225,23 @@ def _layer_row(layer: Any) -> dict[str, Any]:
 
 
 def _operations(
-    configuration: Configuration, quantized: Quantized, recognizer: Recognizer, found: Transcription
+    configuration: Configuration,
+    quantized: Quantized,
+    recognizer: Recognizer,
+    found: Transcription,
+    known: dict[Any, Counts],
 ) -> list[dict[str, Any]]:
-    """What every layer costs for one window; a model that takes any length is given the utterances' mean length."""
+    """What every layer costs for one window; a model that takes any length is given the utterances' mean length.
+
+    Counts are kept in `known`: windows of one length cost the same.
+    """
     seconds = found.measured["audio_seconds"] / len(found.rows)
     silence = np.zeros(round(seconds * datasets.SAMPLE_RATE), dtype=np.float32)
     features = recognizer.inputs([silence])[recognizer.model.main_input_name]
-    counts = count(recognizer.model.config, features, len(found.prompt))
-    return operation_rows(counts, Prices.of(configuration, quantized.report.layers))
+    place = (features.shape, len(found.prompt))
+    if place not in known:
+        known[place] = count(recognizer.model.config, features, len(found.prompt))
+    return operation_rows(known[place], Prices.of(configuration, quantized.report.layers))
 
 
 def _heard(found: Transcription) -> Transcriptions:

@@ -1,0 +1,101 @@
+"""The whole embedded grid, beside the loop that a user would write with `transformers.pipeline`.
+
+    python -m experiments.benchmarks.pipeline_loop > experiments/benchmarks/pipeline_loop.txt
+
+Both do the same configurations on the same speech with the same number of cores, in turns, each from a fresh
+process: `harness.grid` with one worker a core and one thread each; the loop with as many threads as cores, batches
+of 8, and greedy decoding like the grid (the pipeline's own default is five beams). The loop loads the model, quantizes it with the same adapter, transcribes both splits and counts word errors;
+the grid also saves, counts operations, judges the references and keeps everything that it measured.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+REPEATS = 2
+BATCH = 8
+FILE = Path("experiments/embedded.toml")
+
+
+def loop() -> None:
+    """What a user would write; prints a line for every configuration."""
+    import jiwer
+    import torch
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    from backends import Supported, quantize_spec
+    from harness import datasets
+    from harness.command import experiment_of, experiment_parser
+    from harness.embedded import MODEL_DIRECTORY
+    from harness.metrics import Normaliser
+    from harness.models import calibration_inputs, load_recognizer
+    from harness.plan import configurations
+
+    logging.set_verbosity_error()
+    torch.set_num_threads(_cores())
+    experiment = experiment_of(experiment_parser("loop", "").parse_args([str(FILE)]))
+    normalise = Normaliser(MODEL_DIRECTORY)
+    speech = [datasets.get(data.dataset).load(data).utterances for data in experiment.data]
+    waveforms = [[utterance.waveform() for utterance in split] for split in speech]
+    for configuration in configurations(experiment):
+        if not isinstance(configuration.capability, Supported):
+            continue
+        recognizer = load_recognizer(MODEL_DIRECTORY, configuration.model.dtype, "cpu")
+        inputs = None
+        if configuration.calibrates:
+            inputs = calibration_inputs(recognizer, experiment.calibration, experiment.decoding)
+        model: Any = quantize_spec(
+            recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
+        ).model
+        recognise = pipeline(
+            "automatic-speech-recognition",
+            model=model,
+            tokenizer=recognizer.processor.tokenizer,
+            feature_extractor=recognizer.processor.feature_extractor,
+            batch_size=BATCH,
+        )
+        rates = []
+        for split, audio in zip(speech, waveforms, strict=True):
+            heard = recognise(
+                [{"raw": waveform, "sampling_rate": datasets.SAMPLE_RATE} for waveform in audio],
+                generate_kwargs={"max_new_tokens": experiment.decoding.max_new_tokens, "num_beams": 1},
+            )
+            expected = [normalise(utterance.text) for utterance in split]
+            rates.append(100 * jiwer.wer(expected, [normalise(one["text"]) for one in heard]))
+        print(f"{configuration.label}  {rates[0]:.2f} {rates[1]:.2f}", flush=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _seconds(*arguments: str) -> tuple[float, str]:
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True)
+    return time.perf_counter() - began, done.stdout
+
+
+def main() -> None:
+    """Print the table."""
+    from harness import cost
+
+    machine = cost.environment(_cores(), "")
+    print(f"{machine['processor']}, {_cores()} cores, torch {machine['packages']['torch']}")
+    print(f"{'run':>3} {'grid, s':>8} {'loop, s':>8} {'ratio':>6}")
+    for run in range(REPEATS):
+        with tempfile.TemporaryDirectory() as directory:
+            ours, _ = _seconds("-m", "harness.grid", str(FILE), "--out", directory)
+        theirs, rows = _seconds("-m", "experiments.benchmarks.pipeline_loop", "loop")
+        print(f"{run + 1:3} {ours:8.1f} {theirs:8.1f} {theirs / ours:6.2f}", flush=True)
+    print(f"\nword error rates of the loop, %: clean, other\n{rows}")
+
+
+if __name__ == "__main__":
+    loop() if sys.argv[1:] == ["loop"] else main()
