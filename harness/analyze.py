@@ -64,7 +64,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise ConfigError(f"{where}: no configuration that can be done quantizes anything; name others")
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
-        ends = _analysed(experiment, chosen, resolve(experiment, chosen), split, options.utterances, directory, console)
+        resolved = resolve(experiment, chosen, directory.path)
+        ends = _analysed(experiment, chosen, resolved, split, options.utterances, directory, console)
     console.print(f"{directory.path / 'analysis'}: shown by python -m harness.report {directory.path}", highlight=False)
     return 0 if all(end.status in (CellStatus.DONE, CellStatus.UNSUPPORTED) for end in ends) else 1
 

@@ -143,16 +143,6 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def batch_plan(sample_ids: list[str], batch_size: int) -> tuple[tuple[str, ...], ...]:
-    """Cut the sorted ids into batches; the same ids and size always give the same batches.
-
-    >>> batch_plan(["b", "a", "c"], 2)
-    (('a', 'b'), ('c',))
-    """
-    ordered = sorted(sample_ids)
-    return tuple(tuple(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size))
-
-
 def spec_columns(configuration: Configuration) -> dict[str, Any]:
     """The configuration as columns of the results."""
     spec = configuration.spec

@@ -77,7 +77,7 @@ class Decoding(Table):
     Attributes:
         strategy: `plain` generation token by token, `draft` checks what full precision said where that gives the same
             result, `auto` takes the faster of the two. It changes no transcript.
-        batch_size: utterances per planned batch.
+        batch_size: utterances per planned batch; `auto` is what memory allows, chosen once and kept with the run.
         num_beams: 1 is greedy.
         max_new_tokens: cap of an utterance.
         language, task: forced on multilingual Whisper checkpoints.
@@ -86,7 +86,7 @@ class Decoding(Table):
     """
 
     strategy: Literal["auto", "plain", "draft"] = "auto"
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 16
     num_beams: int = Field(default=1, ge=1)
     max_new_tokens: int = Field(default=225, ge=1)
     language: str = "en"

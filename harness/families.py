@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
-
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backends import UnsupportedError
 from harness.config import Decoding
 from harness.datasets import SAMPLE_RATE, Waveform
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 class Preparation(Protocol):
-    """How one family of models takes audio."""
+    """How one family of models takes audio.
+
+    Attributes:
+        any_length: whether inputs are as long as the longest utterance of the batch, not as long as a window.
+    """
+
+    any_length: bool
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """Arguments of `generate` for a batch; audio beyond the window is cut, or kept where it is wanted `whole`."""
@@ -41,6 +48,13 @@ class Preparation(Protocol):
         """How many of the encoder's positions so many samples fill; what follows is padding."""
         ...
 
+    def numbers(self, config: Mapping[str, Any], tokens: int) -> int:
+        """About how many numbers one utterance of a window keeps in memory at once, from the model's `config.json`.
+
+        The widest activations of the encoder, the keys and values of the speech, and the logits of `tokens` tokens.
+        """
+        ...
+
 
 class WhisperPreparation:
     """Log-mel features of a fixed window. Language and task are forced where there is a choice.
@@ -49,6 +63,8 @@ class WhisperPreparation:
     (Radford et al. 2022, arXiv 2212.04356, section 3.8), greedily, without temperature fallback and without the text
     before as a prompt, so that the result is deterministic.
     """
+
+    any_length = False
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """`input_features`, (batch, mels, frames); whole audio has an `attention_mask`, (batch, frames), with it."""
@@ -93,9 +109,18 @@ class WhisperPreparation:
         frames = -(-samples // processor.feature_extractor.hop_length)
         return min(-(-frames // 2), processor.feature_extractor.nb_max_frames // 2)
 
+    def numbers(self, config: Mapping[str, Any], tokens: int) -> int:
+        """For the whole window."""
+        width, inner = config["d_model"], config["encoder_ffn_dim"]
+        return _numbers(config["max_source_positions"], width, inner, config["decoder_layers"]) + _logits(
+            config, tokens
+        )
+
 
 class MoonshinePreparation:
     """Raw samples padded to the longest of the batch; at most 6.5 tokens a second plus 2, as on the leaderboard."""
+
+    any_length = True
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """`input_values` and `attention_mask`, (batch, samples)."""
@@ -128,9 +153,25 @@ class MoonshinePreparation:
         """One for 384 samples, the product of the convolutions' strides."""
         return -(-samples // 384)
 
+    def numbers(self, config: Mapping[str, Any], tokens: int) -> int:
+        """For 30 s of speech."""
+        width, inner = config["hidden_size"], config["intermediate_size"]
+        positions, layers = 30 * SAMPLE_RATE // 384, config["decoder_num_hidden_layers"]
+        return _numbers(positions, width, inner, layers) + _logits(config, tokens)
+
+
+def _numbers(positions: int, width: int, inner: int, decoder_layers: int) -> int:
+    """Activations of the encoder's attention and feed-forward, and keys and values of the speech."""
+    return positions * (2 * inner + 6 * width) + 2 * decoder_layers * positions * width
+
+
+def _logits(config: Mapping[str, Any], tokens: int) -> int:
+    """As the model gives them, and twice more while a rule looks at them."""
+    return 3 * tokens * int(config["vocab_size"])
+
 
 FAMILIES: dict[str, Preparation] = {
-    "WhisperConfig": WhisperPreparation(),
-    "MoonshineConfig": MoonshinePreparation(),
+    "whisper": WhisperPreparation(),
+    "moonshine": MoonshinePreparation(),
 }
-"""By the class of the configuration; nothing hangs on a checkpoint's name."""
+"""By the `model_type` of a checkpoint's configuration; nothing hangs on its name."""

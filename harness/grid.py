@@ -7,9 +7,8 @@ failed, 2 something is for you to mend, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +95,7 @@ def _run_planned(
 
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
-        resolved = resolve(experiment, chosen)
+        resolved = resolve(experiment, chosen, directory.path)
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
         own = [cell for c in chosen for cell in cells[c]]
@@ -136,37 +135,38 @@ def _run_missing(
     console: Console,
 ) -> None:
     from harness import runner
+    from harness.batching import default_workers
     from harness.report.progress import observing
 
-    by_configuration: dict[Configuration, list[Cell]] = {}
-    for cell in missing:
-        by_configuration.setdefault(cell.configuration, []).append(cell)
-    workers = min(experiment.run.workers or _default_workers(by_configuration), len(by_configuration))
+    groups = _groups(missing)
+    workers = min(experiment.run.workers or default_workers(own[0].configuration.device for own in groups), len(groups))
     tasks = [
         Task.of(
             own,
             experiment,
-            resolved.models[configuration.model].directory,
+            resolved.models[own[0].configuration.model].directory,
             directory.path,
             alone=workers == 1,
             drafts={cell.cell_id: twins[cell.cell_id] for cell in own if cell.cell_id in twins},
         )
-        for configuration, own in by_configuration.items()
+        for own in groups
     ]
     possible = [cell for cell in missing if isinstance(cell.configuration.capability, Supported)]
     utterances = sum(len(batch) for cell in possible for batch in cell.batches)
     console.print(
         f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False
     )
-    with observing(console, len(tasks), len(missing), utterances) as observer:
-        for baselines in (True, False):  # what full precision said is a draft for all others
-            own_turn = [task for task in tasks if task.configuration.is_baseline is baselines]
-            runner.run(own_turn, directory, workers, experiment.run.stall_timeout, observer)
+    with observing(console, len(missing), utterances) as observer:
+        runner.run(tasks, directory, workers, experiment.run.stall_timeout, observer)
 
 
-def _default_workers(chosen: Iterable[Configuration]) -> int:
-    """One a core; one in all where a GPU is used, which several models would have to share."""
-    return 1 if any(c.device == "cuda" for c in chosen) else len(os.sched_getaffinity(0))
+def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that one worker does: all of a configuration; a baseline's one by one, since others wait for them."""
+    groups: dict[tuple[Configuration, str | None], list[Cell]] = {}
+    for cell in missing:
+        alone = cell.cell_id if cell.configuration.is_baseline else None
+        groups.setdefault((cell.configuration, alone), []).append(cell)
+    return list(groups.values())
 
 
 def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:

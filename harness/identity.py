@@ -18,8 +18,9 @@ from typing import Any
 from backends import versions
 from harness import datasets
 from harness._hub import model_snapshot
+from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_for, memory_of, settled
 from harness.calibration import calibration_corpus
-from harness.cell import SCHEMA_VERSION, Cell, Configuration, batch_plan, hash_of, settings_of, spec_columns
+from harness.cell import SCHEMA_VERSION, Cell, Configuration, hash_of, settings_of, spec_columns
 from harness.config import Data, Experiment, Model
 from harness.datasets import Corpus
 from harness.embedded import MODEL_DIRECTORY, MODELS, PLANTED
@@ -92,12 +93,18 @@ class Resolved:
     """All that an experiment needs from disk or hub; calibration speech by the seed of its draw."""
 
     models: dict[Model, ResolvedModel]
+    batch_size: int
     corpora: dict[Data, Corpus]
     calibration: dict[int | None, Corpus]
 
 
-def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolved:
+def resolve(experiment: Experiment, planned: Sequence[Configuration], directory: Path) -> Resolved:
     """Find models and corpora of the planned configurations.
+
+    Args:
+        experiment: as its file says.
+        planned: what is to be done of it.
+        directory: of the run, where an automatic batch size is written down.
 
     Raises:
         ConfigError: calibration speech is also test speech.
@@ -111,7 +118,17 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration]) -> Resolve
             if draw.seed not in calibration:
                 calibration[draw.seed] = calibration_corpus(experiment.calibration.drawn(draw))
                 _check_disjoint(calibration[draw.seed], corpora)
-    return Resolved(models, corpora, calibration)
+    size = settled(experiment.decoding.batch_size, directory, lambda: _fitting(experiment, planned, models))
+    return Resolved(models, size, corpora, calibration)
+
+
+def _fitting(experiment: Experiment, planned: Sequence[Configuration], models: dict[Model, ResolvedModel]) -> int:
+    """The batch size that fits every model on every device of the plan."""
+    sizes = []
+    for model, device in {(c.model, c.device) for c in planned}:
+        workers = experiment.run.workers or default_workers([device])
+        sizes.append(fitting_batch_size(models[model].directory, experiment.decoding, memory_of(device) // workers))
+    return min(sizes)
 
 
 def _check_disjoint(calibration: Corpus, corpora: dict[Data, Corpus]) -> None:
@@ -134,7 +151,8 @@ def cells_of(configuration: Configuration, experiment: Experiment, resolved: Res
     cells = []
     for data in experiment.data:
         corpus = resolved.corpora[data]
-        batches = batch_plan([u.id for u in corpus.utterances], experiment.decoding.batch_size)
+        lengths = lengths_for(resolved.models[configuration.model].directory, corpus.utterances)
+        batches = batch_plan(lengths, resolved.batch_size)
         identity = _identity(configuration, experiment, resolved, data, batches)
         cells.append(Cell(configuration, data, identity, hash_of(identity), batches))
     return cells
@@ -145,9 +163,10 @@ def _identity(
     experiment: Experiment,
     resolved: Resolved,
     data: Data,
-    batches: tuple[tuple[str, ...], ...],
+    batches: BatchPlan,
 ) -> dict[str, Any]:
     model, corpus = resolved.models[configuration.model], resolved.corpora[data]
+    decoding = experiment.decoding.model_copy(update={"batch_size": resolved.batch_size})
     calibrated = configuration.calibrates and experiment.calibration is not None
     return {
         "schema": SCHEMA_VERSION,
@@ -157,7 +176,7 @@ def _identity(
         "machine": platform.machine(),
         "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
         "batches": hash_of(batches),
-        **settings_of(experiment.decoding, experiment.calibration if calibrated else None),
+        **settings_of(decoding, experiment.calibration if calibrated else None),
         "calibration_speech": _speech(resolved.calibration[configuration.draw.seed]) if calibrated else None,
         "threads": experiment.run.threads_per_worker,
         "seed": experiment.run.seed,

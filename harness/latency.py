@@ -92,7 +92,7 @@ class Timing:
         from harness.identity import cells_of, resolve
         from harness.results import result_rows
 
-        resolved = resolve(self.experiment, chosen)
+        resolved = resolve(self.experiment, chosen, self.directory.path)
         cells = {c: cells_of(c, self.experiment, resolved) for c in planned if c.model in resolved.models}
         load = os.getloadavg()
         if load[0] > _BUSY:

@@ -114,7 +114,7 @@ class Recognizer:
             self.prompt = prompt if loop is None else loop.prompt
         self.decode_seconds += time.perf_counter() - began
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True)
-        return [Transcript(t, _up_to(self._ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
+        return [Transcript(t, _up_to(self.ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
 
     def calibration_inputs(
         self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int
@@ -144,13 +144,13 @@ class Recognizer:
     def reference_tokens(self, text: str, prompt: Sequence[int]) -> Tensor:
         """`prompt`, a text as the model would have written it, and the end-of-text; cut where the decoder ends."""
         words = self.processor.tokenizer(self._spoken(text), add_special_tokens=False).input_ids
-        return torch.tensor([*prompt, *words, min(self._ends)][: _positions(self.model.config)])
+        return torch.tensor([*prompt, *words, min(self.ends)][: _positions(self.model.config)])
 
     def _spoken(self, text: str) -> str:
         return self.family.spoken(text.lower() if text.isupper() else text)
 
     @property
-    def _ends(self) -> set[int]:
+    def ends(self) -> set[int]:
         """The tokens that end a text."""
         end = self.model.generation_config.eos_token_id
         return set(end) if isinstance(end, list) else {end}
@@ -209,7 +209,7 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
         CheckpointNotFoundError: the architecture is not one that the harness knows, or files do not fit it.
     """
     try:
-        family = FAMILIES.get(type(AutoConfig.from_pretrained(directory, local_files_only=True)).__name__)
+        family = FAMILIES.get(AutoConfig.from_pretrained(directory, local_files_only=True).model_type)
         if family is None:
             raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True)

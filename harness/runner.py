@@ -1,13 +1,12 @@
-"""Plan, run, record: one worker process per configuration, from a fork server that has torch loaded.
+"""Plan, run, record: one worker process per task, from a fork server that has torch loaded.
 
-A crash costs one configuration. Every planned cell ends as a row: finished by its worker, or
+A crash costs one task, which is a configuration. Every planned cell ends as a row: finished by its worker, or
 recorded here with the reason why not.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -15,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from backends import Unsupported
-from harness.cell import Cell, CellStatus, Configuration
+from harness.cell import Cell, CellStatus
 from harness.processes import Child, fork_server, start
 from harness.store import CellRecord, RunDirectory
 from harness.task import CellDone, Ended, Event, Progress, Task
@@ -24,14 +23,14 @@ from harness.task import CellDone, Ended, Event, Progress, Task
 class Observer(Protocol):
     """Who is told how the run goes."""
 
-    def started(self, configuration: Configuration) -> None:
+    def started(self, task: Task) -> None:
         """A worker began."""
 
     def progressed(self, utterances: int) -> None:
         """So many more utterances are transcribed."""
 
-    def ended(self, configuration: Configuration, status: CellStatus, reason: str, seconds: float) -> None:
-        """All cells of a configuration are recorded."""
+    def ended(self, task: Task, status: CellStatus, reason: str, seconds: float) -> None:
+        """All cells of a task are recorded."""
 
 
 @dataclass
@@ -48,15 +47,18 @@ class _Worker:
 def run(tasks: Sequence[Task], directory: RunDirectory, workers: int, stall_timeout: float, observer: Observer) -> None:
     """Do all tasks, at most `workers` at a time; cells are written to `directory` as they finish.
 
+    A task waits until the cells are finished whose transcripts are its drafts.
+
     After Ctrl-C the children are ended and `KeyboardInterrupt` is raised; finished cells are kept.
     """
-    waiting = deque(_refuse_unsupported(tasks, directory, observer))
+    waiting = list(_refuse_unsupported(tasks, directory, observer))
     running: list[_Worker] = []
     with fork_server(max((task.threads for task in tasks), default=1)) as context:
         try:
             while waiting or running:
-                while waiting and len(running) < workers:
-                    running.append(_start(waiting.popleft(), context, observer))
+                while len(running) < workers and (task := _ready(waiting, directory)):
+                    waiting.remove(task)
+                    running.append(_start(task, context, observer))
                 _listen(running, observer)
                 for worker in [w for w in running if _is_over(w, stall_timeout)]:
                     running.remove(worker)
@@ -72,14 +74,19 @@ def _refuse_unsupported(tasks: Sequence[Task], directory: RunDirectory, observer
         answer = task.configuration.capability
         if isinstance(answer, Unsupported):
             _record(task, task.cells, CellStatus.UNSUPPORTED, answer.reason, directory)
-            observer.ended(task.configuration, CellStatus.UNSUPPORTED, answer.reason, 0.0)
+            observer.ended(task, CellStatus.UNSUPPORTED, answer.reason, 0.0)
         else:
             yield task
 
 
+def _ready(waiting: Sequence[Task], directory: RunDirectory) -> Task | None:
+    """The first task with nothing to wait for."""
+    return next((task for task in waiting if all(map(directory.finished, task.drafts.values()))), None)
+
+
 def _start(task: Task, context: Any, observer: Observer) -> _Worker:
     child = start(context, _enter_worker, task)
-    observer.started(task.configuration)
+    observer.started(task)
     now = time.monotonic()
     return _Worker(task, child, now, now, {cell.cell_id: cell for cell in task.cells})
 
@@ -130,7 +137,7 @@ def _record_end(worker: _Worker, directory: RunDirectory, observer: Observer) ->
     if worker.open_cells:
         _record(worker.task, tuple(worker.open_cells.values()), end.status, end.reason, directory)
     status, reason = (end.status, end.reason) if worker.open_cells else (CellStatus.DONE, "")
-    observer.ended(worker.task.configuration, status, reason, time.monotonic() - worker.began)
+    observer.ended(worker.task, status, reason, time.monotonic() - worker.began)
 
 
 def _record(task: Task, cells: Sequence[Cell], status: CellStatus, reason: str, directory: RunDirectory) -> None:

@@ -67,6 +67,12 @@ class Task:
             shlex.join(sys.argv),
         )
 
+    @property
+    def label(self) -> str:
+        """Short name for people: the configuration, and the split where it does one."""
+        own = self.configuration.label
+        return own if len(self.cells) > 1 else f"{own} on {self.cells[0].data.label}"
+
 
 @dataclass(frozen=True)
 class TimingTask:

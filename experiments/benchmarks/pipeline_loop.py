@@ -4,8 +4,9 @@
 
 Both do the same configurations on the same speech with the same number of cores, in turns, each from a fresh
 process: `harness.grid` with one worker a core and one thread each; the loop with as many threads as cores, batches
-of 8, and greedy decoding like the grid (the pipeline's own default is five beams). The loop loads the model, quantizes it with the same adapter, transcribes both splits and counts word errors;
-the grid also saves, counts operations, judges the references and keeps everything that it measured.
+of 8, and greedy decoding like the grid (the pipeline's own default is five beams). The loop loads the model, quantizes
+it with the same adapter, transcribes both splits and counts word errors; the grid also saves, counts operations,
+judges the references and keeps everything that it measured.
 """
 
 from __future__ import annotations

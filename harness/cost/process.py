@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
@@ -26,7 +27,13 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def reset_peak_memory() -> None:
-    """Let both peaks count from now; `ru_maxrss` never falls, so the kernel's own mark is reset (Linux)."""
+    """Let both peaks count from now; `ru_maxrss` never falls, so the kernel's own mark is reset (Linux).
+
+    Memory that is free but held for later is given back first (glibc), so that it does not count.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
     if _CLEAR_REFS.exists():
         _CLEAR_REFS.write_text("5")
     if _uses_gpu():

@@ -49,15 +49,30 @@ class Utterance:
         import soundfile
         import soxr
 
-        source: Any = self.audio if isinstance(self.audio, Path) else io.BytesIO(self.audio())
         try:
-            samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(self._source(), dtype="float32", always_2d=True)
         except (OSError, RuntimeError) as error:
             raise DataError(f"{self._origin()}: the audio cannot be decoded: {error}") from None
         mono = samples.mean(axis=1)
         resampled = mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
         waveform: Waveform = np.ascontiguousarray(resampled, dtype=np.float32)
         return waveform
+
+    def seconds(self) -> float:
+        """Length of the audio, from its header.
+
+        Raises:
+            DataError: it has none that can be read.
+        """
+        import soundfile
+
+        try:
+            return float(soundfile.info(self._source()).duration)
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{self._origin()}: the audio cannot be decoded: {error}") from None
+
+    def _source(self) -> Any:
+        return self.audio if isinstance(self.audio, Path) else io.BytesIO(self.audio())
 
     def _origin(self) -> str:
         return str(self.audio) if isinstance(self.audio, Path) else f"utterance {self.id}"

@@ -9,82 +9,78 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness.cell import CellStatus, Configuration
+from harness.cell import CellStatus
+from harness.task import Task
 
 
 class LiveProgress:
     """A bar over all utterances to be transcribed, and what is running now."""
 
-    def __init__(self, progress: Progress, cells: int, utterances: int, splits: int) -> None:
+    def __init__(self, progress: Progress, cells: int, utterances: int) -> None:
         self._progress = progress
-        self._splits = splits
         self._done = 0
         self._cells = cells
         self._running: list[str] = []
         self._bar = progress.add_task("starting", total=utterances)
 
-    def started(self, configuration: Configuration) -> None:
+    def started(self, task: Task) -> None:
         """Show it among the running ones."""
-        self._running.append(configuration.label)
+        self._running.append(task.label)
         self._show()
 
     def progressed(self, utterances: int) -> None:
         """Move the bar."""
         self._progress.advance(self._bar, utterances)
 
-    def ended(self, configuration: Configuration, status: CellStatus, reason: str, seconds: float) -> None:
+    def ended(self, task: Task, status: CellStatus, reason: str, seconds: float) -> None:
         """Take it off; leave a line where it did not end well."""
-        if configuration.label in self._running:
-            self._running.remove(configuration.label)
-        self._done += self._splits
+        if task.label in self._running:
+            self._running.remove(task.label)
+        self._done += len(task.cells)
         if status is not CellStatus.DONE:
-            self._progress.console.print(_line(configuration, status, reason, seconds), markup=False)
+            self._progress.console.print(_line(task, status, reason, seconds), markup=False)
         self._show()
 
     def _show(self) -> None:
         current = self._running[0] if self._running else "waiting"
         more = f" (+{len(self._running) - 1})" if len(self._running) > 1 else ""
-        self._progress.update(
-            self._bar, description=f"cells {min(self._done, self._cells)}/{self._cells}  {current}{more}"
-        )
+        self._progress.update(self._bar, description=f"cells {self._done}/{self._cells}  {current}{more}")
 
 
 class PlainProgress:
-    """One line for every configuration that ends."""
+    """One line for every task that ends, with the cells done so far."""
 
-    def __init__(self, console: Console, configurations: int) -> None:
+    def __init__(self, console: Console, cells: int) -> None:
         self._console = console
-        self._total = configurations
+        self._cells = cells
         self._done = 0
         self._began = time.monotonic()
 
-    def started(self, configuration: Configuration) -> None:
+    def started(self, task: Task) -> None:
         """Nothing: a line is written when it ends."""
 
     def progressed(self, utterances: int) -> None:
         """Nothing."""
 
-    def ended(self, configuration: Configuration, status: CellStatus, reason: str, seconds: float) -> None:
+    def ended(self, task: Task, status: CellStatus, reason: str, seconds: float) -> None:
         """Write the line."""
-        self._done += 1
+        self._done += len(task.cells)
         elapsed = time.monotonic() - self._began
-        line = f"[{self._done}/{self._total}] {elapsed:5.0f} s  {_line(configuration, status, reason, seconds)}"
+        line = f"[{self._done}/{self._cells}] {elapsed:5.0f} s  {_line(task, status, reason, seconds)}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _line(configuration: Configuration, status: CellStatus, reason: str, seconds: float) -> str:
-    what = f"{configuration.label}: {status}"
+def _line(task: Task, status: CellStatus, reason: str, seconds: float) -> str:
+    what = f"{task.label}: {status}"
     first_line = reason.partition("\n")[0]
     return f"{what} in {seconds:.0f} s" if status is CellStatus.DONE else f"{what}: {first_line}"
 
 
 @contextmanager
-def observing(
-    console: Console, configurations: int, cells: int, utterances: int
-) -> Iterator[LiveProgress | PlainProgress]:
+def observing(console: Console, cells: int, utterances: int) -> Iterator[LiveProgress | PlainProgress]:
     """The observer that fits the console."""
     if not console.is_terminal:
-        yield PlainProgress(console, configurations)
+        yield PlainProgress(console, cells)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -94,4 +90,4 @@ def observing(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        yield LiveProgress(progress, cells, utterances, max(1, cells // max(1, configurations)))
+        yield LiveProgress(progress, cells, utterances)

@@ -69,7 +69,7 @@ def test_several_seeds_are_so_many_configurations_of_whatever_calibrates():
     assert {c.draw for c in planned if not c.calibrates} == {Draw()}
     assert len(calibrated) == 3 * len({c.spec for c in calibrated})
     assert {c.label.removesuffix(f" draw={c.draw.seed}") for c in planned} == once
-    resolved = identity.resolve(experiment, planned)
+    resolved = identity.resolve(experiment, planned, Path("nowhere"))
     cells = [identity.cells_of(c, experiment, resolved)[0] for c in calibrated[:3]]
     assert len({cell.cell_id for cell in cells}) == 3
     assert len({cell.identity["calibration_speech"]["samples"] for cell in cells}) == 3

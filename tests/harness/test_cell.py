@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import identity
-from harness.cell import batch_plan, hash_of
+from harness.cell import hash_of
 from harness.config import load_experiment
 from harness.plan import configurations, select, twin_of
 
@@ -19,19 +19,10 @@ def test_hash_does_not_depend_on_the_order_of_keys(value):
     assert hash_of(value) == hash_of(dict(reversed(value.items())))
 
 
-@given(st.lists(st.text(min_size=1), unique=True), st.integers(1, 9), st.randoms())
-def test_batches_depend_on_ids_and_size_alone(ids, size, rng):
-    shuffled = rng.sample(ids, len(ids))
-    plan = batch_plan(ids, size)
-    assert batch_plan(shuffled, size) == plan
-    assert [name for batch in plan for name in batch] == sorted(ids)
-    assert all(len(batch) == size for batch in plan[:-1])
-
-
 def cell_ids(*overrides):
     experiment = load_experiment(EMBEDDED, ["data.0.limit=3", "data.1.limit=3", *overrides])
     planned = configurations(experiment)
-    resolved = identity.resolve(experiment, planned)
+    resolved = identity.resolve(experiment, planned, Path("nowhere"))
     return [cell.cell_id for c in planned for cell in identity.cells_of(c, experiment, resolved)]
 
 

@@ -113,7 +113,7 @@ def test_real_utterances_of_more_than_thirty_seconds(whisper, librispeech_root, 
         path.write_text(EXPERIMENT.format(model=whisper, root=librispeech_root, policy=policy))
         experiment = load_experiment(path)
         planned = configurations(experiment)
-        resolved = identity.resolve(experiment, planned)
+        resolved = identity.resolve(experiment, planned, tmp_path)
         (cell,) = identity.cells_of(planned[0], experiment, resolved)
         ids[policy] = cell.cell_id
         corpus = resolved.corpora[experiment.data[0]]

@@ -1,0 +1,95 @@
+"""How utterances are put into batches, and how many fit; decided before a run, because it may change hypotheses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.config import Decoding
+from harness.datasets import Utterance
+from harness.errors import ConfigError
+from harness.families import FAMILIES
+
+BatchPlan = tuple[tuple[str, ...], ...]
+"""Ids of the utterances of every batch."""
+_LARGEST = 256
+_SHARE = 0.5
+"""Of the memory; the rest is for what libraries keep beside weights and activations."""
+
+
+def batch_plan(lengths: Mapping[str, float], batch_size: int) -> BatchPlan:
+    """Cut utterances into batches, from the longest to the shortest, those of one length in the order of their ids.
+
+    >>> batch_plan({"b": 0.0, "a": 0.0, "c": 1.5}, 2)
+    (('c', 'a'), ('b',))
+    """
+    ordered = sorted(lengths, key=lambda name: (-lengths[name], name))
+    return tuple(tuple(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size))
+
+
+def lengths_for(model_directory: Path, utterances: Sequence[Utterance]) -> dict[str, float]:
+    """What counts as length by id: seconds where a model's inputs are as long as the batch's longest, else nothing."""
+    family = FAMILIES.get(_config(model_directory).get("model_type", ""))
+    if family is None or not family.any_length:
+        return dict.fromkeys((utterance.id for utterance in utterances), 0.0)
+    return {utterance.id: utterance.seconds() for utterance in utterances}
+
+
+def fitting_batch_size(model_directory: Path, decoding: Decoding, memory: int) -> int:
+    """The largest power of two, up to 256, of which one batch fits into half of `memory` (bytes) beside the model.
+
+    Counted in 32-bit numbers, whatever the dtype: weights, the widest activations of the encoder, the keys and values
+    of the speech, and the logits of a verified draft of `max_new_tokens`.
+
+    Raises:
+        ConfigError: not even one utterance fits.
+    """
+    config = _config(model_directory)
+    family = FAMILIES.get(config.get("model_type", ""))
+    if family is None:
+        return 1
+    weights = sum(path.stat().st_size for path in model_directory.glob("*.safetensors"))
+    fits = int((_SHARE * memory - weights) / (4 * family.numbers(config, decoding.max_new_tokens)))
+    if fits < 1:
+        raise ConfigError('decoding.batch_size = "auto": no utterance fits into memory beside the model; give a number')
+    return min(1 << (fits.bit_length() - 1), _LARGEST)
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    return found
+
+
+def settled(asked: int | str, directory: Path, choose: Callable[[], int]) -> int:
+    """The batch size of a run: as asked, as it was chosen when the run began, or chosen now and written down."""
+    if isinstance(asked, int):
+        return asked
+    path = directory / "batch_size.json"
+    if path.is_file():
+        return int(json.loads(path.read_text(encoding="utf-8"))["batch_size"])
+    chosen = choose()
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_text(json.dumps({"batch_size": chosen}) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    return chosen
+
+
+def default_workers(devices: Iterable[str]) -> int:
+    """One a core; one in all where a GPU is used, which several models would have to share."""
+    return 1 if "cuda" in devices else len(os.sched_getaffinity(0))
+
+
+def memory_of(device: str) -> int:
+    """Bytes: of the smallest GPU, or of main memory."""
+    return _gpu_memory() if device == "cuda" else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gpu_memory() -> int:
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    told = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    return min(int(line) for line in told.split()) * 2**20

@@ -1,0 +1,71 @@
+"""Batches are decided before a run: by id, by length where a model's inputs are as long as the batch's longest."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import batching
+from harness.config import Decoding
+from harness.datasets import Data, get
+from harness.embedded import MODELS
+from harness.errors import ConfigError
+
+GIB = 2**30
+lengths = st.dictionaries(st.text(min_size=1), st.sampled_from([0.0, 1.0, 2.5, 30.0]))
+
+
+@given(lengths, st.integers(1, 9), st.randoms())
+def test_batches_depend_on_utterances_and_size_alone(lengths, size, rng):
+    plan = batching.batch_plan(lengths, size)
+    shuffled = dict(rng.sample(list(lengths.items()), len(lengths)))
+    assert batching.batch_plan(shuffled, size) == plan
+    names = [name for batch in plan for name in batch]
+    assert sorted(names) == sorted(lengths)
+    assert [lengths[name] for name in names] == sorted(lengths.values(), reverse=True)
+    assert all(len(batch) == size for batch in plan[:-1])
+
+
+def test_lengths_count_where_inputs_are_as_long_as_the_longest():
+    speech = get("embedded").load(Data(dataset="embedded", split="clean", limit=5)).utterances
+    assert set(batching.lengths_for(MODELS["embedded"], speech).values()) == {0.0}
+    seconds = batching.lengths_for(MODELS["embedded-moonshine"], speech)
+    assert seconds == pytest.approx({u.id: len(u.waveform()) / 16000 for u in speech})
+    assert len(set(seconds.values())) > 3
+
+
+def write(directory, **config):
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "model.safetensors").write_bytes(b"\0" * 1000)
+    return directory
+
+
+WHISPER_SMALL = {
+    "model_type": "whisper", "d_model": 768, "encoder_ffn_dim": 3072, "decoder_layers": 12,
+    "max_source_positions": 1500, "vocab_size": 51865,
+}  # fmt: skip
+
+
+def test_the_batch_grows_with_memory_and_shrinks_with_the_model(tmp_path):
+    small = write(tmp_path / "small", **WHISPER_SMALL)
+    tiny = write(tmp_path / "tiny", **{**WHISPER_SMALL, "d_model": 384, "encoder_ffn_dim": 1536, "decoder_layers": 4})
+    sizes = [batching.fitting_batch_size(small, Decoding(), memory * GIB) for memory in (4, 16, 80, 10_000)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] >= 4
+    assert sizes[-1] == 256
+    assert all(size & (size - 1) == 0 for size in sizes)
+    assert batching.fitting_batch_size(tiny, Decoding(), 16 * GIB) > sizes[1]
+
+
+def test_no_memory_is_said(tmp_path):
+    with pytest.raises(ConfigError, match="no utterance fits"):
+        batching.fitting_batch_size(write(tmp_path / "small", **WHISPER_SMALL), Decoding(), GIB // 10)
+
+
+def test_a_size_is_chosen_once(tmp_path):
+    assert batching.settled(7, tmp_path, lambda: 1 / 0) == 7
+    assert batching.settled("auto", tmp_path / "run", lambda: 32) == 32
+    assert batching.settled("auto", tmp_path / "run", lambda: 64) == 32
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["batch_size.json"]
