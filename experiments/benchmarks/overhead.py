@@ -24,7 +24,7 @@ import torch
 from transformers.generation.utils import GenerationMixin
 
 from experiments.benchmarks._shapes import save_whisper
-from harness import cost, worker
+from harness import cost, transcription, worker
 from harness.command import experiment_of, experiment_parser
 from harness.identity import cells_of, resolve
 from harness.plan import configurations, select
@@ -32,7 +32,7 @@ from harness.store import RunDirectory
 from harness.task import Task
 
 THREADS = 1
-WAYS = "backend=none|cast|quanto|hqq,bits=None|16|8|4"
+WAYS = "backend=none|quanto|hqq,bits=None|32|8|4"
 
 
 class Channel:
@@ -82,7 +82,7 @@ def measure(file: Path, only: str, *overrides: str) -> None:
             log = Path(scratch) / "log.txt"
             log.touch()
             model, preparing = Timer(), Timer()
-            calls = ((GenerationMixin, "generate"), (worker.transcription, "reference_likelihoods"))
+            calls = ((GenerationMixin, "generate"), (transcription, "reference_likelihoods"))
             began = time.perf_counter()
             with model.wrapping(*calls), preparing.wrapping((worker, "_loaded"), (worker, "_quantize")):
                 worker._run(task, Channel(), Path(scratch), log)  # type: ignore[arg-type]
