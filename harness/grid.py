@@ -161,12 +161,17 @@ def _run_missing(
 
 
 def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that one worker does: all of a configuration; a baseline's one by one, since others wait for them."""
+    """Cells that one worker does, in the order in which they are begun: all of a configuration.
+
+    A baseline's come first, one by one, since others wait for them; then what is decoded without drafts, which takes
+    longest, so that no worker is left with it at the end.
+    """
     groups: dict[tuple[Configuration, str | None], list[Cell]] = {}
     for cell in missing:
         alone = cell.cell_id if cell.configuration.is_baseline else None
         groups.setdefault((cell.configuration, alone), []).append(cell)
-    return list(groups.values())
+    in_order = [(own[0].configuration, own) for own in groups.values()]
+    return [own for _, own in sorted(in_order, key=lambda pair: (not pair[0].is_baseline, pair[0].takes_drafts))]
 
 
 def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:
