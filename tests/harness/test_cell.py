@@ -3,7 +3,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import identity
+from harness import grid, identity
 from harness.cell import hash_of
 from harness.config import load_experiment
 from harness.plan import configurations, select, twin_of
@@ -85,3 +85,17 @@ def test_published_values_stay_with_the_baseline_wherever_its_block_stands():
         baseline = next(c for c in chosen if c.is_baseline)
         assert baseline.reference is not None
         assert baseline.reference.wer["test-clean"] == 3.48
+
+
+def test_baselines_begin_first_split_by_split_and_what_takes_no_drafts_next():
+    experiment = load_experiment(EMBEDDED, ["data.0.limit=3", "data.1.limit=3"])
+    planned = configurations(experiment)
+    resolved = identity.resolve(experiment, planned, Path("nowhere"))
+    groups = grid._groups([cell for c in planned for cell in identity.cells_of(c, experiment, resolved)])
+    begun = [own[0].configuration for own in groups]
+    assert [c.is_baseline for c in begun[:3]] == [True, True, False]
+    assert [len(own) for own in groups] == [1, 1] + [2] * (len(planned) - 1)
+    drafted = [c.takes_drafts for c in begun[2:]]
+    assert drafted == sorted(drafted)
+    assert not drafted[0]
+    assert drafted[-1]
