@@ -93,13 +93,29 @@ class _Rule:
         starts = [len(rows[i].accepted) for i in chosen]
         texts = [[*rows[i].accepted, *rows[i].draft][: self._limit - 1] for i in chosen]
         tokens = _padded(texts, self.padding, self._device)
-        output = self._model(**self._speech.arguments(chosen), decoder_input_ids=tokens)
+        output = self._model.model(**self._speech.arguments(chosen), decoder_input_ids=tokens)
         self._speech.cross = self._speech.cross or output.past_key_values.cross_attention_cache
-        logits = output.logits
-        first = min(starts) - 1
-        own = torch.stack([self._next(tokens[:, : j + 1], logits[:, j]) for j in range(first, tokens.shape[1])], dim=1)
+        own = self._own(tokens, output.last_hidden_state, starts, [len(text) for text in texts])
         for i, start, text, predicted in zip(chosen, starts, texts, own.tolist(), strict=True):
-            self._take(rows[i], text[start:], predicted[start - 1 - first :])
+            self._take(rows[i], text[start:], predicted[start - 1 :])
+
+    def _own(self, tokens: Tensor, hidden: Tensor, starts: Sequence[int], ends: Sequence[int]) -> Tensor:
+        """The token that the rule chooses after each place that is open: from the last accepted one to a text's end.
+
+        Args:
+            tokens: accepted ones with drafts, (rows, places).
+            hidden: what the decoder made of them, (rows, places, width); the head is computed where a place is open.
+            starts, ends: of every row, how many tokens are accepted, and how many there are.
+        """
+        place = torch.arange(tokens.shape[1])
+        is_open = (place >= torch.tensor(starts)[:, None] - 1) & (place < torch.tensor(ends)[:, None])
+        row, column = (index.to(self._device) for index in is_open.nonzero(as_tuple=True))
+        logits = self._model.get_output_embeddings()(hidden[row, column])
+        own = torch.zeros_like(tokens)
+        for j in range(min(starts) - 1, tokens.shape[1]):
+            here = column == j
+            own[row[here], j] = self._next(tokens[row[here], : j + 1], logits[here])
+        return own
 
     def _take(self, row: Row, draft: Sequence[int], predicted: Sequence[int]) -> None:
         """Accept own tokens up to the first that differs from the draft, with it."""
