@@ -11,8 +11,9 @@ from typing import Any
 
 from harness.config import Decoding
 from harness.datasets import Utterance
-from harness.errors import ConfigError
+from harness.errors import CheckpointNotFoundError, ConfigError
 from harness.families import FAMILIES
+from harness.store import read_json, write_json
 
 BatchPlan = tuple[tuple[str, ...], ...]
 """Ids of the utterances of every batch."""
@@ -47,20 +48,31 @@ def fitting_batch_size(model_directory: Path, decoding: Decoding, memory: int) -
 
     Raises:
         ConfigError: not even one utterance fits.
+        CheckpointNotFoundError: the configuration says too little of the model.
     """
     config = _config(model_directory)
     family = FAMILIES.get(config.get("model_type", ""))
     if family is None:
         return 1
     weights = sum(path.stat().st_size for path in model_directory.glob("*.safetensors"))
-    fits = int((_SHARE * memory - weights) / (4 * family.numbers(config, decoding.max_new_tokens)))
+    try:
+        numbers = family.numbers(config, decoding.max_new_tokens)
+    except KeyError as error:
+        raise CheckpointNotFoundError(
+            f"{model_directory / 'config.json'}: there is no {error}; save it again"
+        ) from None
+    fits = int((_SHARE * memory - weights) / (4 * numbers))
     if fits < 1:
         raise ConfigError('decoding.batch_size = "auto": no utterance fits into memory beside the model; give a number')
     return min(1 << (fits.bit_length() - 1), _LARGEST)
 
 
 def _config(directory: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    path = directory / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointNotFoundError(f"{path}: cannot be read as JSON: {error}; save the checkpoint again") from None
     return found
 
 
@@ -70,12 +82,9 @@ def settled(asked: int | str, directory: Path, choose: Callable[[], int]) -> int
         return asked
     path = directory / "batch_size.json"
     if path.is_file():
-        return int(json.loads(path.read_text(encoding="utf-8"))["batch_size"])
+        return int(read_json(path)["batch_size"])
     chosen = choose()
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    temporary.write_text(json.dumps({"batch_size": chosen}) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_json(path, {"batch_size": chosen})
     return chosen
 
 
@@ -91,5 +100,10 @@ def memory_of(device: str) -> int:
 
 def _gpu_memory() -> int:
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    told = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    try:
+        told = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        raise ConfigError(
+            'decoding.batch_size = "auto": nvidia-smi does not tell the GPU\'s memory; give a number'
+        ) from None
     return min(int(line) for line in told.split()) * 2**20

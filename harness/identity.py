@@ -94,6 +94,7 @@ class Resolved:
 
     models: dict[Model, ResolvedModel]
     batch_size: int
+    batches: dict[tuple[Model, Data], BatchPlan]
     corpora: dict[Data, Corpus]
     calibration: dict[int | None, Corpus]
 
@@ -119,7 +120,12 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration], directory:
                 calibration[draw.seed] = calibration_corpus(experiment.calibration.drawn(draw))
                 _check_disjoint(calibration[draw.seed], corpora)
     size = settled(experiment.decoding.batch_size, directory, lambda: _fitting(experiment, planned, models))
-    return Resolved(models, size, corpora, calibration)
+    batches = {
+        (model, data): batch_plan(lengths_for(found.directory, corpus.utterances), size)
+        for model, found in models.items()
+        for data, corpus in corpora.items()
+    }
+    return Resolved(models, size, batches, corpora, calibration)
 
 
 def _fitting(experiment: Experiment, planned: Sequence[Configuration], models: dict[Model, ResolvedModel]) -> int:
@@ -150,9 +156,7 @@ def cells_of(configuration: Configuration, experiment: Experiment, resolved: Res
     """The cells of one configuration, one for every split of the experiment, identified."""
     cells = []
     for data in experiment.data:
-        corpus = resolved.corpora[data]
-        lengths = lengths_for(resolved.models[configuration.model].directory, corpus.utterances)
-        batches = batch_plan(lengths, resolved.batch_size)
+        batches = resolved.batches[configuration.model, data]
         identity = _identity(configuration, experiment, resolved, data, batches)
         cells.append(Cell(configuration, data, identity, hash_of(identity), batches))
     return cells

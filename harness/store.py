@@ -89,12 +89,12 @@ class StoredRun:
         directory = self._cells / cell_id
         if not (directory / "DONE").is_file():
             return None
-        content = _read_json(directory / "cell.json")
+        content = read_json(directory / "cell.json")
         return content if status in (None, content["status"]) else None
 
     def environment(self, cell_id: str) -> dict[str, Any]:
         """Versions, machine and command of a finished cell."""
-        return _read_json(self._cells / cell_id / "environment.json")
+        return read_json(self._cells / cell_id / "environment.json")
 
     def utterances(self, cell_id: str) -> list[dict[str, Any]]:
         """The utterance rows of a finished cell; empty where it produced none.
@@ -116,7 +116,7 @@ class StoredRun:
 
     def analyses(self) -> list[dict[str, Any]]:
         """What `write_analysis` wrote, in the order of the configurations' ids."""
-        return [_read_json(path) for path in sorted((self.path / _ANALYSES).glob("[0-9a-f]*.json"))]
+        return [read_json(path) for path in sorted((self.path / _ANALYSES).glob("[0-9a-f]*.json"))]
 
     def _table(self, cell_id: str, name: str) -> list[dict[str, Any]]:
         import pyarrow.parquet as pq
@@ -125,9 +125,22 @@ class StoredRun:
         return _read(path, lambda: pq.read_table(path).to_pylist()) if path.is_file() else []
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON document of a run.
+
+    Raises:
+        OutputError: it is missing or broken.
+    """
     content: dict[str, Any] = _read(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     return content
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Replace a file by a JSON document, whole or not at all."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    _write_synced(temporary, _json(document))
+    temporary.replace(path)
+    _sync_directory(path.parent)
 
 
 def _read(path: Path, read: Callable[[], Any], mend: str = "remove this cell's directory and run") -> Any:
@@ -214,23 +227,17 @@ class RunDirectory(StoredRun):
     def latency(self) -> dict[str, Any]:
         """What `write_latency` wrote; empty where nothing was timed."""
         path = self.path / _LATENCY
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def write_latency(self, document: Mapping[str, Any]) -> None:
         """Replace `latency.json`."""
-        temporary = self.path / f".{_LATENCY}-{os.getpid()}"
-        _write_synced(temporary, _json(document))
-        temporary.replace(self.path / _LATENCY)
-        _sync_directory(self.path)
+        write_json(self.path / _LATENCY, document)
 
     def write_analysis(self, configuration_id: str, document: Mapping[str, Any]) -> None:
         """Write the analysis of one configuration, in place of an earlier one."""
         directory = self.path / _ANALYSES
         directory.mkdir(exist_ok=True)
-        temporary = directory / f".{configuration_id}-{os.getpid()}"
-        _write_synced(temporary, _json(document))
-        temporary.replace(directory / f"{configuration_id}.json")
-        _sync_directory(directory)
+        write_json(directory / f"{configuration_id}.json", document)
 
 
 def _column(values: list[Any]) -> Any:

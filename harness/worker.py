@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -173,7 +173,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         channel.send(CellDone(cell.cell_id))
 
 
-def _said(cell: Cell, task: Task) -> dict[str, list[int]]:
+def _said(cell: Cell, task: Task) -> dict[str, Sequence[int]]:
     """What full precision said, tokens after the prompt by utterance; empty where it may not be used as a draft.
 
     Without a prompt in front, stored tokens are those after it (`harness.cost.operations.generated`).
@@ -187,7 +187,7 @@ def _said(cell: Cell, task: Task) -> dict[str, list[int]]:
         return {}
     prompt = stored["prompt"]
     rows = run.utterances(twin)
-    return {row["id"]: row["tokens"][len(row["tokens"]) - generated(row["tokens"], prompt) :] for row in rows}
+    return {row["id"]: generated(row["tokens"], prompt) for row in rows}
 
 
 def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
@@ -245,7 +245,7 @@ def _operations(
 
 
 def _heard(found: Transcription) -> Transcriptions:
-    tokens = tuple(generated(row["tokens"], found.prompt) for row in found.rows)
+    tokens = tuple(len(generated(row["tokens"], found.prompt)) for row in found.rows)
     return Transcriptions(len(found.prompt), tokens, found.measured["audio_seconds"])
 
 

@@ -82,7 +82,7 @@ def main() -> None:
     full = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
     with decoder_prompt(full.model) as prompt:
         said = [full.transcribe(batch, DECODING) for batch in batches]
-    drafts = [[t.tokens[len(t.tokens) - generated(t.tokens, prompt) :] for t in batch] for batch in said]
+    drafts = [[generated(t.tokens, prompt) for t in batch] for batch in said]
     print(
         f"{'configuration':24} {'plain, s':>8} {'decoding':>9} {'draft, s':>9} {'decoding':>9} "
         f"{'whole':>6} {'decoding':>9} {'auto':>6}  {'same':>8} {'as fp32':>8}"

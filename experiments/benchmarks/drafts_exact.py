@@ -24,8 +24,7 @@ from harness import cost, datasets
 from harness.attended import attended
 from harness.batching import batch_plan, lengths_for
 from harness.cell import Configuration
-from harness.command import experiment_of, experiment_parser
-from harness.config import Decoding, Experiment
+from harness.config import Decoding, Experiment, load_experiment
 from harness.cost.operations import generated
 from harness.features import PreparedBatch
 from harness.identity import resolve_model
@@ -39,7 +38,7 @@ FILES = ("experiments/embedded.toml", "experiments/embedded_moonshine.toml")
 def words(recognizer: Recognizer, batch: PreparedBatch, decoding: Decoding, drafts: Any = None) -> list[Tokens]:
     """Tokens after the prompt for every utterance."""
     heard = recognizer.transcribe(batch, decoding, drafts)
-    return [t.tokens[len(t.tokens) - generated(t.tokens, recognizer.prompt) :] for t in heard]
+    return [tuple(generated(t.tokens, recognizer.prompt)) for t in heard]
 
 
 def gap(recognizer: Recognizer, batch: PreparedBatch, row: int, plain: Tokens, drafted: Tokens) -> float:
@@ -119,7 +118,7 @@ def main() -> None:
     machine = cost.environment(1, "")
     print(f"{machine['processor']}, one thread, torch {machine['packages']['torch']}")
     for file in map(Path, sys.argv[1:] or FILES):
-        experiment = experiment_of(experiment_parser("drafts_exact", "").parse_args([str(file)]))
+        experiment = load_experiment(file)
         planned = configurations(experiment)
         eligible = [c for c in planned if isinstance(c.capability, Supported) and c.takes_drafts and not c.is_baseline]
         others = [c for c in planned if isinstance(c.capability, Supported) and not c.takes_drafts]

@@ -25,7 +25,7 @@ from transformers.generation.utils import GenerationMixin
 
 from experiments.benchmarks._shapes import save_whisper
 from harness import cost, transcription, worker
-from harness.command import experiment_of, experiment_parser
+from harness.config import load_experiment
 from harness.identity import cells_of, resolve
 from harness.plan import configurations, select
 from harness.store import RunDirectory
@@ -69,9 +69,7 @@ class Timer:
 
 def measure(file: Path, only: str, *overrides: str) -> None:
     """Print a row for every configuration."""
-    settings = [part for override in overrides for part in ("--set", override)]
-    options = experiment_parser("overhead", "").parse_args([str(file), "--only", only, *settings])
-    experiment = experiment_of(options, f"run.threads_per_worker={THREADS}")
+    experiment = load_experiment(file, [*overrides, f"run.threads_per_worker={THREADS}"])
     chosen = select(configurations(experiment), only)
     with tempfile.TemporaryDirectory() as scratch:
         directory = RunDirectory(Path(scratch) / "run")

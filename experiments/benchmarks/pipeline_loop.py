@@ -33,7 +33,7 @@ def loop() -> None:
 
     from backends import Supported, quantize_spec
     from harness import datasets
-    from harness.command import experiment_of, experiment_parser
+    from harness.config import load_experiment
     from harness.embedded import MODEL_DIRECTORY
     from harness.metrics import Normaliser
     from harness.models import calibration_inputs, load_recognizer
@@ -41,7 +41,7 @@ def loop() -> None:
 
     logging.set_verbosity_error()
     torch.set_num_threads(_cores())
-    experiment = experiment_of(experiment_parser("loop", "").parse_args([str(FILE)]))
+    experiment = load_experiment(FILE)
     normalise = Normaliser(MODEL_DIRECTORY)
     speech = [datasets.get(data.dataset).load(data).utterances for data in experiment.data]
     waveforms = [[utterance.waveform() for utterance in split] for split in speech]

@@ -88,7 +88,7 @@ def main() -> None:
                     encoder, decode = clock.seconds, recognizer.decode_seconds
                     heard = recognizer.transcribe(batch, DECODING, drafts if way == "draft" else None)
                     whole = recognizer.decode_seconds - decode
-                    words[way] = [t.tokens[len(t.tokens) - generated(t.tokens, recognizer.prompt) :] for t in heard]
+                    words[way] = [generated(t.tokens, recognizer.prompt) for t in heard]
                     measured[way].append((whole, whole - (clock.seconds - encoder), (cost.peak_memory() or 0) / 2**20))
                     drafts = drafts or perturbed(words["plain"], np.random.default_rng(0))
             plain, draft = ([statistics.median(c) for c in zip(*measured[w], strict=True)] for w in measured)

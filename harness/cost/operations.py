@@ -196,11 +196,11 @@ def decoder_prompt(model: Any) -> Iterator[list[int]]:
         hook.remove()
 
 
-def generated(tokens: Sequence[int], prompt: Sequence[int]) -> int:
-    """Number of tokens after the prompt, which `generate` repeats in what it returns for some models.
+def generated(tokens: Sequence[int], prompt: Sequence[int]) -> Sequence[int]:
+    """Tokens after the prompt, which `generate` repeats in what it returns for some models.
 
     >>> generated([1, 7, 8], prompt=[1]), generated([7, 8], prompt=[1])
-    (2, 2)
+    ([7, 8], [7, 8])
     """
     repeated = list(tokens[: len(prompt)]) == list(prompt)
-    return len(tokens) - (len(prompt) if repeated else 0)
+    return tokens[len(prompt) if repeated else 0 :]

@@ -10,7 +10,7 @@ from harness import batching
 from harness.config import Decoding
 from harness.datasets import Data, get
 from harness.embedded import MODELS
-from harness.errors import ConfigError
+from harness.errors import CheckpointNotFoundError, ConfigError, OutputError
 
 GIB = 2**30
 lengths = st.dictionaries(st.text(min_size=1), st.sampled_from([0.0, 1.0, 2.5, 30.0]))
@@ -66,6 +66,18 @@ def test_no_memory_is_said(tmp_path):
 
 def test_a_size_is_chosen_once(tmp_path):
     assert batching.settled(7, tmp_path, lambda: 1 / 0) == 7
-    assert batching.settled("auto", tmp_path / "run", lambda: 32) == 32
-    assert batching.settled("auto", tmp_path / "run", lambda: 64) == 32
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["batch_size.json"]
+    assert batching.settled("auto", tmp_path, lambda: 32) == 32
+    assert batching.settled("auto", tmp_path, lambda: 64) == 32
+    assert [path.name for path in tmp_path.iterdir()] == ["batch_size.json"]
+
+
+def test_broken_files_are_one_sentence(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointNotFoundError, match=r"config\.json: cannot be read as JSON"):
+        batching.lengths_for(tmp_path, [])
+    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
+    with pytest.raises(CheckpointNotFoundError, match=r"config\.json: there is no 'd_model'"):
+        batching.fitting_batch_size(tmp_path, Decoding(), GIB)
+    (tmp_path / "batch_size.json").write_text("{")
+    with pytest.raises(OutputError, match=r"batch_size\.json: cannot be read"):
+        batching.settled("auto", tmp_path, lambda: 32)

@@ -234,7 +234,7 @@ def test_the_prompt_is_what_the_decoder_starts_with():
         for start in ([5, 6, 7], [9]):
             model(input_features=torch.zeros(1, 80, 300), decoder_input_ids=torch.tensor([start]))
     assert prompt == [5, 6, 7]
-    assert generated([5, 6, 7, 8], prompt) == generated([8], prompt) == 1
+    assert generated([5, 6, 7, 8], prompt) == generated([8], prompt) == [8]
 
 
 EXPERIMENT = """
