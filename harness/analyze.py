@@ -23,11 +23,12 @@ from harness.command import experiment_of, experiment_parser, run_command
 from harness.config import Experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
+from harness.printing import printable
 from harness.task import Analysed, AnalysisTask, Ended, Task
 
 if TYPE_CHECKING:
     from harness.identity import Resolved
-    from harness.store import RunDirectory
+    from harness.recording import RunDirectory
 
 _SHOWN = 5
 Row = dict[str, Any]
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     from harness.identity import resolve
-    from harness.store import RunDirectory
+    from harness.recording import RunDirectory
 
     if options.utterances < 1:
         raise ConfigError("--utterances must be at least 1")
@@ -99,7 +100,7 @@ def _analysed(
             ends.append(end)
             document = next((event.document for event in events if isinstance(event, Analysed)), None)
             if document is None:
-                reason = end.reason.partition("\n")[0]
+                reason = printable(end.reason.partition("\n")[0])
                 console.print(f"{configuration.label}: {end.status}: {reason}", markup=False, highlight=False)
                 continue
             directory.write_analysis(configuration.id, {**_about(configuration, cell), **document})

@@ -11,9 +11,9 @@ from typing import Any
 
 from harness.config import Decoding
 from harness.datasets import Utterance
-from harness.errors import CheckpointNotFoundError, ConfigError
+from harness.errors import CheckpointNotFoundError, ConfigError, DataError
 from harness.families import FAMILIES
-from harness.store import read_json, write_json
+from harness.files import create_json, read_json
 
 BatchPlan = tuple[tuple[str, ...], ...]
 """Ids of the utterances of every batch."""
@@ -37,7 +37,15 @@ def lengths_for(model_directory: Path, utterances: Sequence[Utterance]) -> dict[
     family = FAMILIES.get(_config(model_directory).get("model_type", ""))
     if family is None or not family.any_length:
         return dict.fromkeys((utterance.id for utterance in utterances), 0.0)
-    return {utterance.id: utterance.seconds() for utterance in utterances}
+    return {utterance.id: _seconds(utterance) for utterance in utterances}
+
+
+def _seconds(utterance: Utterance) -> float:
+    """Nothing for what cannot be heard: it takes part as a moment of silence."""
+    try:
+        return utterance.seconds()
+    except DataError:
+        return 0.0
 
 
 def fitting_batch_size(model_directory: Path, decoding: Decoding, memory: int) -> int:
@@ -81,11 +89,9 @@ def settled(asked: int | str, directory: Path, choose: Callable[[], int]) -> int
     if isinstance(asked, int):
         return asked
     path = directory / "batch_size.json"
-    if path.is_file():
-        return int(read_json(path)["batch_size"])
-    chosen = choose()
-    write_json(path, {"batch_size": chosen})
-    return chosen
+    if not path.is_file():
+        create_json(path, {"batch_size": choose()})
+    return int(read_json(path)["batch_size"])
 
 
 def default_workers(devices: Iterable[str]) -> int:

@@ -14,8 +14,10 @@ from typing import Any
 
 from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve, row_independent
 from harness.config import NO_DRAW, Calibration, Data, Decoding, Draw, Model, Reference
+from harness.printing import printable
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+"""Of cells and of the run directory; see `harness.store`."""
 
 
 class CellStatus(StrEnum):
@@ -135,6 +137,20 @@ class Cell:
     identity: dict[str, Any] = field(compare=False)
     cell_id: str
     batches: tuple[tuple[str, ...], ...] = field(compare=False)
+
+    def about(self, status: CellStatus, reason: str) -> dict[str, Any]:
+        """What its `cell.json` says in any case; people and `harness.verify` find it by model, label and split."""
+        return {
+            "cell_id": self.cell_id,
+            "identity": self.identity,
+            "configuration_id": self.configuration.id,
+            "configuration": self.configuration.label,
+            "model": self.configuration.model.path,
+            "split": self.data.label,
+            "status": status,
+            "reason": printable(reason),
+            "measured": {},
+        }
 
 
 def hash_of(value: Any) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from backends import AsrQuantError
 from harness.config import Experiment, load_experiment
+from harness.printing import printable
 
 
 def experiment_parser(program: str, purpose: str | None) -> argparse.ArgumentParser:
@@ -35,12 +40,36 @@ def experiment_of(options: argparse.Namespace, *overrides: str) -> Experiment:
 
 
 def run_command(action: Callable[[], int], interrupted: str = "interrupted") -> int:
-    """Return the exit status of `action`: 2 for what the user can mend, 130 after Ctrl-C, each with a sentence."""
+    """Return the exit status of `action`: 2 for what the user can mend, 130 after Ctrl-C, each with a sentence.
+
+    A request to end (SIGTERM, as batch systems send it, and SIGHUP) is taken as Ctrl-C.
+    """
     try:
-        return action()
+        with _ending_as_interrupted():
+            return action()
     except AsrQuantError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: there is not enough memory; take fewer workers or a smaller batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\n{interrupted}")
         return 130
+
+
+@contextmanager
+def _ending_as_interrupted() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

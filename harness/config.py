@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from harness._overrides import apply_override
 from harness._sentences import first_sentence
 from harness.errors import ConfigError
+from harness.printing import printable
 
 Scalar = str | int | float | bool
 T = TypeVar("T")
@@ -27,6 +28,15 @@ class Table(BaseModel):
     """Base of all tables: immutable, and a key that is not known is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_text(cls, value: Any) -> Any:
+        """No text of a file may steer a terminal or cut a line."""
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and printable(text) != text for text in texts):
+            raise ValueError("control characters are not allowed")
+        return value
 
 
 class Model(Table):
@@ -151,6 +161,8 @@ class Run(Table):
         device: `cpu`, `cuda`, or `auto` (cuda where there is one); a grid block may say otherwise.
         seed: recorded with every cell.
         stall_timeout: a configuration that finishes no batch for so many seconds is ended.
+        lease_timeout: a runner on another machine that gave no sign of life for so many seconds counts as dead, and
+            what it did is taken over (see `harness.leases`).
     """
 
     output: str = "runs"
@@ -159,6 +171,7 @@ class Run(Table):
     device: Literal["cpu", "cuda", "auto"] = "auto"
     seed: int = 0
     stall_timeout: float = Field(default=3600.0, gt=0)
+    lease_timeout: float = Field(default=120.0, gt=0)
 
 
 class Reference(Table):

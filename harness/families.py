@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from backends import UnsupportedError
 from harness.config import Decoding
 from harness.datasets import SAMPLE_RATE, Waveform
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_SHORTEST = 1600
+"""Samples that Moonshine's convolutions can take; shorter speech is followed by silence."""
 
 
 class Preparation(Protocol):
@@ -126,7 +132,11 @@ class MoonshinePreparation:
         """`input_values` and `attention_mask`, (batch, samples)."""
         extractor = processor.feature_extractor
         batch = extractor(
-            list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt", padding=True, return_attention_mask=True
+            [np.pad(waveform, (0, max(0, _SHORTEST - len(waveform)))) for waveform in waveforms],
+            sampling_rate=SAMPLE_RATE,
+            return_tensors="pt",
+            padding=True,
+            return_attention_mask=True,
         )
         return {"input_values": batch.input_values, "attention_mask": batch.attention_mask}
 

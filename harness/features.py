@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.cell import Cell, hash_of
+from harness.files import seal, sealed
 from harness.identity import PROCESSOR_FILES
 
+_SUFFIX = ".safetensors"
 _PREPARING = ("transformers", "numpy", "soundfile", "soxr")
 """Packages whose releases may change features."""
 
@@ -45,12 +47,14 @@ class PreparedBatch:
         estimated_snr_db: of every utterance.
         groups: those heard in one pass first, then those heard in several.
         seconds: that it took to prepare it, or to find it ready.
+        errors: by place in the batch, why an utterance cannot be heard; silence takes its place.
     """
 
     samples: tuple[int, ...]
     estimated_snr_db: tuple[float, ...]
     groups: tuple[Group, ...]
     seconds: float
+    errors: Mapping[int, str] = field(default_factory=dict)
 
 
 class FeatureStore:
@@ -71,11 +75,11 @@ class FeatureStore:
         identity = cell.identity
         versions = {name: identity["versions"][name] for name in _PREPARING}
         key = [self._processor, identity["data"], identity["decoding"]["long_audio"], versions, list(ids)]
-        path = self._directory / f"{hash_of(key)}.safetensors"
-        if path.is_file():
+        path = sealed(self._directory, hash_of(key), _SUFFIX)
+        if path is not None:
             return _load(path)
         prepared = prepare()
-        _save(prepared, path)
+        seal(self._directory, hash_of(key), _SUFFIX, partial(_save, prepared))
         return prepared
 
 
@@ -89,17 +93,19 @@ def _load(path: Path) -> PreparedBatch:
         for i, group in enumerate(about["groups"])
     )
     samples, noise = tuple(about["samples"]), tuple(about["estimated_snr_db"])
-    return PreparedBatch(samples, noise, groups, time.perf_counter() - began)
+    errors = {int(place): reason for place, reason in about["errors"].items()}
+    return PreparedBatch(samples, noise, groups, time.perf_counter() - began, errors)
 
 
 def _save(prepared: PreparedBatch, path: Path) -> None:
     about: dict[str, Any] = {
         "samples": prepared.samples,
         "estimated_snr_db": prepared.estimated_snr_db,
+        "errors": dict(prepared.errors),
         "groups": [{"rows": g.rows, "whole": g.whole, "inputs": list(g.inputs)} for g in prepared.groups],
     }
     tensors = {f"{i}.{key}": t.contiguous() for i, g in enumerate(prepared.groups) for key, t in g.inputs.items()}
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
-    save_file(tensors, temporary, {"about": json.dumps(about)})
-    temporary.replace(path)
+    try:
+        save_file(tensors, path, {"about": json.dumps(about)})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error

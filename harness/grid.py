@@ -19,11 +19,12 @@ from harness.cell import Cell, CellStatus, Configuration
 from harness.command import experiment_of, experiment_parser, run_command
 from harness.config import Experiment
 from harness.plan import configurations, select, twin_of
+from harness.printing import printable
 from harness.task import Task
 
 if TYPE_CHECKING:
     from harness.identity import Resolved
-    from harness.store import RunDirectory
+    from harness.recording import RunDirectory
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
 
@@ -90,21 +91,26 @@ def _run_planned(
 ) -> int:
     """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models."""
     from harness.identity import cells_of, resolve
+    from harness.recording import RunDirectory
     from harness.results import result_rows
-    from harness.store import RunDirectory
 
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
-    with directory.held():
+    with directory.shared():
+        directory.write_experiment(experiment.model_dump(mode="json"))
         resolved = resolve(experiment, chosen, directory.path)
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
+        every = [cell for own in cells.values() for cell in own]
+        for wrong in directory.set_aside(cell.cell_id for cell in every):
+            console.print(f"{printable(wrong)}; the cell is set aside and done again", highlight=False, markup=False)
         own = [cell for c in chosen for cell in cells[c]]
+        before = {cell.cell_id: directory.stamp(cell.cell_id) for cell in own}
         missing = [cell for cell in own if _is_missing(cell, directory, retry=retry)]
         try:
             if missing:
-                _run_missing(experiment, missing, _twins(cells), directory, resolved, console)
+                _run_missing(experiment, missing, before, _twins(cells), directory, resolved, console)
         finally:  # also when interrupted: what is finished is in the results
-            rows = result_rows(directory, [cell for cells_of_one in cells.values() for cell in cells_of_one])
+            rows = result_rows(directory, every)
             directory.write_results(rows)
     ids = {cell.cell_id for cell in own}
     return _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
@@ -129,14 +135,18 @@ def _twins(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str]:
 def _run_missing(
     experiment: Experiment,
     missing: Sequence[Cell],
+    before: Mapping[str, int | None],
     twins: Mapping[str, str],
     directory: RunDirectory,
     resolved: Resolved,
     console: Console,
 ) -> None:
-    from harness import runner
     from harness.batching import default_workers
+    from harness.engines.local import LocalEngine
+    from harness.leases import Leases
     from harness.report.progress import observing
+    from harness.runner import Runner
+    from harness.store import LEASES
 
     groups = _groups(missing)
     workers = min(experiment.run.workers or default_workers(own[0].configuration.device for own in groups), len(groups))
@@ -156,8 +166,12 @@ def _run_missing(
     console.print(
         f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False
     )
-    with observing(console, len(missing), utterances) as observer:
-        runner.run(tasks, directory, workers, experiment.run.stall_timeout, observer)
+    with (
+        observing(console, len(missing), utterances) as observer,
+        Leases(directory.path / LEASES, experiment.run.lease_timeout) as leases,
+        LocalEngine(workers, experiment.run.threads_per_worker, experiment.run.stall_timeout) as engine,
+    ):
+        Runner(directory, leases, engine, observer, before).run(tasks)
 
 
 def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:

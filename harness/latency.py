@@ -26,11 +26,12 @@ from harness.command import experiment_of, experiment_parser, run_command
 from harness.config import Experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
+from harness.printing import printable
 from harness.task import Task, TimingTask
 
 if TYPE_CHECKING:
     from harness.identity import Resolved
-    from harness.store import RunDirectory
+    from harness.recording import RunDirectory
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
 _SIMULATED = "simulated"
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    from harness.store import RunDirectory
+    from harness.recording import RunDirectory
 
     if options.repeats < 1 or options.warmup < 0:
         raise ConfigError("--repeats must be at least 1, and --warmup at least 0")
@@ -135,7 +136,7 @@ class Timing:
             "configuration": configuration.label,
             "model": configuration.model.path,
             "status": str(status),
-            "reason": reason.partition("\n")[0],
+            "reason": printable(reason.partition("\n")[0]),
             "threads": self.experiment.run.threads_per_worker,
             "repeats": self.repeats,
             "warmup": self.warmup,

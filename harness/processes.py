@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from harness.cell import CellStatus
+from harness.scratch import scratch_directory
 from harness.task import Ended
 
 # The modules behind transformers' and datasets' facades, so that a child starts work at once.
@@ -83,8 +86,10 @@ class Child:
 @contextmanager
 def fork_server(threads: int) -> Iterator[Any]:
     """The multiprocessing context from which children are started, in the environment that they inherit."""
-    with _environment(threads):
+    scratch = scratch_directory()
+    with _environment({"OMP_NUM_THREADS": str(threads), "TMPDIR": str(scratch), **_ENVIRONMENT}):
         context = multiprocessing.get_context("forkserver")
+        _put_sockets_into(scratch)
         context.set_forkserver_preload(_PRELOADED)
         yield context
 
@@ -127,10 +132,19 @@ _ENVIRONMENT = {
 }
 
 
+def _put_sockets_into(scratch: Path) -> None:
+    """Let multiprocessing make its directory there, which it makes once in a process."""
+    before = tempfile.tempdir
+    tempfile.tempdir = str(scratch)
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
+
+
 @contextmanager
-def _environment(threads: int) -> Iterator[None]:
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
     """Set what the fork server and its children inherit, which cannot be changed in a running process."""
-    wanted = {"OMP_NUM_THREADS": str(threads), **_ENVIRONMENT}
     before = {key: os.environ.get(key) for key in wanted}
     os.environ.update(wanted)
     try:

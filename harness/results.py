@@ -11,7 +11,7 @@ from harness import datasets
 from harness.cell import Cell, CellStatus, spec_columns
 from harness.config import Data
 from harness.metrics import ErrorRate
-from harness.store import RunDirectory
+from harness.recording import RunDirectory
 
 if TYPE_CHECKING:
     from harness.stats import AgainstTwin, System

@@ -1,30 +1,34 @@
-"""Plan, run, record: one worker process per task, from a fork server that has torch loaded.
+"""Plan, run, record: tasks are given to an engine, and every planned cell ends as a row.
 
-A crash costs one task, which is a configuration. Every planned cell ends as a row: finished by its worker, or
-recorded here with the reason why not.
+A cell is written by whoever does it, or recorded here with the reason why not. Runners that share a directory share
+the work: each task needs a lease, and what another one finished is not done again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from multiprocessing import connection
-from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from backends import Unsupported
 from harness.cell import Cell, CellStatus
-from harness.processes import Child, fork_server, start
-from harness.store import CellRecord, RunDirectory
-from harness.task import CellDone, Ended, Event, Progress, Task
+from harness.engines import Engine
+from harness.errors import OutputError
+from harness.leases import Leases
+from harness.recording import RunDirectory
+from harness.store import CellRecord
+from harness.task import CellDone, Ended, Event, Progress, Task, Unwritable
+
+_PATIENCE = 5.0
+"""Seconds after Ctrl-C in which batches that are nearly done may be finished."""
 
 
 class Observer(Protocol):
     """Who is told how the run goes."""
 
     def started(self, task: Task) -> None:
-        """A worker began."""
+        """It is being done."""
 
     def progressed(self, utterances: int) -> None:
         """So many more utterances are transcribed."""
@@ -34,120 +38,116 @@ class Observer(Protocol):
 
 
 @dataclass
-class _Worker:
-    task: Task
-    child: Child
+class _Open:
+    """A task that is being done."""
+
     began: float
-    heard: float
-    open_cells: dict[str, Cell] = field(default_factory=dict)
-    end: Ended | None = None
-    silent: bool = False
+    cells: dict[str, Cell]
 
 
-def run(tasks: Sequence[Task], directory: RunDirectory, workers: int, stall_timeout: float, observer: Observer) -> None:
-    """Do all tasks, at most `workers` at a time; cells are written to `directory` as they finish.
+@dataclass
+class Runner:
+    """One call of the grid.
 
-    A task waits until the cells are finished whose transcripts are its drafts.
-
-    After Ctrl-C the children are ended and `KeyboardInterrupt` is raised; finished cells are kept.
+    Attributes:
+        directory: where cells are kept.
+        leases: entered.
+        engine: entered.
+        observer: told of everything.
+        before: by cell id, the stamp of what was there when the plan was made, or `None`; see `StoredRun.stamp`.
     """
-    waiting = list(_refuse_unsupported(tasks, directory, observer))
-    running: list[_Worker] = []
-    with fork_server(max((task.threads for task in tasks), default=1)) as context:
+
+    directory: RunDirectory
+    leases: Leases
+    engine: Engine
+    observer: Observer
+    before: Mapping[str, int | None]
+    _open: dict[str, _Open] = field(default_factory=dict)
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Do all tasks, or see them done by others, each after the cells whose transcripts are its drafts.
+
+        After Ctrl-C nothing new is begun, batches that are finished within seconds are kept, and
+        `KeyboardInterrupt` is raised.
+
+        Raises:
+            OutputError: results cannot be written.
+        """
+        waiting = list(self._possible(tasks))
         try:
-            while waiting or running:
-                while len(running) < workers and (task := _ready(waiting, directory)):
-                    waiting.remove(task)
-                    running.append(_start(task, context, observer))
-                _listen(running, observer)
-                for worker in [w for w in running if _is_over(w, stall_timeout)]:
-                    running.remove(worker)
-                    _record_end(worker, directory, observer)
-        finally:
-            for worker in running:
-                worker.child.process.kill()
+            while waiting or self.engine.busy():
+                while self.engine.has_room() and (task := self._next(waiting)):
+                    self._begin(task)
+                for task, event in self.engine.events(1.0):
+                    self._take(task, event)
+        except KeyboardInterrupt:
+            self._wind_down()
+            raise
 
+    def _possible(self, tasks: Sequence[Task]) -> Iterator[Task]:
+        """Record what a capability answer rules out, and pass on the rest."""
+        for task in tasks:
+            answer = task.configuration.capability
+            if isinstance(answer, Unsupported):
+                self._record(task, task.cells, CellStatus.UNSUPPORTED, answer.reason)
+                self.observer.ended(task, CellStatus.UNSUPPORTED, answer.reason, 0.0)
+            else:
+                yield task
 
-def _refuse_unsupported(tasks: Sequence[Task], directory: RunDirectory, observer: Observer) -> Iterator[Task]:
-    """Record what a capability answer rules out, and pass on the rest."""
-    for task in tasks:
-        answer = task.configuration.capability
-        if isinstance(answer, Unsupported):
-            _record(task, task.cells, CellStatus.UNSUPPORTED, answer.reason, directory)
-            observer.ended(task, CellStatus.UNSUPPORTED, answer.reason, 0.0)
+    def _next(self, waiting: list[Task]) -> Task | None:
+        """Take the first task that has nothing to wait for and is nobody else's; pass over what others finished."""
+        for task in list(waiting):
+            missing = self._missing(task)
+            if missing and not (self._ready(task) and self.leases.acquire(task.lease)):
+                continue
+            waiting.remove(task)
+            if missing := self._missing(task):  # another runner may have had the lease before
+                return replace(task, cells=missing, alone=task.alone and not self.leases.others())
+            self.leases.release(task.lease)
+            self.observer.ended(task, CellStatus.DONE, "", 0.0)
+        return None
+
+    def _missing(self, task: Task) -> tuple[Cell, ...]:
+        """The cells that nobody finished since the plan was made."""
+        return tuple(c for c in task.cells if self.directory.stamp(c.cell_id) == self.before[c.cell_id])
+
+    def _ready(self, task: Task) -> bool:
+        return all(map(self.directory.finished, task.drafts.values()))
+
+    def _begin(self, task: Task) -> None:
+        self._open[task.lease] = _Open(time.monotonic(), {cell.cell_id: cell for cell in task.cells})
+        self.engine.submit(task)
+        self.observer.started(task)
+
+    def _take(self, task: Task, event: Event) -> None:
+        if isinstance(event, Progress):
+            self.observer.progressed(event.utterances)
+        elif isinstance(event, CellDone):
+            self._open[task.lease].cells.pop(event.cell_id)
+        elif isinstance(event, Unwritable):
+            raise OutputError(event.reason)
         else:
-            yield task
+            self._end(task, event)
 
+    def _end(self, task: Task, end: Ended) -> None:
+        """Record the cells that were left open, and tell how the configuration ended."""
+        opened = self._open.pop(task.lease)
+        left = [c for c in opened.cells.values() if self.directory.finished(c.cell_id, CellStatus.DONE) is None]
+        status, reason = (end.status, end.reason) if left else (CellStatus.DONE, "")
+        self._record(task, left, status, reason)
+        self.leases.release(task.lease)
+        self.observer.ended(task, status, reason, time.monotonic() - opened.began)
 
-def _ready(waiting: Sequence[Task], directory: RunDirectory) -> Task | None:
-    """The first task with nothing to wait for."""
-    return next((task for task in waiting if all(map(directory.finished, task.drafts.values()))), None)
+    def _record(self, task: Task, cells: Sequence[Cell], status: CellStatus, reason: str) -> None:
+        first_line, _, rest = reason.partition("\n")
+        for cell in cells:
+            self.directory.write(CellRecord(cell.cell_id, cell.about(status, first_line), log=rest))
 
-
-def _start(task: Task, context: Any, observer: Observer) -> _Worker:
-    child = start(context, _enter_worker, task)
-    observer.started(task)
-    now = time.monotonic()
-    return _Worker(task, child, now, now, {cell.cell_id: cell for cell in task.cells})
-
-
-def _enter_worker(task: Task, channel: Connection) -> None:
-    from harness import worker
-
-    worker.main(task, channel)
-
-
-def _listen(running: list[_Worker], observer: Observer) -> None:
-    """Take the events of all workers, waiting a second at most; a worker whose pipe ended has none left."""
-    ready = connection.wait([worker.child.channel for worker in running if not worker.silent], timeout=1.0)
-    for worker in [w for w in running if w.child.channel in ready]:
-        try:
-            _take(worker.child.channel.recv(), worker, observer)
-        except (EOFError, ConnectionError):
-            worker.silent = True
-
-
-def _take(event: Event, worker: _Worker, observer: Observer) -> None:
-    worker.heard = time.monotonic()
-    if isinstance(event, Progress):
-        observer.progressed(event.utterances)
-    elif isinstance(event, CellDone):
-        worker.open_cells.pop(event.cell_id)
-    else:
-        worker.end = event
-
-
-def _is_over(worker: _Worker, stall_timeout: float) -> bool:
-    """Whether a worker has ended and was heard out; one that was silent for too long is ended here."""
-    if worker.silent:
-        return True
-    if time.monotonic() - worker.heard <= stall_timeout:
-        return False
-    worker.child.process.kill()
-    worker.end = Ended(CellStatus.TIMED_OUT, f"no batch was finished for {stall_timeout:g} s (run.stall_timeout)")
-    return True
-
-
-def _record_end(worker: _Worker, directory: RunDirectory, observer: Observer) -> None:
-    """Write the cells that a worker left open, and tell how its configuration ended."""
-    unannounced = worker.child.ended()
-    for cell_id in [c for c in worker.open_cells if directory.finished(c, CellStatus.DONE)]:
-        del worker.open_cells[cell_id]  # it was written, and the worker died before it could say so
-    end = worker.end or unannounced
-    if worker.open_cells:
-        _record(worker.task, tuple(worker.open_cells.values()), end.status, end.reason, directory)
-    status, reason = (end.status, end.reason) if worker.open_cells else (CellStatus.DONE, "")
-    observer.ended(worker.task, status, reason, time.monotonic() - worker.began)
-
-
-def _record(task: Task, cells: Sequence[Cell], status: CellStatus, reason: str, directory: RunDirectory) -> None:
-    first_line, _, rest = reason.partition("\n")
-    for cell in cells:
-        content = {
-            "cell_id": cell.cell_id,
-            "identity": cell.identity,
-            "status": status,
-            "reason": first_line,
-            "measured": {},
-        }
-        directory.write(CellRecord(cell.cell_id, content, log=rest))
+    def _wind_down(self) -> None:
+        """Let the workers end after their present batches; who takes longer is ended with the engine."""
+        self.engine.stop()
+        until = time.monotonic() + _PATIENCE
+        while self.engine.busy() and time.monotonic() < until:
+            for task, event in self.engine.events(0.2):
+                if isinstance(event, Progress | CellDone):
+                    self._take(task, event)

@@ -73,6 +73,11 @@ class Task:
         own = self.configuration.label
         return own if len(self.cells) > 1 else f"{own} on {self.cells[0].data.label}"
 
+    @property
+    def lease(self) -> str:
+        """Names the work, the same for every runner of the experiment: the configuration; a baseline's own cell."""
+        return self.cells[0].cell_id if self.configuration.is_baseline else self.configuration.id
+
 
 @dataclass(frozen=True)
 class TimingTask:
@@ -118,9 +123,16 @@ class CellDone:
 
 @dataclass(frozen=True)
 class Ended:
-    """The configuration came to an end: before its cells did, or, where it was timed, with or without success."""
+    """The configuration came to an end, with or without success: the last event of a task."""
 
     status: CellStatus
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unwritable:
+    """What was measured cannot be kept, whatever the configuration: a sentence for the user."""
+
     reason: str
 
 
@@ -138,4 +150,4 @@ class Analysed:
     document: dict[str, Any]
 
 
-Event = Progress | CellDone | Ended
+Event = Progress | CellDone | Unwritable | Ended

@@ -2,38 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from harness import datasets
+import numpy as np
+
+from harness import cost, datasets
 from harness.attended import attended
 from harness.cell import Cell
 from harness.config import Decoding
 from harness.datasets import Utterance
+from harness.errors import DataError
 from harness.features import FeatureStore, PreparedBatch
 from harness.likelihood import Likelihood, reference_likelihoods
 from harness.metrics import Normaliser, align, count_errors, is_loop
 from harness.models import Recognizer, Transcript
+from harness.parts import Part, Parts
 from harness.strategy import Strategy
 
 
 @dataclass
 class Transcription:
-    """What a cell came to.
+    """What a cell came to, batch by batch.
 
     Attributes:
         rows: one for every utterance, as they are stored.
         prompt: tokens that the decoder starts with.
-        measured: seconds of audio, of feature extraction and of decoding.
+        measured: seconds of audio, of feature extraction and of decoding; peaks of memory in bytes.
         drafted: utterances whose decoding checked a draft.
+        alone: whether nothing ran beside it.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
-    measured: dict[str, float] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
     drafted: int = 0
+    alone: bool = True
+
+    def add(self, part: Part) -> None:
+        """One more batch: seconds add up, and the largest peak counts."""
+        self.rows += part.rows
+        self.prompt = list(part.prompt)
+        self.drafted += part.drafted
+        self.alone &= part.alone
+        for key, value in part.measured.items():
+            known = self.measured.get(key)
+            together = max if key.endswith("_bytes") else operator.add
+            self.measured[key] = value if known is None or value is None else together(known, value)
+
+    @property
+    def audio_seconds(self) -> float:
+        """Of all that could be heard."""
+        return sum(row["seconds"] for row in self.rows)
 
 
 class Drafting:
@@ -46,7 +70,6 @@ class Drafting:
 
     def __init__(self, strategy: Strategy, said: Mapping[str, Sequence[int]]) -> None:
         self._strategy, self._said = strategy, said
-        self._before = 0.0
 
     def drafts(self, batch: Sequence[str]) -> list[Sequence[int]] | None:
         """Drafts of a batch, or `None` where it is decoded plainly."""
@@ -54,9 +77,8 @@ class Drafting:
         return [self._said[name] for name in batch] if self._strategy.way(possible=possible) == "draft" else None
 
     def took(self, drafts: object | None, decode_seconds: float, tokens: int) -> None:
-        """What the batch took, from the cell's seconds of decoding so far."""
-        self._strategy.took("plain" if drafts is None else "draft", decode_seconds - self._before, tokens)
-        self._before = decode_seconds
+        """What the decoding of the batch took."""
+        self._strategy.took("plain" if drafts is None else "draft", decode_seconds, tokens)
 
 
 def speech_of(cell: Cell) -> dict[str, Utterance]:
@@ -65,49 +87,99 @@ def speech_of(cell: Cell) -> dict[str, Utterance]:
     return {utterance.id: utterance for utterance in corpus.utterances}
 
 
-def transcribe_cell(
-    cell: Cell,
-    recognizer: Recognizer,
-    decoding: Decoding,
-    normalise: Normaliser,
-    drafting: Drafting,
-    features: FeatureStore,
-    progress: Callable[[int], None],
-) -> Transcription:
-    """Transcribe and score all planned batches of a cell; `progress` is told after each how many utterances it had."""
-    by_id = speech_of(cell)
-    recognizer.feature_seconds = recognizer.decode_seconds = 0.0
-    found = Transcription()
-    for batch in cell.batches:
-        utterances = [by_id[name] for name in batch]
-        speech = features.batch(cell, batch, partial(_prepared, utterances, recognizer, decoding))
+@dataclass(frozen=True)
+class Listening:
+    """How the cells of a configuration are heard.
+
+    Attributes:
+        recognizer: quantized.
+        decoding: as in the experiment.
+        normalise: for the scores.
+        features: where prepared speech is kept.
+        alone: whether nothing runs beside it.
+    """
+
+    recognizer: Recognizer
+    decoding: Decoding
+    normalise: Normaliser
+    features: FeatureStore
+    alone: bool
+
+    def transcribe(
+        self, cell: Cell, drafting: Drafting, parts: Parts, progress: Callable[[int], None]
+    ) -> Transcription:
+        """Transcribe and score all planned batches of a cell, each of which is kept in `parts` once it is finished.
+
+        What is there already is taken from there. `progress` is told after each how many utterances it had.
+
+        Raises:
+            DataError: not one utterance can be heard.
+        """
+        by_id = speech_of(cell)
+        found = Transcription()
+        for index, batch in enumerate(cell.batches):
+            part = parts.load(index)
+            if part is None:
+                part = self._part(cell, [by_id[name] for name in batch], drafting)
+                parts.save(index, part)
+            found.add(part)
+            progress(len(batch))
+        if all(row["error"] for row in found.rows):
+            raise DataError(f"{cell.data.label}: not one utterance can be heard; the first: {found.rows[0]['error']}")
+        return found
+
+    def _part(self, cell: Cell, utterances: Sequence[Utterance], drafting: Drafting) -> Part:
+        batch = [utterance.id for utterance in utterances]
+        recognizer = self.recognizer
+        cost.reset_peak_memory()
+        recognizer.feature_seconds = recognizer.decode_seconds = 0.0
+        speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
-        heard = list(_heard(utterances, speech, recognizer, decoding, drafts))
-        found.drafted += 0 if drafts is None else len(batch)
+        heard = list(_heard(utterances, speech, recognizer, self.decoding, drafts))
         drafting.took(drafts, recognizer.decode_seconds, sum(len(transcript.tokens) for transcript, _ in heard))
-        for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, heard, strict=True)):
-            found.rows.append(
-                {
-                    **_scored(utterance, transcript.text, normalise),
-                    "tokens": list(transcript.tokens),
-                    "seconds": speech.samples[place] / datasets.SAMPLE_RATE,
-                    "estimated_snr_db": speech.estimated_snr_db[place],
-                    "reference_nll": reference.nll,
-                    "reference_tokens": reference.tokens,
-                }
-            )
-        progress(len(batch))
-    found.prompt = list(recognizer.prompt)
-    found.measured = {
-        "audio_seconds": sum(row["seconds"] for row in found.rows),
-        "feature_seconds": recognizer.feature_seconds,
-        "decode_seconds": recognizer.decode_seconds,
+        rows = [
+            _row(utterance, transcript, reference, speech, place, self.normalise)
+            for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, heard, strict=True))
+        ]
+        measured = {
+            "feature_seconds": recognizer.feature_seconds,
+            "decode_seconds": recognizer.decode_seconds,
+            "peak_rss_bytes": cost.peak_memory(),
+            "peak_device_bytes": cost.peak_device_memory(),
+        }
+        return Part(rows, list(recognizer.prompt), measured, 0 if drafts is None else len(batch), self.alone)
+
+
+def _row(
+    utterance: Utterance,
+    transcript: Transcript,
+    reference: Likelihood,
+    speech: PreparedBatch,
+    place: int,
+    normalise: Normaliser,
+) -> dict[str, Any]:
+    """One utterance as it is stored; one that cannot be heard was silence to the model, and counts nowhere."""
+    error = speech.errors.get(place)
+    return {
+        **_scored(utterance, "" if error else transcript.text, normalise),
+        "tokens": [] if error else list(transcript.tokens),
+        "seconds": 0.0 if error else speech.samples[place] / datasets.SAMPLE_RATE,
+        "estimated_snr_db": speech.estimated_snr_db[place],
+        "reference_nll": reference.nll,
+        "reference_tokens": reference.tokens,
+        "error": error,
     }
-    return found
 
 
 def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding: Decoding) -> PreparedBatch:
-    return recognizer.prepare([utterance.waveform() for utterance in utterances], decoding)
+    waveforms, errors = [], {}
+    for place, utterance in enumerate(utterances):
+        try:
+            waveforms.append(utterance.waveform())
+        except DataError as error:
+            waveforms.append(np.zeros(1, dtype=np.float32))
+            errors[place] = str(error)
+    return dataclasses.replace(recognizer.prepare(waveforms, decoding), errors=errors)
 
 
 def _heard(

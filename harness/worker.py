@@ -11,10 +11,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,14 +39,20 @@ from harness.cost.operations import (
 from harness.cost.timing import timed
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
+from harness.errors import OutputError
 from harness.features import FeatureStore
 from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
+from harness.parts import Parts
 from harness.processes import die_with_parent
-from harness.store import FEATURES, CellRecord, RunDirectory, StoredRun
+from harness.recording import RunDirectory
+from harness.store import FEATURES, CellRecord, StoredRun
 from harness.strategy import Strategy
-from harness.task import Analysed, AnalysisTask, CellDone, Ended, Progress, Task, Timed, TimingTask
-from harness.transcription import Drafting, Transcription, speech_of, transcribe_cell
+from harness.task import Analysed, AnalysisTask, CellDone, Ended, Progress, Task, Timed, TimingTask, Unwritable
+from harness.transcription import Drafting, Listening, Transcription, speech_of
+
+_NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "Cannot allocate memory")
+"""What torch's allocator, C++ and the kernel say, in errors that are not MemoryError."""
 
 
 def main(task: Task, channel: Connection) -> None:
@@ -62,25 +70,47 @@ def analyse(task: AnalysisTask, channel: Connection) -> None:
     _guarded(_analyse, task, channel)
 
 
+class _Stopped(Exception):
+    """The runner asked for an end after the present batch, which is kept."""
+
+
+_stopping = threading.Event()
+
+
 def _guarded(action: Callable[[Any, Connection, Path, Path], None], task: Any, channel: Connection) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with tempfile.TemporaryDirectory(prefix="asrquant-") as scratch:
+    signal.signal(signal.SIGTERM, lambda *_: _stopping.set())
+    with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log.txt"
         with _output_to(log):
             try:
                 action(task, channel, Path(scratch), log)
-            except (UnsupportedError, ModelError) as error:
-                channel.send(Ended(CellStatus.UNSUPPORTED, str(error)))
-            except (MemoryError, torch.OutOfMemoryError) as error:
-                channel.send(Ended(CellStatus.OUT_OF_MEMORY, f"not enough memory: {error}"))
-            except AsrQuantError as error:
-                channel.send(Ended(CellStatus.FAILED, str(error)))
+                channel.send(Ended(CellStatus.DONE, ""))
+            except _Stopped:
+                pass
             except Exception as error:
-                no_room = "can't allocate memory" in str(error)  # what torch's CPU allocator says, in a RuntimeError
-                status = CellStatus.OUT_OF_MEMORY if no_room else CellStatus.FAILED
-                channel.send(Ended(status, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+                channel.send(_ending(error, Path(scratch)))
     channel.close()
+
+
+def _ending(error: Exception, scratch: Path) -> Ended | Unwritable:
+    """What an error means for the task, or for the whole run."""
+    text = str(error)
+    if isinstance(error, OutputError):
+        return Unwritable(text)
+    if "No space left on device" in text:  # also what libraries say, in errors of their own
+        return Unwritable(f"{scratch}: no space is left for temporary files; make room, or set TMPDIR to another place")
+    if isinstance(error, UnsupportedError | ModelError):
+        return Ended(CellStatus.UNSUPPORTED, text)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return Ended(CellStatus.OUT_OF_MEMORY, f"not enough memory: {text}")
+    if isinstance(error, AsrQuantError):
+        return Ended(CellStatus.FAILED, text)
+    no_room = any(words in text for words in _NO_MEMORY)
+    status = CellStatus.OUT_OF_MEMORY if no_room else CellStatus.FAILED
+    trace = "".join(traceback.format_exception(error))
+    return Ended(status, f"{type(error).__name__}: {text}\n{trace}")
 
 
 def _loaded(task: Task) -> Recognizer:
@@ -107,7 +137,6 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     waveforms = [by_id[name].waveform() for name in cell.batches[0]]
     for row in timed(twin, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))
-    channel.send(Ended(CellStatus.DONE, ""))
 
 
 def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path) -> None:
@@ -122,7 +151,6 @@ def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path
     batches = twin.calibration_inputs([u.waveform() for u in utterances], [u.text for u in utterances], batch_size=8)
     found = analysed(twin.model, quantized.model, quantized.report, batches, lambda done: channel.send(Progress(0)))
     channel.send(Analysed({**found, "utterances": len(utterances)}))
-    channel.send(Ended(CellStatus.DONE, ""))
 
 
 def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
@@ -133,44 +161,53 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     quantized = _quantize(task, recognizer)
     quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
     recognizer.model = quantized.model
-    file_bytes = _saved_bytes(quantized, recognizer, scratch)
+    sizes = _sizes(quantized, _saved_bytes(quantized, recognizer, scratch))
     layers = [_layer_row(layer) for layer in quantized.report.layers]
-    normalise, strategy = Normaliser(task.model_directory), Strategy(task.decoding.strategy)
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
-    counts: dict[Any, Counts] = {}
-    cost.reset_peak_memory()
+    listening = Listening(recognizer, task.decoding, Normaliser(task.model_directory), features, task.alone)
+    strategy, counts = Strategy(task.decoding.strategy), dict[Any, Counts]()
     for cell in task.cells:
-        drafting = Drafting(strategy, _said(cell, task))
-        found = transcribe_cell(
-            cell, recognizer, task.decoding, normalise, drafting, features, lambda count: channel.send(Progress(count))
-        )
-        peaks = {"peak_rss_bytes": cost.peak_memory(), "peak_device_bytes": cost.peak_device_memory()}
+        drafting, parts = Drafting(strategy, _said(cell, task)), Parts(task.run_directory, cell.cell_id)
+        found = listening.transcribe(cell, drafting, parts, partial(_tell, channel))
         operations = _operations(configuration, quantized, recognizer, found, counts)
+        measured = {
+            **sizes,
+            **quantizing,
+            **found.measured,
+            **_speed(configuration, found),
+            "drafted": found.drafted / len(found.rows),
+            **cell_columns(operations, _heard(found)),
+        }
         record = CellRecord(
             cell.cell_id,
             {
-                "cell_id": cell.cell_id,
-                "identity": cell.identity,
-                "status": CellStatus.DONE,
-                "reason": "; ".join(quantized.report.notes),
+                **cell.about(CellStatus.DONE, _remarks(quantized, found)),
                 "prompt": found.prompt,
-                "measured": {
-                    **_sizes(quantized, file_bytes),
-                    **quantizing,
-                    **_speed(configuration, found.measured, alone=task.alone and not found.drafted),
-                    "drafted": found.drafted / len(found.rows),
-                    **peaks,
-                    **cell_columns(operations, _heard(found)),
-                },
+                "measured": measured,
             },
             found.rows,
             layers,
-            cost.environment(task.threads, task.command),
+            cost.environment(task.threads, task.command, cell.identity["seed"]),
             _text_of(log),
             operations,
         )
         RunDirectory(task.run_directory).write(record)
         channel.send(CellDone(cell.cell_id))
+
+
+def _tell(channel: Connection, utterances: int) -> None:
+    channel.send(Progress(utterances))
+    if _stopping.is_set():
+        raise _Stopped
+
+
+def _remarks(quantized: Quantized, found: Transcription) -> str:
+    """What is to be said of a cell that is done: the adapter's notes, and what could not be heard."""
+    unheard = [row["error"] for row in found.rows if row["error"]]
+    more = (
+        [f"{len(unheard)} of {len(found.rows)} utterances could not be heard, such as {unheard[0]}"] if unheard else []
+    )
+    return "; ".join([*quantized.report.notes, *more])
 
 
 def _said(cell: Cell, task: Task) -> dict[str, Sequence[int]]:
@@ -186,7 +223,7 @@ def _said(cell: Cell, task: Task) -> dict[str, Sequence[int]]:
     if stored is None:
         return {}
     prompt = stored["prompt"]
-    rows = run.utterances(twin)
+    rows = [*run.utterances(twin), *run.unheard(twin)]
     return {row["id"]: generated(row["tokens"], prompt) for row in rows}
 
 
@@ -235,7 +272,7 @@ def _operations(
 
     Counts are kept in `known`: windows of one length cost the same.
     """
-    seconds = found.measured["audio_seconds"] / len(found.rows)
+    seconds = found.audio_seconds / sum(not row["error"] for row in found.rows)
     silence = np.zeros(round(seconds * datasets.SAMPLE_RATE), dtype=np.float32)
     features = recognizer.inputs([silence])[recognizer.model.main_input_name]
     place = (features.shape, len(found.prompt))
@@ -245,8 +282,8 @@ def _operations(
 
 
 def _heard(found: Transcription) -> Transcriptions:
-    tokens = tuple(len(generated(row["tokens"], found.prompt)) for row in found.rows)
-    return Transcriptions(len(found.prompt), tokens, found.measured["audio_seconds"])
+    tokens = tuple(len(generated(row["tokens"], found.prompt)) for row in found.rows if not row["error"])
+    return Transcriptions(len(found.prompt), tokens, found.audio_seconds)
 
 
 def _sizes(quantized: Quantized, file_bytes: int) -> dict[str, Any]:
@@ -259,13 +296,13 @@ def _sizes(quantized: Quantized, file_bytes: int) -> dict[str, Any]:
     }
 
 
-def _speed(configuration: Configuration, measured: dict[str, float], *, alone: bool) -> dict[str, Any]:
-    """Seconds always; rtfx only where the library's own kernels ran with nothing beside them."""
-    seconds = measured["feature_seconds"] + measured["decode_seconds"]
+def _speed(configuration: Configuration, found: Transcription) -> dict[str, Any]:
+    """Seconds always; rtfx only where the library's own kernels ran, plainly, with nothing beside them."""
+    seconds = found.measured["feature_seconds"] + found.measured["decode_seconds"]
     capability = configuration.capability
-    honest = alone and isinstance(capability, Supported) and not capability.simulated
-    rtfx = measured["audio_seconds"] / seconds if honest and seconds else None
-    return {**measured, "compute_seconds": seconds, "rtfx": rtfx}
+    honest = found.alone and not found.drafted and isinstance(capability, Supported) and not capability.simulated
+    rtfx = found.audio_seconds / seconds if honest and seconds else None
+    return {"audio_seconds": found.audio_seconds, "compute_seconds": seconds, "rtfx": rtfx}
 
 
 @contextmanager

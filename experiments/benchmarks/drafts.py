@@ -24,7 +24,7 @@ from harness.embedded import MODEL_DIRECTORY
 from harness.models import Recognizer, Transcript, load_recognizer
 from harness.strategy import Strategy
 
-REPEATS = 3
+REPEATS = 5
 BATCH, BATCHES = 50, 6
 DECODING = Decoding(max_new_tokens=60)
 CASES: Sequence[tuple[str, dict[str, Any]]] = (

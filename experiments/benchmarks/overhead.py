@@ -28,7 +28,7 @@ from harness import cost, transcription, worker
 from harness.config import load_experiment
 from harness.identity import cells_of, resolve
 from harness.plan import configurations, select
-from harness.store import RunDirectory
+from harness.recording import RunDirectory
 from harness.task import Task
 
 THREADS = 1
@@ -103,7 +103,7 @@ def main() -> None:
     measure(Path("experiments/embedded.toml"), WAYS)
     if sys.argv[1:]:
         speech = Path(sys.argv[1]).resolve()
-        splits = [{"dataset": "librispeech", "split": "test.clean", "root": str(speech), "limit": 48}]
+        splits = [{"dataset": "librispeech", "split": "test-clean", "root": str(speech), "limit": 48}]
         tables = ", ".join("{" + ", ".join(f"{k} = {v!r}" for k, v in split.items()) + "}" for split in splits)
         with tempfile.TemporaryDirectory() as scratch:
             save_whisper("small", Path(scratch))

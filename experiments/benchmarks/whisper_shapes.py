@@ -4,8 +4,9 @@
 
 SPEECH is a directory in the tree of LibriSpeech. The weights are random (see `_shapes`), so what is said means
 nothing, and every utterance is as long as the cap: 40 tokens, about ten seconds of read speech. Drafts come from a
-perturbed copy: the model's own words with one token in `WRONG` replaced. One thread, float32; both ways in turns;
-`decoding` is generation less the encoder. Memory is the process's peak while it decodes.
+perturbed copy: the model's own words with one token in 400 replaced, as int8 would, or one in 40, as int4 would. One
+thread, float32; all ways in turns; `decoding` is generation less the encoder. Memory is the process's peak while it
+decodes.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from harness.models import Recognizer
 
 TOKENS = 40
 DECODING = Decoding(max_new_tokens=TOKENS)
-WRONG = 40
-"""One token in so many of a draft is wrong: 37 % of the utterances have none."""
+WRONG = (400, 40)
+"""One token in so many of a draft is wrong: 90 and 37 % of the utterances have none."""
 SIZES = {"tiny": (16, 3), "small": (8, 1)}
 """Utterances of the batch, and runs."""
 CASES: Sequence[tuple[str, dict[str, Any] | None]] = (
@@ -54,9 +55,10 @@ def recognizer_of(size: str) -> Recognizer:
     return Recognizer(whisper(size), WhisperProcessor(WhisperFeatureExtractor(), tokenizer), FAMILIES["whisper"])
 
 
-def perturbed(said: Sequence[Sequence[int]], rng: np.random.Generator) -> list[list[int]]:
-    """Drafts that are wrong in one token of `WRONG`."""
-    return [[int(rng.integers(3, 500)) if rng.random() < 1 / WRONG else token for token in row] for row in said]
+def perturbed(said: Sequence[Sequence[int]], wrong: int) -> list[list[int]]:
+    """Drafts that are wrong in one token of `wrong`."""
+    rng = np.random.default_rng(wrong)
+    return [[int(rng.integers(3, 500)) if rng.random() < 1 / wrong else token for token in row] for row in said]
 
 
 def main() -> None:
@@ -69,36 +71,42 @@ def main() -> None:
     for size, (utterances, repeats) in SIZES.items():
         print(f"\nshape of whisper-{size}, {utterances} utterances, {TOKENS} tokens, medians of {repeats}")
         print(
-            f"{'configuration':24} {'plain, s':>8} {'decoding':>9} {'draft, s':>9} {'decoding':>9} "
-            f"{'whole':>6} {'decoding':>9}  {'same':>6} {'plain MiB':>9} {'draft MiB':>9}"
+            f"{'configuration':24} {'way':14} {'s':>8} {'decoding':>9} "
+            f"{'gain':>6} {'decoding':>9} {'same':>7} {'MiB':>6}"
         )
         waveforms = [u.waveform() for u in speech[:: len(speech) // utterances][:utterances]]
         for label, arguments in CASES:
             recognizer = recognizer_of(size)
             if arguments is not None:
                 recognizer.model = quantize(recognizer.model, "weight_only", **arguments).model
-            batch = recognizer.prepare(waveforms, DECODING)
-            clock = Clock(recognizer.model)
-            measured: dict[str, list[tuple[float, float, float]]] = {"plain": [], "draft": []}
-            words: dict[str, Any] = {}
-            drafts = None
-            for _ in range(repeats):
-                for way in ("plain", "draft"):
-                    cost.reset_peak_memory()
-                    encoder, decode = clock.seconds, recognizer.decode_seconds
-                    heard = recognizer.transcribe(batch, DECODING, drafts if way == "draft" else None)
-                    whole = recognizer.decode_seconds - decode
-                    words[way] = [generated(t.tokens, recognizer.prompt) for t in heard]
-                    measured[way].append((whole, whole - (clock.seconds - encoder), (cost.peak_memory() or 0) / 2**20))
-                    drafts = drafts or perturbed(words["plain"], np.random.default_rng(0))
-            plain, draft = ([statistics.median(c) for c in zip(*measured[w], strict=True)] for w in measured)
-            same = sum(a == b for a, b in zip(words["plain"], words["draft"], strict=True))
-            print(
-                f"{label:24} {plain[0]:8.2f} {plain[1]:9.2f} {draft[0]:9.2f} {draft[1]:9.2f} "
-                f"{plain[0] / draft[0]:6.2f} {plain[1] / draft[1]:9.2f}  {same:3}/{utterances:2} "
-                f"{plain[2]:9.0f} {draft[2]:9.0f}",
-                flush=True,
-            )
+            measure(label, recognizer, waveforms, repeats)
+
+
+def measure(label: str, recognizer: Recognizer, waveforms: Sequence[Any], repeats: int) -> None:
+    """Print the rows of one configuration."""
+    batch, clock = recognizer.prepare(waveforms, DECODING), Clock(recognizer.model)
+    ways: dict[str, list[list[int]] | None] = {"plain": None}
+    measured: dict[str, list[tuple[float, float, float]]] = {}
+    words: dict[str, list[list[int]]] = {}
+    for _ in range(repeats):
+        for way in ("plain", *(f"1 in {wrong} wrong" for wrong in WRONG)):
+            if way not in ways:
+                ways[way] = perturbed(words["plain"], int(way.split()[2]))
+            cost.reset_peak_memory()
+            encoder, decode = clock.seconds, recognizer.decode_seconds
+            heard = recognizer.transcribe(batch, DECODING, ways[way])
+            whole = recognizer.decode_seconds - decode
+            words[way] = [list(generated(t.tokens, recognizer.prompt)) for t in heard]
+            peak = (cost.peak_memory() or 0) / 2**20
+            measured.setdefault(way, []).append((whole, whole - (clock.seconds - encoder), peak))
+    middle = {way: [statistics.median(column) for column in zip(*rows, strict=True)] for way, rows in measured.items()}
+    for way, (whole, decoding, peak) in middle.items():
+        same = sum(a == b for a, b in zip(words["plain"], words[way], strict=True))
+        print(
+            f"{label:24} {way:14} {whole:8.2f} {decoding:9.2f} {middle['plain'][0] / whole:6.2f} "
+            f"{middle['plain'][1] / decoding:9.2f} {same:3}/{len(waveforms):<3} {peak:6.0f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

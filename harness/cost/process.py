@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,18 +61,36 @@ def _uses_gpu() -> bool:
     return torch is not None and bool(torch.cuda.is_initialized())
 
 
-def environment(threads: int, command: str) -> dict[str, Any]:
-    """Versions, machine and time, to be kept with every cell."""
+def environment(threads: int, command: str, seed: int | None = None) -> dict[str, Any]:
+    """Versions, machine, source and time, to be kept with every cell."""
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
+        "gpu": sys.modules["torch"].cuda.get_device_name() if _uses_gpu() else None,
         "cores": os.cpu_count(),
         "threads": threads,
+        "seed": seed,
         "command": command,
         "packages": {name: _version(name) for name in _PACKAGES},
+        **_source(),
     }
+
+
+@cache
+def _source() -> dict[str, Any]:
+    """The commit that this code is of, and whether it was changed since; `None` where it is not in a checkout."""
+    here = Path(__file__).resolve()
+    root = here.parents[2]
+    asked = [["ls-files", "--error-unmatch", str(here)], ["rev-parse", "HEAD"], ["status", "--porcelain"]]
+    try:
+        told = [
+            subprocess.run(["git", "-C", root, *a], check=True, capture_output=True, text=True).stdout for a in asked
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "changed": None}
+    return {"commit": told[1].strip(), "changed": bool(told[2])}
 
 
 def _processor() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,10 @@ from harness.errors import DataError
 
 SAMPLE_RATE = 16_000
 Waveform = npt.NDArray[np.float32]
+_UNDECODABLE = (OSError, RuntimeError, ValueError, TypeError)
+"""What soundfile raises."""
+_BLOCK = 1 << 18
+"""Frames that are decoded at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,29 @@ class Utterance:
     def waveform(self) -> Waveform:
         """Decode to float32 mono at 16 kHz, shape (samples,); several channels are averaged.
 
+        What the file is called does not matter. It is read piece by piece: no more is in memory than what comes back.
+
         Raises:
-            DataError: the audio cannot be decoded.
+            DataError: the audio cannot be decoded, is shorter than it says, empty, or has samples that are no numbers.
         """
         import soundfile
         import soxr
 
         try:
-            samples, rate = soundfile.read(self._source(), dtype="float32", always_2d=True)
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{self._origin()}: the audio cannot be decoded: {error}") from None
-        mono = samples.mean(axis=1)
-        resampled = mono if rate == SAMPLE_RATE else soxr.resample(mono, rate, SAMPLE_RATE)
-        waveform: Waveform = np.ascontiguousarray(resampled, dtype=np.float32)
+            with self._source() as source, soundfile.SoundFile(source) as file:
+                pieces: Iterator[Waveform] = (piece.mean(axis=1) for piece in file.blocks(_BLOCK, dtype="float32", always_2d=True))
+                if file.samplerate != SAMPLE_RATE:
+                    pieces = _resampled(pieces, soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, "float32"))
+                waveform = np.concatenate([np.zeros(0, np.float32), *pieces])
+                missing = file.frames - file.tell()
+        except _UNDECODABLE as error:
+            raise DataError(f"{self._origin()}: {_why(error)}") from None
+        if missing > 0:
+            raise DataError(f"{self._origin()}: the audio ends {missing} samples too early; copy the file again")
+        if not len(waveform):
+            raise DataError(f"{self._origin()}: the audio is empty")
+        if not np.isfinite(waveform).all():
+            raise DataError(f"{self._origin()}: some samples of the audio are not numbers")
         return waveform
 
     def seconds(self) -> float:
@@ -67,12 +81,26 @@ class Utterance:
         import soundfile
 
         try:
-            return float(soundfile.info(self._source()).duration)
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{self._origin()}: the audio cannot be decoded: {error}") from None
+            with self._source() as source:
+                return float(soundfile.info(source).duration)
+        except _UNDECODABLE as error:
+            raise DataError(f"{self._origin()}: {_why(error)}") from None
+
+    def digest(self) -> str:
+        """SHA-256 of the recording as it is stored.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            with self._source() as source:
+                return hashlib.file_digest(source, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{self._origin()}: cannot be read: {error.strerror}") from None
 
     def _source(self) -> Any:
-        return self.audio if isinstance(self.audio, Path) else io.BytesIO(self.audio())
+        """The opened file, so that its contents tell what it is, not its name."""
+        return self.audio.open("rb") if isinstance(self.audio, Path) else io.BytesIO(self.audio())
 
     def _origin(self) -> str:
         return str(self.audio) if isinstance(self.audio, Path) else f"utterance {self.id}"
@@ -125,7 +153,7 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | 
     """Order, limit and check utterances, and make a corpus of them.
 
     Raises:
-        DataError: there are none, ids repeat, or a file is missing or unreadable.
+        DataError: there are none, ids repeat, or a file is missing.
     """
     ordered = sorted(utterances, key=lambda utterance: utterance.id)[: data.limit]
     if not ordered:
@@ -134,32 +162,27 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | 
     if repeated:
         raise DataError(f"{name}: the id {repeated[0]!r} occurs twice")
     for utterance in ordered:
-        _check_file(utterance)
+        if isinstance(utterance.audio, Path) and not utterance.audio.is_file():
+            raise DataError(f"{utterance.audio}: the audio file of utterance {utterance.id} is missing")
     return Corpus(name, tuple(ordered), commit)
-
-
-def _check_file(utterance: Utterance) -> None:
-    import soundfile
-
-    if not isinstance(utterance.audio, Path):
-        return
-    if not utterance.audio.is_file():
-        raise DataError(f"{utterance.audio}: the audio file of utterance {utterance.id} is missing")
-    try:
-        soundfile.info(utterance.audio)
-    except (OSError, RuntimeError):
-        raise DataError(
-            f"{utterance.audio}: not readable as audio: replace the file or drop utterance {utterance.id}"
-        ) from None
 
 
 def _contents_hash(utterances: tuple[Utterance, ...]) -> str:
     """Hash of ids, transcripts and recordings."""
     digest = hashlib.sha256()
     for utterance in utterances:
-        audio = utterance.audio.read_bytes() if isinstance(utterance.audio, Path) else utterance.audio()
-        digest.update(f"{utterance.id}\t{utterance.text}\t{hashlib.sha256(audio).hexdigest()}\n".encode())
+        digest.update(f"{utterance.id}\t{utterance.text}\t{utterance.digest()}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _why(error: Exception) -> str:
+    return f"the audio cannot be decoded: {getattr(error, 'error_string', error)}"
+
+
+def _resampled(pieces: Iterator[Waveform], stream: Any) -> Iterator[Waveform]:
+    for piece in pieces:
+        yield stream.resample_chunk(piece)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def read_transcript(path: Path) -> str:

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.printing import printable
 from harness.stats import FEWEST_BLOCKS, MARGIN, Comparison, Sample, System, Transcribed
 
 _MARKS = {"S": "bold magenta", "D": "bold red strike", "I": "bold blue underline"}
@@ -77,7 +78,7 @@ def _table(comparison: Comparison, names: Sequence[str]) -> Table:
         errors = system.errors
         counts = (errors.errors, errors.substitutions, errors.deletions, errors.insertions, errors.reference)
         wer = f"{system.wer:.2%}"
-        table.add_row(letter, Text(name), wer, _interval(system.low, system.high), *map(str, counts))
+        table.add_row(letter, Text(printable(name)), wer, _interval(system.low, system.high), *map(str, counts))
     return table
 
 
@@ -126,8 +127,8 @@ def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> 
             "(A and B: substituted words as reference>heard, -deleted-, +inserted+):"
         )
     for a, b in differing[:count]:
-        yield Text(f"\n{a.id}  A {a.errors.errors} errors, B {b.errors.errors}", style="bold")
-        lines = (("reference", Text(a.reference)), ("A", aligned(a)), ("B", aligned(b)))
+        yield Text(f"\n{printable(a.id)}  A {a.errors.errors} errors, B {b.errors.errors}", style="bold")
+        lines = (("reference", Text(printable(a.reference))), ("A", aligned(a)), ("B", aligned(b)))
         for name, text in lines:
             yield Padding(Text.assemble(f"{name:>9}  ", text), (0, 0, 0, 1), expand=False)
 
@@ -140,5 +141,5 @@ def aligned(utterance: Transcribed) -> Text:
         said = next(expected) if step != "I" else ""
         word = next(heard) if step != "D" else ""
         marked = {"C": word, "S": f"{said}>{word}", "D": f"-{said}-", "I": f"+{word}+"}[step]
-        words.append(Text(marked, style=_MARKS.get(step, "")))
+        words.append(Text(printable(marked), style=_MARKS.get(step, "")))
     return Text(" ").join(words)

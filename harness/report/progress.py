@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from harness.cell import CellStatus
+from harness.printing import printable
 from harness.task import Task
 
 
@@ -72,7 +73,7 @@ class PlainProgress:
 
 def _line(task: Task, status: CellStatus, reason: str, seconds: float) -> str:
     what = f"{task.label}: {status}"
-    first_line = reason.partition("\n")[0]
+    first_line = printable(reason.partition("\n")[0])
     return f"{what} in {seconds:.0f} s" if status is CellStatus.DONE else f"{what}: {first_line}"
 
 

@@ -6,8 +6,9 @@ from harness.cell import Cell, hash_of
 from harness.config import Data, load_experiment
 from harness.metrics import align
 from harness.plan import configurations
+from harness.recording import RunDirectory
 from harness.results import result_rows
-from harness.store import CellRecord, RunDirectory
+from harness.store import CellRecord
 
 PLANNED = configurations(load_experiment(Path("experiments/embedded.toml")))
 HOSTILE = '<script>document.title="broken"</script></script>&"{{ 7 * 7 }}<!--\u2028'

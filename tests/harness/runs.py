@@ -10,9 +10,10 @@ from harness.cell import Cell, CellStatus, Configuration
 from harness.config import load_experiment
 from harness.metrics import align, count_errors
 from harness.plan import configurations
+from harness.recording import RunDirectory
 from harness.results import result_rows
 from harness.stats import Study
-from harness.store import CellRecord, RunDirectory
+from harness.store import CellRecord
 
 EXPERIMENT = load_experiment(Path("experiments/embedded.toml"))
 PLANNED = configurations(EXPERIMENT)

@@ -33,8 +33,9 @@ from harness.cost.operations import (
     total,
 )
 from harness.grid import main
+from harness.recording import RunDirectory
 from harness.results import MEASURED
-from harness.store import CellRecord, RunDirectory
+from harness.store import CellRecord
 from tests.conftest import build_whisper
 
 WIDTH, FFN, LAYERS, FRAMES, WINDOW, MELS, TOKENS = 768, 3072, 12, 3000, 1500, 80, 51865

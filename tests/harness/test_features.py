@@ -82,5 +82,5 @@ def test_a_run_leaves_no_features_behind(tmp_path):
     )
     assert main([str(experiment), "--out", str(tmp_path)]) == 0
     assert sorted(path.name for path in (tmp_path / "small").iterdir() if not path.name.startswith(".")) == [
-        "cells", "results.csv", "results.parquet",
+        "cells", "experiment.json", "results.csv", "results.parquet", "results.sha256", "run.json",
     ]  # fmt: skip

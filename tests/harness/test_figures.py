@@ -9,11 +9,12 @@ import pytest
 from matplotlib.text import Text
 
 from harness import figures
+from harness.recording import RunDirectory
 from harness.report import charts
 from harness.report.charts._layers import _short
 from harness.report.charts._style import SMALL, WIDTH
 from harness.stats import Study
-from harness.store import CellRecord, RunDirectory, StoredRun
+from harness.store import CellRecord, StoredRun
 
 SPEAKERS = 8
 WORDS = 50

@@ -14,8 +14,8 @@ from harness.config import Decoding
 from harness.cost.timing import _in_turns, _summary, timed
 from harness.latency import main
 from harness.models import load_recognizer
+from harness.recording import RunDirectory
 from harness.results import LATENCY
-from harness.store import RunDirectory
 from tests.harness.checkpoints import save_moonshine
 
 EXPERIMENT = """

@@ -1,7 +1,9 @@
 import pytest
 
 from harness.errors import OutputError
-from harness.store import CellRecord, RunDirectory
+from harness.files import temporary_beside
+from harness.recording import RunDirectory
+from harness.store import CellRecord
 
 
 def record(status="done", **changes):
@@ -32,7 +34,7 @@ def test_without_done_nothing_is_finished_and_leftovers_go(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.write(record())
     (tmp_path / "cells" / "abc" / "DONE").unlink()
-    (tmp_path / "cells" / ".abc-1").mkdir()
+    temporary_beside(tmp_path / "cells" / "abc").mkdir()
     assert directory.finished("abc") is None
     with directory.held():
         assert not list((tmp_path / "cells").glob(".*"))

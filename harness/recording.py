@@ -1,0 +1,222 @@
+"""A run directory, to be written: whole cells or none, by one runner or several, and tidied up after killed ones."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from harness.cell import SCHEMA_VERSION
+from harness.errors import OutputError
+from harness.files import as_json, checksums, is_temporary, replacing, sync, temporary_beside, write_json, writing
+from harness.leases import elsewhere
+from harness.store import ANALYSES, FEATURES, LATENCY, LEASES, PARTS, RESULTS, CellRecord, Rows, StoredRun
+
+_PAUSES = (0.0, *[0.1] * 50)
+"""Seconds between looks at a directory that another runner is tidying up."""
+
+
+class RunDirectory(StoredRun):
+    """The results of one experiment, to be written.
+
+    Raises:
+        OutputError: the directory cannot be made or written, or another version of the harness wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = temporary_beside(path / "write")
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"{path}: results cannot be written there: {error.strerror}; choose another --out"
+            ) from None
+        super().__init__(path)
+        with writing(path):
+            self.cells.mkdir(exist_ok=True)
+        if not (path / "run.json").is_file():
+            write_json(path / "run.json", {"schema": SCHEMA_VERSION})
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep all others out while this process works.
+
+        Raises:
+            OutputError: another one is at work.
+        """
+        with self._locked() as lock:
+            if not _lock(lock, fcntl.LOCK_EX):
+                raise OutputError(f"{self.path}: another run is using it; wait for it, or choose another --out")
+            self._remove_leftovers()
+            yield
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Work here, beside other runners perhaps, but not beside what holds the directory.
+
+        Whoever comes when nobody is there, or goes last, removes what a killed runner left.
+
+        Raises:
+            OutputError: it is held.
+        """
+        with self._locked() as lock:
+            if _lock(lock, fcntl.LOCK_EX) and not elsewhere(self.path / LEASES):
+                self._remove_leftovers()
+            if not any(_lock(lock, fcntl.LOCK_SH, pause) for pause in _PAUSES):
+                raise OutputError(f"{self.path}: another command is using it; wait for it, or choose another --out")
+            try:
+                yield
+            finally:
+                if _lock(lock, fcntl.LOCK_EX) and not elsewhere(self.path / LEASES):
+                    self._remove_leftovers()
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        with writing(self.path):
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            yield lock
+        finally:
+            os.close(lock)
+
+    def _remove_leftovers(self) -> None:
+        for name in (FEATURES, LEASES):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for path in [p for p in self.path.rglob(".*") if is_temporary(p)]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is empty unless a cell is left to be finished
+            (self.path / PARTS).rmdir()
+
+    def set_aside(self, cell_ids: Iterable[str]) -> list[str]:
+        """Move finished cells that are not what was written to `damaged/`; what was wrong with each."""
+        found = []
+        for cell_id in cell_ids:
+            wrong = self.damage(cell_id)
+            if wrong is not None:
+                aside = self.path / "damaged" / temporary_beside(self.cells / cell_id).name.lstrip(".")
+                with writing(aside):
+                    aside.parent.mkdir(exist_ok=True)
+                    (self.cells / cell_id).rename(aside)
+                found.append(wrong)
+        return found
+
+    def write(self, record: CellRecord) -> None:
+        """Write one cell, in place of an earlier one with the same id; one that is done is left as it is.
+
+        Raises:
+            OutputError: it cannot be written; nothing is left of it.
+        """
+        target = self.cells / record.cell_id
+        temporary = temporary_beside(target)
+        try:
+            with writing(target):
+                _write_files(record, temporary)
+                self._put(temporary, target)
+                sync(self.cells)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if record.cell["status"] == "done":
+            shutil.rmtree(self.path / PARTS / record.cell_id, ignore_errors=True)
+
+    def _put(self, temporary: Path, target: Path) -> None:
+        """Rename a written cell to its name, where none is that is done; beside other runners that do the same."""
+        while self.damage(target.name) is not None or self.finished(target.name, "done") is None:
+            try:
+                temporary.rename(target)
+                return
+            except OSError:
+                if not target.exists():
+                    raise
+                aside = temporary_beside(target)
+                with suppress(FileNotFoundError):
+                    target.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def write_results(self, rows: Rows) -> None:
+        """Replace `results.parquet` and `results.csv`; text in the latter that a spreadsheet would run is quoted."""
+        import pandas
+
+        columns = dict.fromkeys(key for row in rows for key in row)
+        frame = pandas.DataFrame({key: _column([row.get(key) for row in rows]) for key in columns})
+        paths = [self.path / name for name in RESULTS]
+        with replacing(paths[0]) as temporary:
+            frame.to_parquet(temporary, index=False)
+        with replacing(paths[1]) as temporary:
+            frame.map(_inert).to_csv(temporary, index=False)
+        with replacing(paths[0].with_suffix(".sha256")) as temporary:
+            temporary.write_text(checksums(paths), encoding="utf-8")
+
+    def write_experiment(self, document: Mapping[str, Any]) -> None:
+        """Keep what was asked for, so that `harness.verify` can ask again."""
+        write_json(self.path / "experiment.json", document)
+
+    def write_latency(self, document: Mapping[str, Any]) -> None:
+        """Replace `latency.json`."""
+        write_json(self.path / LATENCY, document)
+
+    def write_analysis(self, configuration_id: str, document: Mapping[str, Any]) -> None:
+        """Write the analysis of one configuration, in place of an earlier one."""
+        directory = self.path / ANALYSES
+        with writing(directory):
+            directory.mkdir(exist_ok=True)
+        write_json(directory / f"{configuration_id}.json", document)
+
+
+def _lock(file: int, kind: int, pause: float = 0.0) -> bool:
+    """Whether a lock could be had after a pause; where the file system knows none, all share and nobody is alone."""
+    time.sleep(pause)
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return kind == fcntl.LOCK_SH
+    return True
+
+
+def _write_files(record: CellRecord, directory: Path) -> None:
+    directory.mkdir()
+    (directory / "cell.json").write_text(as_json(record.cell), encoding="utf-8")
+    (directory / "environment.json").write_text(as_json(record.environment or {}), encoding="utf-8")
+    (directory / "log.txt").write_text(record.log, encoding="utf-8", errors="replace")
+    for name in ("utterances", "layers", "operations"):
+        if rows := getattr(record, name):
+            _write_table(directory / f"{name}.parquet", rows)
+    written = sorted(directory.iterdir())
+    for path in written:
+        sync(path)
+    (directory / "DONE").write_text(checksums(written), encoding="utf-8")
+    sync(directory / "DONE")
+    sync(directory)
+
+
+def _write_table(path: Path, rows: Rows) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+
+
+def _column(values: list[Any]) -> Any:
+    """A pandas column of the values' own type, so that a column has one type whatever a run contains."""
+    import pandas
+
+    kinds = {type(value) for value in values if value is not None}
+    number = "Int64" if kinds == {int} else "float64"
+    dtype = "boolean" if kinds == {bool} else number if kinds and kinds <= {int, float} else "string"
+    return pandas.Series(values, dtype=dtype)
+
+
+def _inert(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, behind an apostrophe (OWASP, CSV injection)."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

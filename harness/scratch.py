@@ -1,0 +1,59 @@
+"""One temporary directory for a process and its children, which also goes away when the process is killed.
+
+A killed process cannot tidy up: the next one finds the directories whose owners hold no lock any more, and does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from functools import cache
+from multiprocessing.util import Finalize
+from pathlib import Path
+from uuid import uuid4
+
+_PREFIX = f"asrquant-{os.getuid()}-"
+
+
+@cache
+def scratch_directory() -> Path:
+    """A directory of this process alone, below the system's one for temporary files."""
+    root = Path(tempfile.gettempdir())
+    _sweep(root)
+    lock = next(filter(None, (_locked(root) for _ in range(100))))
+    directory = lock.with_suffix("")
+    directory.mkdir(mode=0o700)
+    Finalize(None, _remove, (directory, lock), exitpriority=-200)  # after multiprocessing's own, of -100
+    return directory
+
+
+def _locked(root: Path) -> Path | None:
+    """A new lock file, held by this process; `None` where another process swept it away before it was locked."""
+    lock = root / f"{_PREFIX}{uuid4().hex[:12]}.lock"
+    file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)  # open, and locked, for as long as the process lives
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(file).st_nlink:
+            return lock
+    except BlockingIOError:
+        pass
+    os.close(file)
+    return None
+
+
+def _sweep(root: Path) -> None:
+    """Remove what dead processes of this user left."""
+    for lock in root.glob(f"{_PREFIX}*.lock"):
+        try:
+            with lock.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(lock.with_suffix(""), lock)
+        except OSError:
+            continue  # its owner lives, or another process is sweeping
+
+
+def _remove(directory: Path, lock: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    lock.unlink(missing_ok=True)
