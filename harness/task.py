@@ -108,6 +108,19 @@ class AnalysisTask:
 
 
 @dataclass(frozen=True)
+class ReplayTask:
+    """Planned batches of one configuration to be heard again, plainly; nothing is written.
+
+    Attributes:
+        task: as for a worker.
+        batches: indices of planned batches, by cell id.
+    """
+
+    task: Task
+    batches: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
 class Progress:
     """So many utterances were transcribed."""
 
@@ -148,6 +161,15 @@ class Analysed:
     """An analysis is done: what `harness.analysis.analysis.analyse` found."""
 
     document: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A batch was heard again: the rows of its utterances, and those of the model's layers."""
+
+    cell_id: str
+    rows: Sequence[Mapping[str, Any]]
+    layers: Sequence[Mapping[str, Any]]
 
 
 Event = Progress | CellDone | Unwritable | Ended

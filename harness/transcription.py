@@ -6,7 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,12 @@ import numpy as np
 from harness import cost, datasets
 from harness.attended import attended
 from harness.cell import Cell
-from harness.config import Decoding
+from harness.config import Data, Decoding
 from harness.datasets import Utterance
 from harness.errors import DataError
 from harness.features import FeatureStore, PreparedBatch
 from harness.likelihood import Likelihood, reference_likelihoods
-from harness.metrics import Normaliser, align, count_errors, is_loop
+from harness.metrics import Normaliser, scores
 from harness.models import Recognizer, Transcript
 from harness.parts import Part, Parts
 from harness.strategy import Strategy
@@ -83,7 +83,12 @@ class Drafting:
 
 def speech_of(cell: Cell) -> dict[str, Utterance]:
     """The utterances of a cell's split by their ids."""
-    corpus = datasets.get(cell.data.dataset).load(cell.data, cached_only=True)
+    return _speech(cell.data)
+
+
+@cache
+def _speech(data: Data) -> dict[str, Utterance]:
+    corpus = datasets.get(data.dataset).load(data, cached_only=True)
     return {utterance.id: utterance for utterance in corpus.utterances}
 
 
@@ -115,12 +120,11 @@ class Listening:
         Raises:
             DataError: not one utterance can be heard.
         """
-        by_id = speech_of(cell)
         found = Transcription()
         for index, batch in enumerate(cell.batches):
             part = parts.load(index)
             if part is None:
-                part = self._part(cell, [by_id[name] for name in batch], drafting)
+                part = self.hear(cell, index, drafting)
                 parts.save(index, part)
             found.add(part)
             progress(len(batch))
@@ -128,9 +132,10 @@ class Listening:
             raise DataError(f"{cell.data.label}: not one utterance can be heard; the first: {found.rows[0]['error']}")
         return found
 
-    def _part(self, cell: Cell, utterances: Sequence[Utterance], drafting: Drafting) -> Part:
-        batch = [utterance.id for utterance in utterances]
-        recognizer = self.recognizer
+    def hear(self, cell: Cell, index: int, drafting: Drafting) -> Part:
+        """Transcribe and score one planned batch."""
+        batch, by_id = cell.batches[index], speech_of(cell)
+        utterances, recognizer = [by_id[name] for name in batch], self.recognizer
         cost.reset_peak_memory()
         recognizer.feature_seconds = recognizer.decode_seconds = 0.0
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
@@ -161,7 +166,9 @@ def _row(
     """One utterance as it is stored; one that cannot be heard was silence to the model, and counts nowhere."""
     error = speech.errors.get(place)
     return {
-        **_scored(utterance, "" if error else transcript.text, normalise),
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        **scores(utterance.text, "" if error else transcript.text, normalise),
         "tokens": [] if error else list(transcript.tokens),
         "seconds": 0.0 if error else speech.samples[place] / datasets.SAMPLE_RATE,
         "estimated_snr_db": speech.estimated_snr_db[place],
@@ -197,26 +204,3 @@ def _heard(
     likelihoods = iter(reference_likelihoods(recognizer, seen, recognizer.prompt, texts) if texts else ())
     for row, transcript in enumerate(transcripts):
         yield transcript, next(likelihoods) if row in at_once else Likelihood(0.0, 0)
-
-
-def _scored(utterance: Utterance, hypothesis: str, normalise: Normaliser) -> dict[str, Any]:
-    """One row: what was said and heard, raw and normalised, aligned, and the error counts."""
-    expected, heard = normalise(utterance.text), normalise(hypothesis)
-    counts = count_errors(expected, heard)
-    return {
-        "id": utterance.id,
-        "speaker": utterance.speaker,
-        "reference": utterance.text,
-        "hypothesis": hypothesis,
-        "normalised_reference": expected,
-        "normalised_hypothesis": heard,
-        "alignment": align(expected.split(), heard.split()),
-        "substitutions": counts.words.substitutions,
-        "deletions": counts.words.deletions,
-        "insertions": counts.words.insertions,
-        "reference_words": counts.words.reference,
-        "character_errors": counts.characters.errors,
-        "reference_characters": counts.characters.reference,
-        "empty": not heard,
-        "loop": is_loop(expected, heard),
-    }

@@ -48,7 +48,19 @@ from harness.processes import die_with_parent
 from harness.recording import RunDirectory
 from harness.store import FEATURES, CellRecord, StoredRun
 from harness.strategy import Strategy
-from harness.task import Analysed, AnalysisTask, CellDone, Ended, Progress, Task, Timed, TimingTask, Unwritable
+from harness.task import (
+    Analysed,
+    AnalysisTask,
+    CellDone,
+    Ended,
+    Progress,
+    Replayed,
+    ReplayTask,
+    Task,
+    Timed,
+    TimingTask,
+    Unwritable,
+)
 from harness.transcription import Drafting, Listening, Transcription, speech_of
 
 _NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "Cannot allocate memory")
@@ -68,6 +80,11 @@ def compare(task: TimingTask, channel: Connection) -> None:
 def analyse(task: AnalysisTask, channel: Connection) -> None:
     """Analyse a configuration beside full precision and report on `channel`; never raises."""
     _guarded(_analyse, task, channel)
+
+
+def replay(task: ReplayTask, channel: Connection) -> None:
+    """Hear batches again and report on `channel`; never raises."""
+    _guarded(_replay, task, channel)
 
 
 class _Stopped(Exception):
@@ -137,6 +154,20 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     waveforms = [by_id[name].waveform() for name in cell.batches[0]]
     for row in timed(twin, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))
+
+
+def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -> None:
+    task = wanted.task
+    recognizer = _loaded(task)
+    quantized = _quantize(task, recognizer)
+    recognizer.model = quantized.model
+    features = FeatureStore(scratch / FEATURES, task.model_directory)
+    listening = Listening(recognizer, task.decoding, Normaliser(task.model_directory), features, task.alone)
+    layers = [_layer_row(layer) for layer in quantized.report.layers]
+    for cell in task.cells:
+        for index in wanted.batches[cell.cell_id]:
+            part = listening.hear(cell, index, Drafting(Strategy("plain"), {}))
+            channel.send(Replayed(cell.cell_id, part.rows, layers))
 
 
 def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path) -> None:

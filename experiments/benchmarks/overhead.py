@@ -32,6 +32,17 @@ from harness.recording import RunDirectory
 from harness.task import Task
 
 THREADS = 1
+_SMALL = """
+name = "small"
+model = "{model}"
+data = [{{ dataset = "librispeech", split = "test-clean", root = "{speech}", limit = 48 }}]
+decoding = {{ batch_size = 16, max_new_tokens = 40 }}
+run = {{ device = "cpu" }}
+[[grid]]
+backend = "hqq"
+granularity = "per_group:64"
+bits = 8
+"""
 WAYS = "backend=none|quanto|hqq,bits=None|32|8|4"
 
 
@@ -102,14 +113,12 @@ def main() -> None:
     print(f"{'configuration':44} {'utt.':>6} {'wall, s':>8} {'prepare':>8} {'models':>8} {'rest':>8}   share")
     measure(Path("experiments/embedded.toml"), WAYS)
     if sys.argv[1:]:
-        speech = Path(sys.argv[1]).resolve()
-        splits = [{"dataset": "librispeech", "split": "test-clean", "root": str(speech), "limit": 48}]
-        tables = ", ".join("{" + ", ".join(f"{k} = {v!r}" for k, v in split.items()) + "}" for split in splits)
         with tempfile.TemporaryDirectory() as scratch:
-            save_whisper("small", Path(scratch))
+            model = save_whisper("small", Path(scratch) / "model")
+            file = Path(scratch) / "small.toml"
+            file.write_text(_SMALL.format(model=model, speech=Path(sys.argv[1]).resolve()))
             print("\nshape of whisper-small, random weights, recordings of LibriSpeech")
-            model = f"model='{scratch}'"
-            measure(Path("experiments/whisper_small.toml"), "backend=hqq,bits=8", model, f"data=[{tables}]")
+            measure(file, "backend=hqq")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,9 @@ class Utterance:
 
         try:
             with self._source() as source, soundfile.SoundFile(source) as file:
-                pieces: Iterator[Waveform] = (piece.mean(axis=1) for piece in file.blocks(_BLOCK, dtype="float32", always_2d=True))
+                pieces: Iterator[Waveform] = (
+                    piece.mean(axis=1) for piece in file.blocks(_BLOCK, dtype="float32", always_2d=True)
+                )
                 if file.samplerate != SAMPLE_RATE:
                     pieces = _resampled(pieces, soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, "float32"))
                 waveform = np.concatenate([np.zeros(0, np.float32), *pieces])

@@ -5,5 +5,6 @@ from harness.metrics.counts import ErrorRate, UtteranceCounts, count_errors
 from harness.metrics.loops import is_loop
 from harness.metrics.noise import estimated_snr
 from harness.metrics.normalisation import Normaliser
+from harness.metrics.scores import scores
 
-__all__ = ["ErrorRate", "Normaliser", "UtteranceCounts", "align", "count_errors", "estimated_snr", "is_loop"]
+__all__ = ["ErrorRate", "Normaliser", "UtteranceCounts", "align", "count_errors", "estimated_snr", "is_loop", "scores"]

@@ -173,7 +173,7 @@ def test_what_is_broken_in_a_run_is_one_sentence(tmp_path, run, capsys):
         assert str(broken.parent) in capsys.readouterr().err
     pandas.DataFrame({"cell_id": ["a"]}).to_parquet(copy / "results.parquet")
     assert main([str(copy), *cells]) == 2
-    assert "no status" in capsys.readouterr().err
+    assert "not what was written" in capsys.readouterr().err
     assert main([str(copy), *cells, "--show", "-1"]) == 2
     assert "--show is -1" in capsys.readouterr().err
 

@@ -1,5 +1,6 @@
 """Counted operations against calculations by hand: MACs, BOPs, bytes, caches, and what a second of audio costs."""
 
+import shutil
 from collections.abc import Mapping
 
 import pandas
@@ -278,6 +279,7 @@ def test_a_cell_keeps_its_operations_and_its_result_their_sums(tmp_path):
     stored = directory.finished(quantized["cell_id"])
     before = MEASURED[: MEASURED.index("peak_device_bytes")]
     old = {**stored, "measured": {key: stored["measured"][key] for key in before}}
+    shutil.rmtree(directory.cells / quantized["cell_id"])
     directory.write(CellRecord(quantized["cell_id"], old, utterances))
     assert main([str(path), "--out", str(tmp_path)]) == 0
     again = pandas.read_parquet(tmp_path / "counted" / "results.parquet").set_index("backend").loc["quanto"]

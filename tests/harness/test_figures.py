@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -82,7 +83,7 @@ class HandMade:
         self.run.write(
             CellRecord(
                 row["cell_id"],
-                {"status": status},
+                {"cell_id": row["cell_id"], "status": status},
                 utterances=[utterance(i, errors + i % 2) for i in range(SPEAKERS)] if done else (),
                 layers=[layer(name, row, i) for i, name in enumerate(LAYERS)] if done and layers else (),
             )
@@ -323,7 +324,9 @@ def test_many_formats_and_long_names_stay_legible(tmp_path):
 def test_many_layers_are_named_by_block(tmp_path):
     made = HandMade(tmp_path).add(configuration("none")).add(configuration("hqq"), against=2, layers=False)
     blocks = [f"model.encoder.layers.{b}.fc{i}" for b in range(24) for i in range(4)]
-    record = CellRecord("cell1", {"status": "done"}, layers=[layer(name, made.rows[1], 1) for name in blocks])
+    shutil.rmtree(made.run.cells / "cell1")
+    about = {"cell_id": "cell1", "status": "done"}
+    record = CellRecord("cell1", about, layers=[layer(name, made.rows[1], 1) for name in blocks])
     made.run.write(record)
     figure = charts.layer_error(made.study, made.run)
     assert_legible(figure)

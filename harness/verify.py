@@ -1,0 +1,292 @@
+"""Check a run: compute every score and statistic again from what was heard, and hear some of it again.
+
+Exit status: 0 all is as it was recorded, 1 something is not, 2 something is for you to mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from backends import AsrQuantError
+from harness.cell import Cell, CellStatus, Configuration, hash_of
+from harness.command import run_command
+from harness.config import Data, Experiment
+from harness.errors import ConfigError, OutputError
+from harness.metrics import Normaliser, scores
+from harness.plan import configurations
+from harness.printing import printable
+from harness.store import StoredRun
+from harness.task import Ended, Replayed, ReplayTask, Task
+
+if TYPE_CHECKING:
+    from harness.datasets import Utterance
+    from harness.identity import Resolved
+
+_CLOSE = 1e-4
+"""Relative difference of likelihoods that another order of sums may cause."""
+Row = Mapping[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: _run(options, Console(width=200, highlight=False, markup=False)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m harness.verify", description=__doc__)
+    parser.add_argument("run", type=Path, help="run directory, such as runs/embedded")
+    parser.add_argument("--again", type=int, default=3, metavar="N", help="planned batches heard again; default: 3")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of these; default: 0")
+    return parser
+
+
+def _run(options: argparse.Namespace, console: Console) -> int:
+    if options.again < 0:
+        raise ConfigError("--again must be at least 0")
+    stored = StoredRun(options.run)
+    check = Verification(stored, Experiment.model_validate(stored.experiment(), strict=False))
+    found = 0
+    for finding in check.findings(options.again, np.random.default_rng(options.seed)):
+        found += 1
+        console.print(printable(finding), soft_wrap=True)
+    for remark in check.remarks:
+        console.print(f"not checked: {printable(remark)}", soft_wrap=True)
+    what = "all as recorded" if not found else f"{found} differences"
+    console.print(f"{len(check.cells)} cells, {check.heard_again} batches heard again: {what}")
+    return 1 if found else 0
+
+
+class Verification:
+    """One call of the command.
+
+    Attributes:
+        cells: of the experiment, as they are recorded, whatever is installed now.
+        remarks: what could not be checked, and why.
+        heard_again: batches that were.
+    """
+
+    def __init__(self, run: StoredRun, experiment: Experiment) -> None:
+        self._run, self._experiment = run, experiment
+        self._rows = run.results()
+        self._resolved: Resolved | None = None
+        self.remarks: list[str] = []
+        self.heard_again = 0
+        self._broken: dict[str, str] = {}
+        self.cells = list(self._recorded())
+
+    def findings(self, again: int, rng: np.random.Generator) -> Iterator[str]:
+        """Everything that is not as it should be, a sentence each."""
+        yield from self._broken.values()
+        self._resolved = self._resolve()
+        for cell in self.cells:
+            yield from self._of_cell(cell)
+        if not self._broken:
+            yield from self._of_results()
+        yield from self._of_replay(again, rng)
+
+    def _recorded(self) -> Iterator[Cell]:
+        """The planned cells that the results list, whole ones only."""
+        planned = {
+            (c.id, data.label): (c, data) for c in configurations(self._experiment) for data in self._experiment.data
+        }
+        for row in self._rows:
+            place = (row["configuration_id"], row["split"])
+            if place not in planned:
+                self.remarks.append(f"{row['configuration']} on {row['split']}: it is not in the experiment any more")
+                continue
+            wrong = self._run.damage(row["cell_id"])
+            try:
+                content = None if wrong else self._run.finished(row["cell_id"])
+            except OutputError as error:
+                wrong, content = str(error), None
+            if content is None:
+                self._broken[row["cell_id"]] = wrong or f"{self._run.cells / row['cell_id']}: it is missing"
+                continue
+            yield Cell(*planned[place], content.get("identity", {}), row["cell_id"], ())
+
+    def _resolve(self) -> Resolved | None:
+        """Models and speech, where they are at hand."""
+        from harness.identity import resolve
+
+        chosen = list(dict.fromkeys(cell.configuration for cell in self.cells))
+        try:
+            return resolve(self._experiment, chosen, self._run.path)
+        except AsrQuantError as error:
+            self.remarks.append(f"models and speech: {error}")
+            return None
+
+    def _of_cell(self, cell: Cell) -> Iterator[str]:
+        where = f"{cell.configuration.label} on {cell.data.label} ({cell.cell_id})"
+        stored = self._run.finished(cell.cell_id)
+        assert stored is not None
+        if hash_of(cell.identity) != cell.cell_id:
+            yield f"{where}: its identity does not have this id"
+        if stored.get("configuration_id") != cell.configuration.id or stored.get("split") != cell.data.label:
+            yield f"{where}: cell.json is of {stored.get('configuration')} on {stored.get('split')}"
+        yield from (f"{where}: {text}" for text in self._of_inputs(cell))
+        if stored["status"] == CellStatus.DONE:
+            yield from (f"{where}: {text}" for text in self._of_utterances(cell))
+
+    def _of_inputs(self, cell: Cell) -> Iterator[str]:
+        """Whether model and speech are still what was measured."""
+        if self._resolved is None or "model" not in cell.identity:
+            return
+        model = self._resolved.models[cell.configuration.model]
+        if model.revision != cell.identity["model"]["revision"]:
+            yield (
+                f"the model {cell.configuration.model.path} is another one now: {model.revision}, "
+                f"and it was {cell.identity['model']['revision']}"
+            )
+        corpus = self._resolved.corpora[cell.data]
+        if corpus.revision != cell.identity["data"]["revision"]:
+            yield (
+                f"the speech of {cell.data.label} is another now: {corpus.revision}, "
+                f"and it was {cell.identity['data']['revision']}"
+            )
+
+    def _of_utterances(self, cell: Cell) -> Iterator[str]:
+        rows = [*self._run.utterances(cell.cell_id), *self._run.unheard(cell.cell_id)]
+        normalise, decode = self._normaliser(cell), self._decoder(cell)
+        speech = self._speech(cell.data)
+        if speech is not None and {row["id"] for row in rows} != set(speech):
+            yield "its utterances are not those of the corpus"
+        for row in rows:
+            expected = scores(row["reference"], row["hypothesis"], normalise)
+            wrong = [key for key, value in expected.items() if row[key] != value]
+            if speech is not None and row["id"] in speech and speech[row["id"]].text != row["reference"]:
+                wrong.append("reference")
+            if decode is not None and not row["error"] and decode(row["tokens"]) != row["hypothesis"]:
+                wrong.append("hypothesis, which its tokens do not say,")
+            if wrong:
+                yield f"utterance {row['id']}: {', '.join(dict.fromkeys(wrong))} is not what follows from the rest"
+
+    def _normaliser(self, cell: Cell) -> Any:
+        if self._resolved is None:
+            return Normaliser()
+        return Normaliser(self._resolved.models[cell.configuration.model].directory)
+
+    def _decoder(self, cell: Cell) -> Any:
+        """From tokens to text, where tokens say all: not where audio was heard window after window."""
+        if self._resolved is None or self._experiment.decoding.long_audio != "truncate":
+            return None
+        return decoder(self._resolved.models[cell.configuration.model].directory)
+
+    def _speech(self, data: Data) -> dict[str, Utterance] | None:
+        return None if self._resolved is None else {u.id: u for u in self._resolved.corpora[data].utterances}
+
+    def _of_results(self) -> Iterator[str]:
+        """Every column of the results, computed again."""
+        from harness.results import result_rows
+
+        listed = {row["cell_id"]: row for row in self._rows}
+        for row in result_rows(self._run, self.cells):
+            wrong = [key for key, value in row.items() if not _same(value, listed[row["cell_id"]].get(key))]
+            if wrong:
+                yield f"results.parquet: {row['configuration']} on {row['split']}: {', '.join(wrong)} differ"
+
+    def _of_replay(self, again: int, rng: np.random.Generator) -> Iterator[str]:
+        """Hear some planned batches again, drawn from all cells that are done and can be repeated here."""
+        from harness.processes import fork_server, start
+
+        batches = self._drawn(again, rng)
+        with fork_server(self._experiment.run.threads_per_worker) as context:
+            for configuration, own in batches.items():
+                task = self._task(configuration, [cell for cell, _ in own])
+                indices: dict[str, list[int]] = {}
+                for cell, index in own:
+                    indices.setdefault(cell.cell_id, []).append(index)
+                child = start(context, _enter_worker, ReplayTask(task, indices))
+                events, end = child.heard(self._experiment.run.stall_timeout, "no batch was heard again")
+                yield from self._of_events(configuration, events, end)
+
+    def _drawn(self, again: int, rng: np.random.Generator) -> dict[Configuration, list[tuple[Cell, int]]]:
+        possible = [(cell, index) for cell in self._repeatable() for index in range(len(cell.batches))] if again else []
+        drawn: dict[Configuration, list[tuple[Cell, int]]] = {}
+        for place in sorted(rng.permutation(len(possible))[:again]):
+            cell, index = possible[place]
+            drawn.setdefault(cell.configuration, []).append((cell, index))
+        return drawn
+
+    def _repeatable(self) -> list[Cell]:
+        """The done cells that would have the same id today: same versions, same kind of machine, same inputs."""
+        from harness.identity import cells_of
+
+        if self._resolved is None:
+            return []
+        done = {c.cell_id for c in self.cells if self._run.finished(c.cell_id, CellStatus.DONE)}
+        chosen = dict.fromkeys(cell.configuration for cell in self.cells)
+        today = [cell for c in chosen for cell in cells_of(c, self._experiment, self._resolved)]
+        found = [cell for cell in today if cell.cell_id in done]
+        if len(found) < len(done):
+            rest = len(done) - len(found)
+            self.remarks.append(f"{rest} cells cannot be heard again: other versions, machine, model or speech")
+        return found
+
+    def _task(self, configuration: Configuration, cells: Sequence[Cell]) -> Task:
+        assert self._resolved is not None
+        model = self._resolved.models[configuration.model].directory
+        task = Task.of(list(dict.fromkeys(cells)), self._experiment, model, self._run.path)
+        return replace(task, decoding=task.decoding.model_copy(update={"strategy": "plain"}))
+
+    def _of_events(self, configuration: Configuration, events: Sequence[Any], end: Ended) -> Iterator[str]:
+        if end.status is not CellStatus.DONE:
+            yield f"{configuration.label}: it could not be heard again: {end.reason.partition(chr(10))[0]}"
+        for event in events:
+            if isinstance(event, Replayed):
+                self.heard_again += 1
+                where = f"{configuration.label} ({event.cell_id}), heard again"
+                yield from (f"{where}: {text}" for text in self._differences(event))
+
+    def _differences(self, event: Replayed) -> Iterator[str]:
+        known = [*self._run.utterances(event.cell_id), *self._run.unheard(event.cell_id)]
+        by_id = {row["id"]: row for row in known}
+        for row in event.rows:
+            before = by_id.get(row["id"], {})
+            wrong = [key for key in ("hypothesis", "tokens", "error", "seconds") if row[key] != before.get(key)]
+            wrong += [] if _close(row["reference_nll"], before.get("reference_nll")) else ["reference_nll"]
+            if wrong:
+                yield f"utterance {row['id']}: {', '.join(wrong)} differ"
+        layers = {row["name"]: row for row in self._run.layers(event.cell_id)}
+        for layer in event.layers:
+            if any(not _close(layer[key], layers.get(layer["name"], {}).get(key)) for key in layer if key != "shape"):
+                yield f"layer {layer['name']} differs"
+
+
+def decoder(model_directory: Path) -> Any:
+    """A function from tokens to text."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_directory, local_files_only=True, trust_remote_code=False)
+    return lambda tokens: tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values are equal; what is not a number is missing."""
+    missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in (a, b)]
+    return all(missing) if any(missing) else bool(a == b)
+
+
+def _close(a: Any, b: Any) -> bool:
+    both = isinstance(a, float) and isinstance(b, float)
+    return math.isclose(a, b, rel_tol=_CLOSE, abs_tol=_CLOSE) if both else _same(a, b)
+
+
+def _enter_worker(task: ReplayTask, channel: Connection) -> None:
+    from harness import worker
+
+    worker.replay(task, channel)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
