@@ -1,9 +1,15 @@
+import csv
+import os
+from contextlib import ExitStack
+from unittest import mock
+
 import pytest
 
+from harness import recording
 from harness.errors import OutputError
-from harness.files import temporary_beside
+from harness.files import temporary_beside, write_json
 from harness.recording import RunDirectory
-from harness.store import CellRecord
+from harness.store import CellRecord, StoredRun
 
 
 def record(status="done", **changes):
@@ -53,3 +59,114 @@ def test_results_are_written_as_parquet_and_csv(tmp_path):
     frame = pandas.read_parquet(tmp_path / "results.parquet")
     assert list(frame["cell_id"]) == ["a", "b"]
     assert (tmp_path / "results.csv").read_text().splitlines() == ["cell_id,bits,wer", "a,4,0.5", "b,,"]
+
+
+def test_one_command_alone_or_runners_together(tmp_path):
+    directory = RunDirectory(tmp_path)
+    with ExitStack() as stack:
+        stack.enter_context(directory.shared())
+        stack.enter_context(RunDirectory(tmp_path).shared())
+        with pytest.raises(OutputError, match="another run"):
+            stack.enter_context(RunDirectory(tmp_path).held())
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(recording, "_PAUSES", (0.0,)))
+        stack.enter_context(directory.held())
+        with pytest.raises(OutputError, match="another command"):
+            stack.enter_context(RunDirectory(tmp_path).shared())
+
+
+def test_who_goes_last_tidies_up(tmp_path):
+    directory = RunDirectory(tmp_path)
+    left = temporary_beside(tmp_path / "cells" / "abc")
+    with directory.shared():
+        left.mkdir()
+        (tmp_path / "features").mkdir()
+        with RunDirectory(tmp_path).shared():
+            pass
+        assert left.is_dir(), "the other one is at work"
+    assert not left.exists()
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.parametrize("name", ["cell.json", "utterances.parquet", "log.txt", "environment.json"])
+def test_a_damaged_cell_is_refused_named_and_set_aside(tmp_path, name):
+    directory = RunDirectory(tmp_path)
+    directory.write(record(utterances=[{"id": "u", "tokens": [1, 2]}], log="said\n"))
+    path = tmp_path / "cells" / "abc" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    reader = StoredRun(tmp_path)
+    with pytest.raises(OutputError, match=f"{name}: it is not what was written.*run the experiment again"):
+        reader.finished("abc")
+    (wrong,) = directory.set_aside(["abc", "absent"])
+    assert str(path) in wrong
+    assert directory.finished("abc") is None
+    (aside,) = (tmp_path / "damaged").iterdir()
+    assert (aside / name).is_file()
+
+
+def test_done_without_its_files_is_damage(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write(record())
+    (tmp_path / "cells" / "abc" / "cell.json").unlink()
+    assert "cell.json: it is missing" in directory.damage("abc")
+
+
+def test_a_cell_in_anothers_place_is_damage(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write(record())
+    (tmp_path / "cells" / "abc").rename(tmp_path / "cells" / "def")
+    assert "another cell's" in directory.damage("def")
+
+
+def test_a_done_cell_is_not_written_over(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write(record(log="first"))
+    stamp = directory.stamp("abc")
+    directory.write(record(log="second"))
+    assert directory.stamp("abc") == stamp
+    assert (tmp_path / "cells" / "abc" / "log.txt").read_text() == "first"
+
+
+def test_results_that_were_changed_are_refused(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write_results([{"cell_id": "a", "status": "done"}])
+    assert directory.results() == [{"cell_id": "a", "status": "done"}]
+    with (tmp_path / "results.csv").open("a") as file:
+        file.write("b,done\n")
+    with pytest.raises(OutputError, match=r"results\.csv: it is not what was written"):
+        directory.results()
+
+
+def test_formulas_are_inert_in_the_csv(tmp_path):
+    directory = RunDirectory(tmp_path)
+    evil = ["=HYPERLINK(1)", "+1", "-1+1", "@SUM(A1)", "\tx", "fine"]
+    directory.write_results([{"cell_id": text, "wer": -0.5} for text in evil])
+    with (tmp_path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["cell_id"] for row in rows] == [*(f"'{text}" for text in evil[:-1]), "fine"]
+    assert rows[0]["wer"] == "-0.5"
+    assert [row["cell_id"] for row in directory.results()] == evil
+
+
+@pytest.mark.parametrize("schema", [4, 6, "x"])
+def test_results_of_another_version_are_refused(tmp_path, schema):
+    RunDirectory(tmp_path)
+    write_json(tmp_path / "run.json", {"schema": schema})
+    for kind in (StoredRun, RunDirectory):
+        with pytest.raises(OutputError, match=f"schema {schema}.*move the directory away"):
+            kind(tmp_path)
+
+
+def test_results_from_before_versions_are_refused(tmp_path):
+    (tmp_path / "cells" / "abc").mkdir(parents=True)
+    (tmp_path / "cells" / "abc" / "DONE").touch()
+    with pytest.raises(OutputError, match="schema 4 or older"):
+        RunDirectory(tmp_path)
+
+
+def test_a_read_only_directory_is_one_sentence(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("the superuser may write everywhere")
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="results cannot be written there"):
+        RunDirectory(tmp_path / "run")
