@@ -103,7 +103,8 @@ class Verification:
         for row in self._rows:
             place = (row["configuration_id"], row["split"])
             if place not in planned:
-                self.remarks.append(f"{row['configuration']} on {row['split']}: it is not in the experiment any more")
+                where = f"{row['configuration']} on {row['split']}"
+                self._broken[row["cell_id"]] = f"results.parquet: {where}: experiment.json has no such cell"
                 continue
             wrong = self._run.damage(row["cell_id"])
             try:
@@ -190,7 +191,12 @@ class Verification:
         from harness.results import result_rows
 
         listed = {row["cell_id"]: row for row in self._rows}
-        for row in result_rows(self._run, self.cells):
+        try:
+            computed = result_rows(self._run, self.cells)
+        except AsrQuantError as error:
+            yield f"results.parquet: its statistics do not follow: {error}"
+            return
+        for row in computed:
             wrong = [key for key, value in row.items() if not _same(value, listed[row["cell_id"]].get(key))]
             if wrong:
                 yield f"results.parquet: {row['configuration']} on {row['split']}: {', '.join(wrong)} differ"
