@@ -167,7 +167,7 @@ def _skeleton(directory: Path, architecture: str) -> nn.Module:
     import transformers
     from transformers import AutoConfig, GenerationConfig
 
-    config = AutoConfig.from_pretrained(directory, local_files_only=True)
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     model: nn.Module = getattr(transformers, architecture)._from_config(config)
     if (directory / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(directory, local_files_only=True)  # type: ignore[assignment]

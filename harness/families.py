@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,9 +25,11 @@ class Preparation(Protocol):
 
     Attributes:
         any_length: whether inputs are as long as the longest utterance of the batch, not as long as a window.
+        most_seconds: of one utterance; longer ones are refused. Whisper cuts them, or hears them in several passes.
     """
 
     any_length: bool
+    most_seconds: float
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """Arguments of `generate` for a batch; audio beyond the window is cut, or kept where it is wanted `whole`."""
@@ -71,6 +74,7 @@ class WhisperPreparation:
     """
 
     any_length = False
+    most_seconds = math.inf
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """`input_features`, (batch, mels, frames); whole audio has an `attention_mask`, (batch, frames), with it."""
@@ -127,6 +131,7 @@ class MoonshinePreparation:
     """Raw samples padded to the longest of the batch; at most 6.5 tokens a second plus 2, as on the leaderboard."""
 
     any_length = True
+    most_seconds = 120.0  # attention over all of it at once takes memory by the square
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """`input_values` and `attention_mask`, (batch, samples)."""

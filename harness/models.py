@@ -209,15 +209,18 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
         CheckpointNotFoundError: the architecture is not one that the harness knows, or files do not fit it.
     """
     try:
-        family = FAMILIES.get(AutoConfig.from_pretrained(directory, local_files_only=True).model_type)
+        family = FAMILIES.get(
+            AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).model_type
+        )
         if family is None:
             raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
-        processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
+        processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         model, found = AutoModelForSpeechSeq2Seq.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
             local_files_only=True,
             use_safetensors=True,
+            trust_remote_code=False,
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:

@@ -104,7 +104,8 @@ class Runner:
             if missing := self._missing(task):  # another runner may have had the lease before
                 return replace(task, cells=missing, alone=task.alone and not self.leases.others())
             self.leases.release(task.lease)
-            self.observer.ended(task, CellStatus.DONE, "", 0.0)
+            self.observer.progressed(sum(len(batch) for cell in task.cells for batch in cell.batches))
+            self.observer.ended(task, CellStatus.DONE, "by another runner", 0.0)
         return None
 
     def _missing(self, task: Task) -> tuple[Cell, ...]:

@@ -15,7 +15,7 @@ from harness import cost, datasets
 from harness.attended import attended
 from harness.cell import Cell
 from harness.config import Data, Decoding
-from harness.datasets import Utterance
+from harness.datasets import Utterance, Waveform
 from harness.errors import DataError
 from harness.features import FeatureStore, PreparedBatch
 from harness.likelihood import Likelihood, reference_likelihoods
@@ -182,11 +182,22 @@ def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding:
     waveforms, errors = [], {}
     for place, utterance in enumerate(utterances):
         try:
-            waveforms.append(utterance.waveform())
+            waveforms.append(_short_enough(utterance, recognizer.family.most_seconds))
         except DataError as error:
             waveforms.append(np.zeros(1, dtype=np.float32))
             errors[place] = str(error)
     return dataclasses.replace(recognizer.prepare(waveforms, decoding), errors=errors)
+
+
+def _short_enough(utterance: Utterance, most_seconds: float) -> Waveform:
+    waveform = utterance.waveform()
+    seconds = len(waveform) / datasets.SAMPLE_RATE
+    if seconds > most_seconds:
+        raise DataError(
+            f"utterance {utterance.id} has {seconds:.0f} s, and this architecture hears {most_seconds:g} s at once; "
+            "cut it into sentences"
+        )
+    return waveform
 
 
 def _heard(

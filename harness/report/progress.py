@@ -74,7 +74,9 @@ class PlainProgress:
 def _line(task: Task, status: CellStatus, reason: str, seconds: float) -> str:
     what = f"{task.label}: {status}"
     first_line = printable(reason.partition("\n")[0])
-    return f"{what} in {seconds:.0f} s" if status is CellStatus.DONE else f"{what}: {first_line}"
+    if status is CellStatus.DONE:
+        return f"{what} {first_line}" if first_line else f"{what} in {seconds:.0f} s"
+    return f"{what}: {first_line}"
 
 
 @contextmanager

@@ -238,7 +238,8 @@ def test_a_crash_costs_one_configuration(crashing, tmp_path):
         assert statuses == expected
 
 
-def test_an_interrupted_run_ends_its_children_and_goes_on_later(crashing, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_its_children_and_goes_on_later(crashing, tmp_path, number):
     path, environment = crashing
     command = [sys.executable, "-m", "harness.grid", str(path), "--out", str(tmp_path), "--only", "bits=6"]
     process = subprocess.Popen(
@@ -254,7 +255,7 @@ def test_an_interrupted_run_ends_its_children_and_goes_on_later(crashing, tmp_pa
     while len(list(cells.glob("*/DONE"))) < 2 and time.monotonic() < until:
         time.sleep(0.2)
     time.sleep(1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert "the same command does the rest" in output
