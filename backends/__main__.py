@@ -1,5 +1,8 @@
 """Print what every backend can do: `python -m backends [--backend NAME] [--device cpu|cuda]`.
 
+`python -m backends quantize MODEL_DIR OUT_DIR --backend hqq --bits 4` saves a quantized checkpoint, and
+`python -m backends inspect OUT_DIR` shows its layers.
+
 One row for every backend, scheme, granularity and format, with the bits that get the same answer
 side by side. No torch is needed for it.
 """
@@ -16,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
+from backends._commands import add_inspect, add_quantize
 from backends._spec import FORMAT_BITS, NumberFormat, PerChannel, PerGroup, PerTensor
 
 _GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
@@ -50,18 +54,30 @@ def _brief(granularities: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m backends", description=__doc__)
-    parser.add_argument("--backend", help="only this one")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        if options.backend is not None and options.backend not in available():
-            capability(QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32), options.backend)
-        Console(width=None if sys.stdout.isatty() else 160).print(_table(options.backend, options.device))
+        options.action(options)
     except AsrQuantError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m backends", description=__doc__)
+    parser.add_argument("--backend", help="only this one")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.set_defaults(action=_print_matrix)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    add_quantize(commands)
+    add_inspect(commands)
+    return parser
+
+
+def _print_matrix(options: argparse.Namespace) -> None:
+    if options.backend is not None and options.backend not in available():
+        capability(QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32), options.backend)
+    Console(width=None if sys.stdout.isatty() else 160).print(_table(options.backend, options.device))
 
 
 def _table(only: str | None, device: str) -> Table:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from backends._base import Quantized, missing_package, package_versions
 from backends._errors import CheckpointError, UnsupportedError
 from backends._registry import get
+from backends._report import QuantReport
 from backends._serial import options_from_dict, report_from_dict, spec_from_dict, spec_to_dict, to_jsonable
 
 if TYPE_CHECKING:
@@ -88,6 +89,15 @@ def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
         skeleton.set_submodule(name, backend.unpack(skeleton.get_submodule(name), own, spec, options))
     _fill(skeleton, tensors)
     return Quantized(skeleton, report_from_dict(manifest["report"]), backend.name, spec, options)
+
+
+def read_report(directory: Path) -> QuantReport:
+    """The report of a saved model, without its weights and without its library.
+
+    Raises:
+        CheckpointError: there is none, or it is of an unknown format version.
+    """
+    return report_from_dict(_read_manifest(directory)["report"])
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

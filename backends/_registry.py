@@ -15,6 +15,8 @@ from backends._base import Backend
 from backends._errors import SpecError
 
 ENTRY_POINT_GROUP = "asrquant.backends"
+_FOR_OTHERS = {"extending", "testing"}
+"""Public modules that are no backends."""
 
 
 def available() -> list[str]:
@@ -41,7 +43,8 @@ def get(name: str) -> Backend:
 
 @cache
 def _built_in() -> frozenset[str]:
-    return frozenset(m.name for m in pkgutil.iter_modules(backends.__path__) if not m.name.startswith("_"))
+    names = {m.name for m in pkgutil.iter_modules(backends.__path__) if not m.name.startswith("_")}
+    return frozenset(names - _FOR_OTHERS)
 
 
 @cache

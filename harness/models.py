@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
-from backends import CalibrationInput
+from backends import CalibrationInput, load
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
 from harness.cost.operations import decoder_prompt
@@ -209,12 +209,7 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
         CheckpointNotFoundError: the architecture is not one that the harness knows, or files do not fit it.
     """
     try:
-        family = FAMILIES.get(
-            AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).model_type
-        )
-        if family is None:
-            raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
-        processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        family, processor = _family_and_processor(directory)
         model, found = AutoModelForSpeechSeq2Seq.from_pretrained(
             directory,
             dtype=getattr(torch, dtype),
@@ -229,3 +224,26 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
     if absent:
         raise CheckpointNotFoundError(f"{directory}: the weights lack {', '.join(absent)}")
     return Recognizer(model.to(device).eval(), processor, family)
+
+
+def load_quantized(directory: Path, device: str) -> Recognizer:
+    """Load what `backends.Quantized.save` wrote, with the processor beside it.
+
+    Raises:
+        CheckpointNotFoundError: there is no processor, or the architecture is not one that the harness knows.
+        CheckpointError: the saved model is incomplete or altered.
+    """
+    try:
+        family, processor = _family_and_processor(directory)
+    except (OSError, ValueError) as error:
+        raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    model: Any = load(directory).model
+    return Recognizer(model.to(device) if isinstance(model, nn.Module) else model, processor, family)
+
+
+def _family_and_processor(directory: Path) -> tuple[Preparation, Any]:
+    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
+    return family, AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)

@@ -1,0 +1,135 @@
+"""The command line of `python -m backends`: what is possible, quantize a checkpoint, look into a saved one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from backends._base import Quantized
+from backends._checkpoint import read_report
+from backends._errors import CheckpointError, SpecError
+from backends._quantize import calibrates, quantize_spec, resolve
+from backends._report import LayerReport, QuantReport
+from backends._spec import LINEAR, NumberFormat, QuantSpec, Scheme, parse_granularity
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def add_quantize(commands: Any) -> None:
+    """Add `quantize` to the subcommands."""
+    parser = commands.add_parser("quantize", help="quantize a checkpoint and save it")
+    parser.add_argument("model", type=Path, help="directory of a transformers checkpoint with its processor")
+    parser.add_argument("output", type=Path, help="directory to be made")
+    parser.add_argument("--backend", required=True, help="such as hqq; python -m backends lists them")
+    parser.add_argument("--scheme", default="weight_only", choices=[str(s) for s in Scheme if s is not Scheme.NONE])
+    parser.add_argument("--granularity", default="per_channel", help="per_tensor, per_channel or per_group:64")
+    parser.add_argument("--bits", type=int, required=True)
+    parser.add_argument("--format", default="int", choices=[str(f) for f in NumberFormat])
+    parser.add_argument("--method", help="default: the backend's own")
+    parser.add_argument("--modules", default="linear", help="such as linear+head; default: linear")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the backend, such as axis=0"
+    )
+    parser.set_defaults(action=_quantize)
+
+
+def add_inspect(commands: Any) -> None:
+    """Add `inspect` to the subcommands."""
+    parser = commands.add_parser("inspect", help="what every layer of a saved quantized model is")
+    parser.add_argument("directory", type=Path)
+    parser.set_defaults(action=lambda options: _print_report(read_report(options.directory)))
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    modules = frozenset(options.modules.split("+")) if options.modules != "linear" else LINEAR
+    spec = QuantSpec(
+        Scheme(options.scheme),
+        parse_granularity(options.granularity),
+        options.bits,
+        NumberFormat(options.format),
+        method=options.method,
+        modules=modules,
+    )
+    values = dict(_option(text) for text in options.option)
+    resolved, _ = resolve(spec, options.backend, values)
+    if calibrates(resolved, options.backend, values):
+        raise SpecError(
+            f"{options.backend} needs calibration speech for {options.scheme}: call backends.quantize with "
+            "calibration=..., or use an experiment file with [calibration]"
+        )
+    if options.output.exists() and any(options.output.iterdir()):
+        raise CheckpointError(f"{options.output}: there is something already; name a new directory")
+    quantized = quantize_spec(_loaded(options.model), spec, options.backend, values)
+    quantized.save(options.output)
+    _print_summary(quantized, options.output)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    import tomllib
+
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise SpecError(f"--option {text}: write it as KEY=VALUE")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _loaded(directory: Path) -> nn.Module:
+    """The checkpoint's own class in float32, from safetensors, without running code of the checkpoint's."""
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        model_class = getattr(transformers, (config.architectures or [""])[0], None)
+        if model_class is None:
+            raise CheckpointError(f"{directory / 'config.json'}: architectures names no model of transformers")
+        model: nn.Module = model_class.from_pretrained(
+            directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from None
+    return model.eval()
+
+
+def _print_summary(quantized: Quantized, directory: Path) -> None:
+    report = quantized.report
+    Console(highlight=False).print(
+        f"{directory}: {report.size_bytes / 1e6:.2f} MB, {report.size_reduction:.1%} less than in full precision, "
+        f"{report.effective_bits:.2f} bits a weight",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _print_report(report: QuantReport) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    table = Table(title=f"{report.size_bytes / 1e6:.2f} MB, {report.size_reduction:.1%} saved", title_justify="left")
+    for heading in ("layer", "kind", "shape", "requested", "effective", "bits/weight", "weight error"):
+        table.add_column(heading, overflow="fold")
+    for layer in report.layers:
+        table.add_row(*(escape(text) for text in _cells(layer)))
+    console.print(table)
+    for note in report.notes:
+        console.print(note, markup=False)
+
+
+def _cells(layer: LayerReport) -> Sequence[str]:
+    error = "" if layer.weight_error is None else f"{layer.weight_error:.4f}"
+    effective = str(layer.effective) if layer.effective is not None else layer.reason
+    requested = "" if layer.requested is None else str(layer.requested)
+    shape = " x ".join(map(str, layer.shape))
+    return layer.name, str(layer.kind), shape, requested, effective, f"{layer.effective_bits:.2f}", error
