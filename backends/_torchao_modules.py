@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-# At import it announces GPU kernels that cannot be loaded, and torch a habit of torchao that will have to
-# end: neither is for the user to mend.
-logging.getLogger("torchao").setLevel(logging.ERROR)
-_pytree = logging.getLogger("torch.utils._pytree")
-_level_before = _pytree.level
-_pytree.setLevel(logging.ERROR)
+from backends import _spec
+from backends._errors import UnsupportedError
+from backends._observing import counted
+from backends._torchao_quiet import hush_torchao
+
+hush_torchao()
 
 from torchao.prototype.smoothquant import SmoothQuantConfig
 from torchao.prototype.smoothquant.core import SmoothQuantObservedLinear, SmoothQuantObserver
@@ -32,12 +31,6 @@ from torchao.quantization import (
     quantize_,
 )
 from torchao.quantization.quantize_.workflows import Int8Tensor
-
-_pytree.setLevel(_level_before)
-
-from backends import _spec
-from backends._errors import UnsupportedError
-from backends._observing import counted
 
 L = TypeVar("L", bound=nn.Linear)
 PACKED = {
