@@ -147,7 +147,7 @@ class LayerwiseBackend:
         group_divides(targets, spec)
 
     def observe(self, model: nn.Module, calibration: Calibration | None) -> None:
-        """Show the calibration inputs to the converted modules (static scheme only)."""
+        """Show the calibration inputs to the converted modules, where `calibrates` says that they are needed."""
         calibrate(model, calibration)
 
     def notes(self, spec: QuantSpec, options: Any) -> tuple[str, ...]:
@@ -195,14 +195,14 @@ class LayerwiseBackend:
     def replace(
         self, model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, calibration: Calibration | None
     ) -> tuple[str, ...]:
-        """Put the quantized modules into `model`: convert, observe where the scheme is static, freeze.
+        """Put the quantized modules into `model`: convert, observe where calibration is needed, freeze.
 
         Returns:
             What the report should say about how it went, beside `notes`.
         """
         for candidate in targets:
             model.set_submodule(candidate.name, self.convert(candidate, spec, options))
-        if spec.scheme is Scheme.STATIC:
+        if self.calibrates(spec, options):
             self.observe_all(model, {c.name for c in targets}, calibration)
         for candidate in targets:
             model.set_submodule(candidate.name, self.freeze(model.get_submodule(candidate.name)))
@@ -279,4 +279,4 @@ def calibrate(model: nn.Module, calibration: Calibration | None) -> None:
         with showing(shown):
             model(**shown.inputs) if isinstance(shown.inputs, Mapping) else model(shown.inputs)
     if not seen:
-        raise ModelError("the static scheme needs calibration inputs: pass calibration=[...] to quantize")
+        raise ModelError("this needs calibration inputs, but there are none: pass calibration=[...] to quantize")

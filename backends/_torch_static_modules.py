@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.ao.nn import quantized
-from torch.ao.quantization import (
+
+from backends._observing import counted
+from backends._torch_ao_modules import (
     DeQuantStub,
     HistogramObserver,
     MinMaxObserver,
     PerChannelMinMaxObserver,
     QConfig,
     QuantStub,
+    quantized,
 )
-
-from backends._observing import counted
 
 
 class StubbedModule(nn.Module):

@@ -2,6 +2,7 @@
 
 Activations are coded per tensor, affine, in 7 bits (torch.ao reduces the range, but for qnnpack), so a
 result depends on what else is in the batch. Half precision is weight-only in truth and is offered as such.
+Tried with torch 2.13; a torch without torch.ao.quantization is answered by pointing to the backend torchao.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from backends._base import Capability, Supported, Unsupported
 from backends._layerwise import Candidate, LayerwiseBackend
 from backends._spec import Activations, ModuleKind, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme, WeightCode
+from backends._torch_ao import ended, torch_ao
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,10 +59,10 @@ class TorchDynamic(LayerwiseBackend):
         if not spec.modules <= self.kinds:
             return Unsupported("torch.ao quantizes convolutions dynamically without doing anything: leave conv out")
         if spec.scheme is Scheme.WEIGHT_ONLY and spec.format is NumberFormat.FP16:
-            return self._half(spec, options)
+            return ended() or self._half(spec, options)
         if spec.scheme is not Scheme.DYNAMIC:
             return Unsupported("torch.ao dynamic offers the scheme dynamic, and weight_only in the format fp16")
-        return self._int8(spec, options)
+        return ended() or self._int8(spec, options)
 
     def _half(self, spec: QuantSpec, options: Any) -> Capability:
         if options.engine not in ("x86", "fbgemm"):
@@ -80,24 +82,24 @@ class TorchDynamic(LayerwiseBackend):
             return Unsupported("torch.ao codes embeddings per row only: use per_channel")
         return Supported(note="a result depends on what else is in the batch: activation scales are per call")
 
+    def problems(self, targets: list[Candidate], spec: QuantSpec, options: Any) -> None:
+        """torch.ao must be there."""
+        torch_ao()
+
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """The torch.ao module of the same weights."""
-        import torch.ao.quantization as ao
-        from torch.ao.nn import quantized
-        from torch.ao.nn.quantized import dynamic
-
         from backends._torch_packed import engine
 
-        module = candidate.module
+        ao, module = torch_ao(), candidate.module
         if candidate.kind is ModuleKind.EMBEDDING:
             module.qconfig = ao.float_qparams_weight_only_qconfig  # type: ignore[assignment]
-            embedding: nn.Module = quantized.Embedding.from_float(module)
+            embedding: nn.Module = ao.quantized.Embedding.from_float(module)
             return embedding
         per_channel = isinstance(spec.granularity, PerChannel)
         int8 = ao.per_channel_dynamic_qconfig if per_channel else ao.default_dynamic_qconfig
         module.qconfig = int8 if spec.format is NumberFormat.INT else ao.float16_dynamic_qconfig  # type: ignore[assignment]
         with engine(options.engine):
-            linear: nn.Module = dynamic.Linear.from_float(module)
+            linear: nn.Module = ao.dynamic.Linear.from_float(module)
         return linear
 
     def effective(self, module: nn.Module, spec: QuantSpec, options: Any) -> tuple[WeightCode, str]:
@@ -125,20 +127,19 @@ class TorchDynamic(LayerwiseBackend):
         """The inverse of `pack`."""
         import torch
         from torch import nn
-        from torch.ao.nn import quantized
-        from torch.ao.nn.quantized import dynamic
 
         from backends._torch_packed import engine, weight_from_tensors
 
+        ao = torch_ao()
         weight, bias = weight_from_tensors(tensors), tensors.get("bias")
         if isinstance(module, nn.Embedding):
-            embedding = quantized.Embedding(*weight.shape)
-            embedding.set_weight(weight)
+            embedding: nn.Module = ao.quantized.Embedding(*weight.shape)
+            embedding.set_weight(weight)  # type: ignore[operator]
             return embedding
         dtype = torch.qint8 if weight.is_quantized else torch.float16
         with engine(options.engine):
-            linear = dynamic.Linear(weight.shape[1], weight.shape[0], bias is not None, dtype)
-            linear.set_weight_bias(weight, bias)
+            linear: nn.Module = ao.dynamic.Linear(weight.shape[1], weight.shape[0], bias is not None, dtype)
+            linear.set_weight_bias(weight, bias)  # type: ignore[operator]
         return linear
 
 

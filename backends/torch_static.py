@@ -2,7 +2,8 @@
 
 Every chosen module gets its own quantize and dequantize stubs, so everything between modules stays
 float. `reduce_range` narrows activations to 7 bits; it is needed on processors without VNNI, where
-16-bit sums would saturate, and costs accuracy elsewhere.
+16-bit sums would saturate, and costs accuracy elsewhere. Tried with torch 2.13; a torch without
+torch.ao.quantization is answered by pointing to the backend torchao.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from backends._base import Capability, Supported, Unsupported
 from backends._layerwise import Candidate, LayerwiseBackend
 from backends._spec import Activations, ModuleKind, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme
+from backends._torch_ao import ended, torch_ao
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,12 +71,14 @@ class TorchStatic(LayerwiseBackend):
             return Unsupported("torch.ao has no groups: use per_tensor or per_channel")
         if not spec.symmetric or spec.activations != Activations(7 if options.reduce_range else 8, symmetric=False):
             return Unsupported("weights are symmetric, activations affine of 8 bits, or 7 with the option reduce_range")
-        return Supported()
+        return ended() or Supported()
+
+    def problems(self, targets: list[Candidate], spec: QuantSpec, options: Any) -> None:
+        """torch.ao must be there."""
+        torch_ao()
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """The float module between observing stubs."""
-        from torch.ao.quantization import prepare
-
         from backends._torch_static_modules import StubbedModule, configuration
 
         per_channel = isinstance(spec.granularity, PerChannel)
@@ -82,17 +86,15 @@ class TorchStatic(LayerwiseBackend):
         qconfig = configuration(options.observer, options.reduce_range, per_channel)
         for part in (stubbed.quant, stubbed.module, stubbed):
             part.qconfig = qconfig  # type: ignore[assignment]
-        prepare(stubbed, inplace=True)
+        torch_ao().prepare(stubbed, inplace=True)
         return stubbed
 
     def freeze(self, module: nn.Module) -> nn.Module:
         """Turn observed ranges into scales and pack the weight."""
-        from torch.ao.quantization import convert
-
         from backends._torch_packed import engine
 
         with engine(module.engine):  # type: ignore[arg-type]
-            convert(module, inplace=True)
+            torch_ao().convert(module, inplace=True)
         return module
 
     def dequantize(self, module: nn.Module) -> Tensor:
@@ -119,6 +121,7 @@ class TorchStatic(LayerwiseBackend):
 
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
         """The inverse of `pack`."""
+        torch_ao()
         from backends._torch_packed import engine, weight_from_tensors
         from backends._torch_static_modules import StubbedModule, quantized_stub, quantized_twin
 

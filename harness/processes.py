@@ -22,6 +22,7 @@ from harness.task import Ended
 
 # The modules behind transformers' and datasets' facades, so that a child starts work at once.
 _PRELOADED = [
+    "harness.quiet",
     "harness.worker",
     "harness.datasets.embedded",
     "harness.datasets.librispeech",

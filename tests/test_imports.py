@@ -26,6 +26,12 @@ def test_these_imports_are_light(code):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_workers_import_beforehand_says_nothing():
+    code = "import importlib; from harness.processes import _PRELOADED\nfor m in _PRELOADED: importlib.import_module(m)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_help_answers():
     done = subprocess.run([sys.executable, "-m", "harness.grid", "--help"], capture_output=True, text=True)
     assert done.returncode == 0

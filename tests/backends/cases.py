@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+
 from backends import Activations, PerChannel, PerGroup, PerTensor, QuantSpec, Scheme, Supported, available, capability
+from backends._base import missing_package
+from backends._registry import get
 from backends._spec import FORMAT_BITS, NumberFormat
 
 GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(128))
-FEW_WIDTHS = {"ptq": (2, 4, 8)}
+FEW_WIDTHS = {"ptq": (2, 4, 8), "torchao": (2, 4, 7, 8)}
 """Of backends whose codes of all widths take one path, tested at every width in their own tests."""
 
 
@@ -27,9 +31,18 @@ class Case:
         method = f"-{spec.method}" if spec.method else ""
         modules = "" if len(spec.modules) == 1 else "-" + "+".join(sorted(spec.modules))
         activations = f"-{spec.activations}" if spec.activations else ""
-        return (
-            f"{self.backend}-{spec.scheme}-{spec.format}{width}-{spec.granularity}{method}{modules}{activations}{own}"
-        )
+        sign = {None: "", True: "-symmetric", False: "-asymmetric"}[spec.symmetric]
+        weights = f"{spec.format}{width}-{spec.granularity}{sign}"
+        return f"{self.backend}-{spec.scheme}-{weights}{method}{modules}{activations}{own}"
+
+
+def saturates(backend: str, scheme: str, bits: int | None) -> bool:
+    """Whether torchao refuses these products on the processor that runs the tests, because it has no VNNI."""
+    if backend != "torchao" or scheme not in ("dynamic", "static") or bits != 8 or missing_package(get(backend)):
+        return False
+    from backends._torchao_modules import products_are_exact
+
+    return not products_are_exact()
 
 
 def _asked() -> list[Case]:
@@ -47,6 +60,7 @@ def _asked() -> list[Case]:
     return found
 
 
+_TOKENS = Activations(8, granularity="per_token", symmetric=False)
 _MORE = [
     Case(
         "torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))
@@ -69,10 +83,29 @@ _MORE = [
     Case("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 3, method="spqr", modules=frozenset({"linear", "head"}))),
     Case("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 3, method="awq"), (("low_rank", 2),)),
     Case("ptq", QuantSpec(Scheme.DYNAMIC, PerChannel(), 4, method="quarot"), (("smooth", 0.5),)),
+    Case("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, modules=frozenset({"linear", "head"}))),
+    Case("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, symmetric=False)),
+    Case("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, symmetric=False)),
+    Case("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, activations=Activations(8, symmetric=True))),
+    Case("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, activations=_TOKENS)),
+    Case("torchao", QuantSpec(Scheme.STATIC, PerChannel(), 8, activations=Activations(8, symmetric=False))),
+    Case("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, method="smoothquant"), (("alpha", 0.8),)),
+    Case("torchao", QuantSpec(Scheme.STATIC, PerChannel(), 8, method="smoothquant")),
+    Case("torchao", QuantSpec(Scheme.STATIC, PerTensor(), 7, method="smoothquant")),
 ]
 
 SUPPORTED = [
     case
     for case in [*_asked(), *_MORE]
     if isinstance(capability(case.spec, case.backend, dict(case.options)), Supported)
+    and not saturates(case.backend, case.spec.scheme, case.spec.bits)
 ]
+
+
+def require(backend: str, scheme: str = "weight_only", bits: int = 8) -> None:
+    """Skip the test where the library of `backend` is not installed, or cannot multiply on this processor."""
+    missing = missing_package(get(backend))
+    if missing is not None:
+        pytest.skip(missing.reason)
+    if saturates(backend, scheme, bits):
+        pytest.skip("torchao's products of 8-bit codes saturate on this processor")

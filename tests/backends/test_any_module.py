@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from backends import CheckpointError, load, quantize
+from tests.backends.cases import require
 from tests.conftest import build_whisper
 
 THREE_LINES = [
@@ -15,6 +16,10 @@ THREE_LINES = [
     ("torch_static", "static", "per_channel", 8, {}),
     ("reference", "weight_only", "per_group:32", 3, {}),
     ("quanto", "weight_only", "per_group:32", 4, {}),
+    ("torchao", "weight_only", "per_channel", 8, {}),
+    ("torchao", "weight_only", "per_group:32", 4, {}),
+    ("torchao", "dynamic", "per_channel", 8, {}),
+    ("torchao", "static", "per_channel", 8, {"method": "smoothquant"}),
 ]
 
 
@@ -57,6 +62,7 @@ def build_wav2vec2():
 @pytest.mark.parametrize("build", [build_moonshine, build_wav2vec2], ids=["moonshine", "wav2vec2"])
 @pytest.mark.parametrize(("backend", "scheme", "granularity", "bits", "settings"), THREE_LINES, ids=lambda v: str(v))
 def test_transformers_models(build, backend, scheme, granularity, bits, settings, tmp_path):
+    require(backend, scheme, bits)
     model, inputs = build()
     result = quantize(model, scheme, granularity, bits, backend=backend, calibration=[inputs], **settings)
     result.save(tmp_path)
@@ -70,6 +76,8 @@ def test_transformers_models(build, backend, scheme, granularity, bits, settings
 
 @pytest.mark.parametrize(("backend", "scheme", "granularity", "bits", "settings"), THREE_LINES, ids=lambda v: str(v))
 def test_plain_modules(backend, scheme, granularity, bits, settings, tmp_path):
+    require(backend, scheme, bits)
+
     def build():
         return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16, bias=False))
 

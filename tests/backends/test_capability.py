@@ -4,8 +4,10 @@ import sys
 import pytest
 
 from backends import (
+    Activations,
     PerChannel,
     PerGroup,
+    PerTensor,
     QuantSpec,
     Scheme,
     SpecError,
@@ -16,11 +18,14 @@ from backends import (
     resolve,
 )
 from backends import _base as base
-from tests.backends.cases import SUPPORTED
+from tests.backends.cases import SUPPORTED, require
+
+_TOKENS = Activations(granularity="per_token")
 
 
 @pytest.mark.parametrize("backend", available())
 def test_every_backend_supports_something(backend):
+    require(backend)
     assert any(case.backend == backend for case in SUPPORTED)
 
 
@@ -43,9 +48,21 @@ def test_resolving_twice_changes_nothing(case):
         ("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 4), "8-bit"),
         ("bitsandbytes", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 4, "nf4"), "per_group"),
         ("bitsandbytes", QuantSpec(Scheme.STATIC, PerChannel(), 8), "weight_only and dynamic"),
+        ("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerTensor(), 4), "symmetric int8"),
+        ("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 1, symmetric=True), "all zero"),
+        ("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, "nf4"), "fp8_e4m3"),
+        ("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, method="smoothquant"), "dynamic or static"),
+        ("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, modules=frozenset({"conv"})), "Conv1d"),
+        ("torchao", QuantSpec(Scheme.DYNAMIC, PerGroup(64), 8), "no groups"),
+        ("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, "fp8_e4m3"), "need a GPU"),
+        ("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 4), "8 bits, or 7"),
+        ("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, method="awq"), "rtn and smoothquant"),
+        ("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, activations=Activations(7)), "as many bits"),
+        ("torchao", QuantSpec(Scheme.STATIC, PerChannel(), 8, activations=_TOKENS), "per tensor"),
     ],
 )
 def test_what_a_library_cannot_do_is_a_reason(backend, spec, reason):
+    require(backend)
     answer = capability(spec, backend)
     assert isinstance(answer, Unsupported)
     assert reason in answer.reason

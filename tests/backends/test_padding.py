@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from backends import CalibrationInput, quantize
+from tests.backends.cases import require
 
-ADAPTERS = [("quanto", "rtn"), ("torch_static", "rtn"), ("ptq", "rtn")]
+ADAPTERS = [("quanto", "rtn"), ("torch_static", "rtn"), ("ptq", "rtn"), ("torchao", "rtn"), ("torchao", "smoothquant")]
 
 
 def speech():
@@ -30,12 +31,14 @@ def error(backend, method, lengths):
 
 @pytest.mark.parametrize(("backend", "method"), ADAPTERS)
 def test_ranges_are_those_of_speech(backend, method):
+    require(backend, "static")
     assert error(backend, method, {"encoder": torch.tensor([3, 5])}) < 0.2
     assert error(backend, method, {}) > 0.5
 
 
 @pytest.mark.parametrize(("backend", "method"), ADAPTERS)
 def test_without_padding_nothing_changes(backend, method):
+    require(backend, "static")
     torch.manual_seed(2)
     vectors, test = torch.randn(2, 5, 32), torch.randn(1, 7, 32)
     outputs = []

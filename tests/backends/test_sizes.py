@@ -5,6 +5,7 @@ import pytest
 from backends import quantize
 from backends._checkpoint import WEIGHTS
 from backends._report import size_bytes
+from tests.backends.cases import require
 from tests.conftest import build_whisper
 
 FULL_MB = 966.94
@@ -25,6 +26,11 @@ CASES = [
     ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4"}, -70.5),
     ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4", "options": {"double_quant": True}}, -71.4),
     ("bitsandbytes", "weight_only", "per_group:128", 4, {"format": "nf4"}, -71.1),
+    ("torchao", "weight_only", "per_channel", 8, {"modules": HEAD}, -57.3),
+    ("torchao", "weight_only", "per_channel", 8, {}, -61.4),
+    ("torchao", "dynamic", "per_channel", 8, {}, -61.4),
+    ("torchao", "weight_only", "per_channel", 8, {"format": "fp8_e4m3"}, -61.4),
+    ("torchao", "weight_only", "per_group:32", 4, {}, -58.2),
     ("hqq", "weight_only", "per_group:64", 8, {"method": "rtn"}, -58.9),
     ("hqq", "weight_only", "per_group:64", 4, {"method": "rtn"}, -69.2),
     ("hqq", "weight_only", "per_group:64", 3, {"method": "rtn"}, -71.2),
@@ -63,6 +69,7 @@ def test_full_precision(checkpoint):
 def test_size_of_whisper_small(checkpoint, tmp_path, backend, scheme, granularity, bits, settings, percent):
     from transformers import WhisperForConditionalGeneration
 
+    require(backend, scheme, bits)
     model = WhisperForConditionalGeneration.from_pretrained(checkpoint)
     result = quantize(model, scheme, granularity, bits, backend=backend, **settings)
     assert -100 * result.report.size_reduction == pytest.approx(percent, abs=0.3)

@@ -111,6 +111,8 @@ def test_the_choice():
         ("torch_static", "static", 8, None, {}, True),
         ("bitsandbytes", "dynamic", 8, None, {"threshold": 6.0}, False),
         ("bitsandbytes", "dynamic", 8, None, {"threshold": 0.0}, True),
+        ("torchao", "dynamic", 8, None, {}, True),
+        ("torchao", "dynamic", 8, Activations(8, granularity="per_tensor"), {}, False),
         ("ptq", "dynamic", 8, Activations(8, granularity="per_token"), {}, True),
         ("ptq", "dynamic", 8, Activations(8, granularity="per_tensor"), {}, False),
     ],

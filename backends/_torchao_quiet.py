@@ -1,0 +1,19 @@
+"""What torchao says when it is imported, kept from users, who cannot mend it.
+
+It announces GPU kernels that cannot be loaded, and torch announces the end of a habit of torchao's. transformers
+imports torchao wherever it is installed, so that this has to come before either.
+"""
+
+from __future__ import annotations
+
+import logging
+
+
+def hush_torchao() -> None:
+    """Let through errors of torchao only, and nothing of torch about enums in pytrees; calling it again is harmless."""
+    logging.getLogger("torchao").setLevel(logging.ERROR)
+    logging.getLogger("torch.utils._pytree").addFilter(_is_no_enum)
+
+
+def _is_no_enum(record: logging.LogRecord) -> bool:
+    return "is an Enum subclass" not in str(record.msg)
