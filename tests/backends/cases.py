@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backends import Activations, PerChannel, PerGroup, PerTensor, QuantSpec, Scheme, Supported, available, capability
-from backends._spec import FORMAT_BITS, NumberFormat
+from backends import (
+    Activations,
+    Form,
+    ModuleKind,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    QuantSpec,
+    Scheme,
+    Supported,
+    available,
+    capability,
+)
+from backends._spec import FORMAT_BITS, INTEGER_BITS, NumberFormat
 
 GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(128))
 FEW_WIDTHS = {"ptq": (2, 4, 8)}
@@ -37,7 +49,7 @@ def _asked() -> list[Case]:
     for backend in available():
         for scheme in Scheme:
             for number_format in NumberFormat:
-                integers = FEW_WIDTHS.get(backend, range(1, 9))
+                integers = FEW_WIDTHS.get(backend, INTEGER_BITS)
                 widths = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else integers
                 found += [
                     Case(backend, QuantSpec(scheme, granularity, bits, number_format))
@@ -47,7 +59,15 @@ def _asked() -> list[Case]:
     return found
 
 
+def _form(case: Case) -> Form | None:
+    answer = capability(case.spec, case.backend, dict(case.options))
+    return answer.form if isinstance(answer, Supported) else None
+
+
+_WHOLE = frozenset(ModuleKind)
 _MORE = [
+    Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
+    Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerTensor(), 16, modules=_WHOLE)),
     Case(
         "torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))
     ),
@@ -71,8 +91,8 @@ _MORE = [
     Case("ptq", QuantSpec(Scheme.DYNAMIC, PerChannel(), 4, method="quarot"), (("smooth", 0.5),)),
 ]
 
-SUPPORTED = [
-    case
-    for case in [*_asked(), *_MORE]
-    if isinstance(capability(case.spec, case.backend, dict(case.options)), Supported)
-]
+_FORMS = [(case, _form(case)) for case in [*_asked(), *_MORE]]
+SUPPORTED = [case for case, form in _FORMS if form is Form.LAYERS]
+"""Those whose layers are modules."""
+ENGINES = [case for case, form in _FORMS if form not in (None, Form.LAYERS)]
+"""Those that an engine outside torch computes, in whole or in part."""
