@@ -8,7 +8,16 @@
 (2, 8)
 """
 
-from backends._base import Calibration, CalibrationInput, Capability, Quantized, Supported, Unsupported
+from backends._base import (
+    Calibration,
+    CalibrationInput,
+    Capability,
+    Form,
+    Generator,
+    Quantized,
+    Supported,
+    Unsupported,
+)
 from backends._errors import AsrQuantError, CheckpointError, ModelError, SpecError, UnsupportedError
 from backends._quantize import calibrates, capability, load, quantize, quantize_spec, resolve, row_independent, versions
 from backends._registry import available
@@ -40,6 +49,8 @@ __all__ = [
     "CalibrationInput",
     "Capability",
     "CheckpointError",
+    "Form",
+    "Generator",
     "Granularity",
     "LayerReport",
     "ModelError",

@@ -7,16 +7,18 @@ model, before a weight is touched).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from backends._report import QuantReport
 from backends._spec import QuantSpec
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -64,6 +66,17 @@ Calibration = Iterable["CalibrationInput | Mapping[str, Tensor] | Tensor"]
 """What a model is shown to find ranges, second moments and the like."""
 
 
+class Form(StrEnum):
+    """What a quantized model is, and so what can be done with it beside transcribing."""
+
+    LAYERS = "layers"
+    """An `nn.Module` whose layers are modules too: each can be looked into, and put into another model."""
+    MODULE = "module"
+    """An `nn.Module`, some of whose layers another engine computes unseen."""
+    GENERATOR = "generator"
+    """A `Generator`: it only transcribes."""
+
+
 @dataclass(frozen=True)
 class Supported:
     """The backend can do it.
@@ -71,10 +84,12 @@ class Supported:
     Attributes:
         simulated: the arithmetic is done in float on values rounded beforehand; no latency may be claimed.
         note: what a user should know, such as a kernel that stands in for a missing one.
+        form: what the quantized model will be.
     """
 
     simulated: bool = False
     note: str = ""
+    form: Form = Form.LAYERS
 
 
 @dataclass(frozen=True)
@@ -92,19 +107,48 @@ class NoOptions:
     """The options of a backend that has none."""
 
 
+class Generator(Protocol):
+    """A recogniser that another engine holds and computes: it transcribes, and nothing in it can be looked at.
+
+    Attributes:
+        architecture: name of the transformers class that it was made of.
+        config, generation_config: of that model.
+        main_input_name: the argument of `generate` that takes the speech.
+        device: where inputs are to be.
+        prompt: tokens that the decoder was started with in the last call of `generate`.
+    """
+
+    architecture: str
+    config: Any
+    generation_config: Any
+    main_input_name: str
+    device: torch.device
+    prompt: list[int]
+
+    @property
+    def generate(self) -> Callable[..., Tensor]:
+        """What transcribes, by the rule of transformers' `generate`, and returns what that would: (batch, tokens).
+
+        It takes the speech by the name `main_input_name`, `max_new_tokens`, `num_beams`, `do_sample`, and what else
+        its family needs (Whisper: `language`, `task`). What it cannot do is an `UnsupportedError`.
+        """
+        ...
+
+
 @dataclass
 class Quantized:
     """A quantized model.
 
     Attributes:
-        model: takes the same arguments as the original, `generate` included.
+        model: takes the same arguments as the original, `generate` included; or a `Generator`, which has
+            `generate` alone (the capability's `form` says which).
         report: what every layer asked for and got, and what it occupies.
         backend: name of the adapter that made it.
         spec: the resolved specification.
         options: the adapter's options, every default filled in.
     """
 
-    model: nn.Module
+    model: nn.Module | Generator
     report: QuantReport
     backend: str
     spec: QuantSpec
@@ -159,12 +203,37 @@ class Backend(Protocol):
         """Quantize `model` in place and report. After an error the model is not to be used."""
         ...
 
+
+@runtime_checkable
+class Packing(Protocol):
+    """What a backend has beside the members of `Backend` if its quantized layers are modules."""
+
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """Return all tensors of one quantized module: codes, scales, zero points and bias."""
         ...
 
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
         """Return a quantized module made of packed tensors; `module` is the float module it takes the place of."""
+        ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What a backend has beside the members of `Backend` if an engine outside torch computes its models."""
+
+    def write(self, model: Any, directory: Path) -> None:
+        """Write what the engine holds of a quantized model into `directory`, which is there and empty."""
+        ...
+
+    def restore(self, directory: Path, skeleton: nn.Module, spec: QuantSpec, options: Any) -> Any:
+        """Return the quantized model of what `write` wrote.
+
+        Args:
+            directory: as given to `write`; it stays.
+            skeleton: the float model without its weights. Where the quantized model is a module, this is it, changed
+                in place, and what of it stayed float is filled in afterwards.
+            spec, options: as it was quantized with.
+        """
         ...
 
 

@@ -3,7 +3,8 @@
 A directory holds `quantization.json` (format version, backend, resolved spec, options, library
 versions, quantized modules, shared tensors), `quantized.safetensors` (packed modules and everything
 that stayed float; a shared tensor once), and for transformers models their configuration and
-processor. No pickle is written or read.
+processor. What an engine outside torch holds is in files of its own, in the folder `engine`.
+No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends._base import Quantized, missing_package, package_versions
+from backends._base import Backend, Engine, Generator, Packing, Quantized, missing_package, package_versions
 from backends._errors import CheckpointError, UnsupportedError
 from backends._registry import get
 from backends._report import QuantReport
@@ -24,16 +25,17 @@ if TYPE_CHECKING:
 
 MANIFEST = "quantization.json"
 WEIGHTS = "quantized.safetensors"
+ENGINE = "engine"
 FORMAT_VERSION = 1
 
 
 def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
     """Write `quantized` to `directory`; see `Quantized.save`."""
     from safetensors.torch import save_file
+    from torch import nn
 
-    backend = get(quantized.backend)
-    names = [layer.name for layer in quantized.report.layers if layer.effective is not None]
-    tensors = _packed(quantized, names) | _float_state(quantized.model, names)
+    backend, model = get(quantized.backend), quantized.model
+    names, tensors = _state(backend, quantized)
     unique, aliases = _without_aliases(tensors)
     manifest = {
         "format_version": FORMAT_VERSION,
@@ -41,7 +43,7 @@ def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
         "spec": spec_to_dict(quantized.spec),
         "options": to_jsonable(quantized.options),
         "versions": package_versions(backend),
-        "architecture": type(quantized.model).__name__,
+        "architecture": type(model).__name__ if isinstance(model, nn.Module) else model.architecture,
         "modules": names,
         "aliases": aliases,
         "report": to_jsonable(quantized.report),
@@ -49,8 +51,10 @@ def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         save_file(unique, directory / WEIGHTS)
+        if isinstance(backend, Engine):
+            _write_engine(backend, model, directory / ENGINE)
         (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        _save_configuration(quantized.model, directory, processor)
+        _save_configuration(model, directory, processor)
     except OSError as error:
         raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from error
 
@@ -84,11 +88,15 @@ def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
         raise CheckpointError(f"{directory / WEIGHTS}: incomplete or altered: {error}") from None
     tensors |= {alias: tensors[name] for alias, name in manifest["aliases"].items()}
     skeleton.eval()
-    for name in manifest["modules"]:
-        own = {key.removeprefix(name + "."): tensors.pop(key) for key in _keys_of(name, tensors)}
-        skeleton.set_submodule(name, backend.unpack(skeleton.get_submodule(name), own, spec, options))
+    restored: Any = skeleton
+    if isinstance(backend, Engine):
+        restored = backend.restore(directory / ENGINE, skeleton, spec, options)
+    if isinstance(backend, Packing):
+        for name in manifest["modules"]:
+            own = {key.removeprefix(name + "."): tensors.pop(key) for key in _keys_of(name, tensors)}
+            skeleton.set_submodule(name, backend.unpack(skeleton.get_submodule(name), own, spec, options))
     _fill(skeleton, tensors)
-    return Quantized(skeleton, report_from_dict(manifest["report"]), backend.name, spec, options)
+    return Quantized(restored, report_from_dict(manifest["report"]), backend.name, spec, options)
 
 
 def read_report(directory: Path) -> QuantReport:
@@ -115,12 +123,33 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     return manifest
 
 
-def _packed(quantized: Quantized, names: list[str]) -> dict[str, Tensor]:
-    backend = get(quantized.backend)
+def _write_engine(backend: Engine, model: nn.Module | Generator, directory: Path) -> None:
+    """Have the engine's files written; those of an earlier save, which may be read from, go once these are there."""
+    fresh = directory.with_name(directory.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    backend.write(model, fresh)
+    shutil.rmtree(directory, ignore_errors=True)
+    fresh.rename(directory)
+
+
+def _state(backend: Backend, quantized: Quantized) -> tuple[list[str], dict[str, Tensor]]:
+    """Names of the modules that are packed, and all tensors: theirs, and what stayed float outside engines."""
+    from torch import nn
+
+    if not isinstance(quantized.model, nn.Module):
+        return [], {}
+    if not isinstance(backend, Packing):
+        return [], _float_state(quantized.model, [])
+    names = [layer.name for layer in quantized.report.layers if layer.effective is not None]
+    return names, _packed(backend, quantized.model, names) | _float_state(quantized.model, names)
+
+
+def _packed(backend: Packing, model: nn.Module, names: list[str]) -> dict[str, Tensor]:
     return {
         f"{name}.{key}": tensor.detach().contiguous()
         for name in names
-        for key, tensor in backend.pack(quantized.model.get_submodule(name)).items()
+        for key, tensor in backend.pack(model.get_submodule(name)).items()
     }
 
 
@@ -184,12 +213,12 @@ def _skeleton(directory: Path, architecture: str) -> nn.Module:
     return model
 
 
-def _save_configuration(model: nn.Module, directory: Path, processor: Any) -> None:
+def _save_configuration(model: nn.Module | Generator, directory: Path, processor: Any) -> None:
     for part in (getattr(model, "config", None), getattr(model, "generation_config", None), processor):
         if part is not None and hasattr(part, "save_pretrained"):
             part.save_pretrained(directory)
-    source = Path(getattr(model, "name_or_path", "") or ".")
-    if processor is None and source != Path() and source.is_dir():
+    source = Path(getattr(getattr(model, "config", None), "name_or_path", "") or ".")
+    if processor is None and source != Path() and source.is_dir() and not source.samefile(directory):
         for file in _PROCESSOR_FILES:
             if (source / file).is_file():
                 shutil.copyfile(source / file, directory / file)

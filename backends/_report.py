@@ -31,6 +31,7 @@ class LayerReport:
         reason: why `effective` differs from `requested`, or why nothing was asked.
         stored_bits: of the weight as stored: codes, scales, zero points and padding.
         weight_error: relative Frobenius error of the dequantized weight, ||W' - W|| / ||W||.
+        float_inputs: whether its inputs stay float although the scheme quantizes activations.
     """
 
     name: str
@@ -41,6 +42,7 @@ class LayerReport:
     reason: str
     stored_bits: int
     weight_error: float
+    float_inputs: bool = False
 
     @property
     def parameters(self) -> int:

@@ -51,7 +51,8 @@ FORMAT_BITS = {
     NumberFormat.BF16: 16,
     NumberFormat.FP32: 32,
 }
-"""Bits of the formats that have just one width; `int` has 1 to 8."""
+"""Bits of the formats that have just one width; `int` has those of `INTEGER_BITS`."""
+INTEGER_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
 
 
 class ModuleKind(StrEnum):
@@ -139,7 +140,7 @@ class Activations:
     """How activations are coded.
 
     Attributes:
-        bits: of one activation, 2 to 8.
+        bits: of one activation, 1 to 8, or 16.
         format: `int` or `fp8_e4m3`.
         granularity: `per_tensor` or `per_token` (one scale for every row of the flattened input).
         symmetric: whether zero is coded as zero; `None` takes the adapter's default.
@@ -184,7 +185,7 @@ class QuantSpec:
     Attributes:
         scheme: when activations are quantized.
         granularity: of the weights' scales.
-        bits: of one weight code, 1 to 8 for `int`; the format's own width otherwise. `None` means that
+        bits: of one weight code, 1 to 8 or 16 for `int`; the format's own width otherwise. `None` means that
             the method allots bits to layers itself.
         format: of a weight code.
         symmetric: whether the weight code of zero is zero without a zero point; `None` takes the default.
@@ -246,8 +247,8 @@ def _check_bits(bits: int, number_format: NumberFormat, key: str) -> None:
     expected = FORMAT_BITS.get(number_format)
     if expected is not None and bits != expected:
         raise SpecError(f"{key} is {bits}, but the format {number_format} has {expected}")
-    if expected is None and bits not in range(1, 9):
-        raise SpecError(f"{key} is {bits}; integers have 1 to 8")
+    if expected is None and bits not in INTEGER_BITS:
+        raise SpecError(f"{key} is {bits}; integers have 1 to 8, or 16")
 
 
 FULL_PRECISION = QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32, method="none")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backends import Scheme, Supported
+from backends import Form, Scheme
 from harness.cell import Cell, CellStatus, Configuration
 from harness.command import experiment_of, experiment_parser, run_command
 from harness.config import Experiment
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.recording import RunDirectory
 
 _SHOWN = 5
+_UNSEEN = "not analysed: another engine computes its layers unseen"
 Row = dict[str, Any]
 
 
@@ -59,10 +60,14 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if split not in {data.label for data in experiment.data}:
         raise ConfigError(f"--split {split}: the experiment has {', '.join(data.label for data in experiment.data)}")
     planned = configurations(experiment)
-    chosen = [c for c in (select(planned, options.only) if options.only else planned) if _quantizes(c)]
+    quantizing = [c for c in (select(planned, options.only) if options.only else planned) if _quantizes(c)]
+    chosen = [c for c in quantizing if c.form is Form.LAYERS]
+    for configuration in quantizing:
+        if configuration not in chosen:
+            console.print(f"{configuration.label}: {_UNSEEN}", markup=False, highlight=False)
     if not chosen:
         where = f"--only {options.only}" if options.only else str(options.file)
-        raise ConfigError(f"{where}: no configuration that can be done quantizes anything; name others")
+        raise ConfigError(f"{where}: no configuration that can be analysed quantizes anything; name others")
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
         resolved = resolve(experiment, chosen, directory.path)
@@ -72,7 +77,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 def _quantizes(configuration: Configuration) -> bool:
-    return configuration.spec.scheme is not Scheme.NONE and isinstance(configuration.capability, Supported)
+    return configuration.spec.scheme is not Scheme.NONE and configuration.form is not None
 
 
 def _analysed(

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from backends import FULL_PRECISION, Capability, PerGroup, QuantSpec, Scheme, calibrates, resolve, row_independent
+from backends import (
+    FULL_PRECISION,
+    Capability,
+    Form,
+    PerGroup,
+    QuantSpec,
+    Scheme,
+    Supported,
+    calibrates,
+    resolve,
+    row_independent,
+)
 from harness.config import NO_DRAW, Calibration, Data, Decoding, Draw, Model, Reference
 from harness.printing import printable
 
@@ -80,13 +91,20 @@ class Configuration:
         return calibration.drawn(self.draw) if calibration and self.calibrates else None
 
     @property
+    def form(self) -> Form | None:
+        """What the quantized model is; `None` where there can be none."""
+        return self.capability.form if isinstance(self.capability, Supported) else None
+
+    @property
     def takes_drafts(self) -> bool:
         """Whether checking a draft gives what decoding token by token gives.
 
-        Rows must not depend on each other, and sums must be precise enough that their order does not matter.
+        The decoder must be one that can be asked for it, rows must not depend on each other, and sums must be precise
+        enough that their order does not matter.
         """
         precise = self.model.dtype == "float32" and self.spec.format not in ("bf16", "fp16")
-        return precise and row_independent(self.spec, self.backend, self.option_values)
+        asked = self.form is not Form.GENERATOR
+        return asked and precise and row_independent(self.spec, self.backend, self.option_values)
 
     @property
     def label(self) -> str:

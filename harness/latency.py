@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backends import Unsupported
+from backends import Form, Unsupported
 from harness.cell import Cell, CellStatus, Configuration
 from harness.command import experiment_of, experiment_parser, run_command
 from harness.config import Experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
 from harness.printing import printable
-from harness.task import Task, TimingTask
+from harness.task import Ended, Task, TimingTask
 
 if TYPE_CHECKING:
     from harness.identity import Resolved
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
 _SIMULATED = "simulated"
+_WHOLE = "whole transcriptions only"
 _BUSY = 0.5
 """Load average of the last minute above which a warning is due: an idle machine stays below."""
 Row = dict[str, Any]
@@ -127,8 +128,15 @@ class Timing:
                 child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup))
                 timed, end = child.heard(self.experiment.run.stall_timeout, "no measure")
                 rows = [self._row(configuration, CellStatus.DONE, "", event.row) for event in timed]
-                failed = [] if end.status is CellStatus.DONE else [self._row(configuration, end.status, end.reason)]
-                yield configuration, rows + failed
+                yield configuration, rows + self._left_out(configuration, end)
+
+    def _left_out(self, configuration: Configuration, end: Ended) -> list[Row]:
+        """A row without a measure for what could not be timed, where there is such."""
+        if end.status is not CellStatus.DONE:
+            return [self._row(configuration, end.status, end.reason)]
+        if configuration.form is Form.GENERATOR:
+            return [self._row(configuration, _WHOLE, "nothing in this engine's model can be called by itself")]
+        return []
 
     def _row(self, configuration: Configuration, status: str, reason: str, measured: Row | None = None) -> Row:
         return {

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
-from backends import CalibrationInput, load
+from backends import CalibrationInput, UnsupportedError, load
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
 from harness.cost.operations import decoder_prompt
@@ -47,12 +47,18 @@ class Recognizer:
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
 
+    @property
+    def inside(self) -> Any | None:
+        """The model where it can be looked into; `None` where it is a `backends.Generator`, which only transcribes."""
+        return self.model if isinstance(self.model, nn.Module) else None
+
     def inputs(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
         """What the model takes for a batch, on its device; features in the dtype of its first layer."""
         return self._placed(self.family.inputs(self.processor, waveforms))
 
     def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), torch.float32)
+        parameters = () if self.inside is None else self.inside.parameters()
+        dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
         device = self.model.device
         return {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in inputs.items()}
 
@@ -100,6 +106,8 @@ class Recognizer:
     def _decoded(
         self, group: Group, samples: Sequence[int], decoding: Decoding, loop: DraftedGeneration | None
     ) -> list[Transcript]:
+        if group.whole and self.inside is None:
+            raise UnsupportedError('this engine hears one window of audio at a time: use long_audio = "truncate"')
         began = time.perf_counter()
         settings = {
             "max_new_tokens": decoding.max_new_tokens,
@@ -108,13 +116,20 @@ class Recognizer:
             **self.family.generation(self.model, decoding, samples, whole=group.whole),
             **({} if loop is None else {"custom_generate": loop}),
         }
-        with torch.no_grad(), decoder_prompt(self.model) as prompt:
-            sequences = self.model.generate(**self._placed(group.inputs), **settings)
+        sequences, prompt = self._generate({**self._placed(group.inputs), **settings})
         if not (group.whole and self.prompt):
             self.prompt = prompt if loop is None else loop.prompt
         self.decode_seconds += time.perf_counter() - began
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True)
         return [Transcript(t, _up_to(self.ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
+
+    def _generate(self, arguments: Mapping[str, Any]) -> tuple[Tensor, list[int]]:
+        """What the model generates, and the tokens that its decoder was started with."""
+        with torch.no_grad():
+            if self.inside is None:
+                return self.model.generate(**arguments), self.model.prompt
+            with decoder_prompt(self.inside) as prompt:
+                return self.model.generate(**arguments), prompt
 
     def calibration_inputs(
         self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int

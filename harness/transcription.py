@@ -207,10 +207,14 @@ def _heard(
     decoding: Decoding,
     drafts: Sequence[Sequence[int]] | None,
 ) -> Iterator[tuple[Transcript, Likelihood]]:
-    """Transcripts of a batch with the likelihood of their references, of no tokens where it took several passes."""
-    with attended(recognizer.model) as seen:
+    """Transcripts of a batch with the likelihood of their references.
+
+    It is one of no tokens where it took several passes, and where the model cannot be asked for it.
+    """
+    with attended(recognizer.inside) as seen:
         transcripts = recognizer.transcribe(speech, decoding, drafts)
-    at_once = {row for group in speech.groups if not group.whole for row in group.rows}
+    asked = [] if recognizer.inside is None else speech.groups
+    at_once = {row for group in asked if not group.whole for row in group.rows}
     texts = [utterance.text for row, utterance in enumerate(utterances) if row in at_once]
     likelihoods = iter(reference_likelihoods(recognizer, seen, recognizer.prompt, texts) if texts else ())
     for row, transcript in enumerate(transcripts):

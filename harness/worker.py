@@ -273,7 +273,7 @@ def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) ->
     """Size of the weights as `Quantized.save` writes them."""
     directory = scratch / "saved"
     quantized.save(directory, recognizer.processor)
-    size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in directory.rglob("*") if path.suffix in (".safetensors", ".bin"))
     shutil.rmtree(directory)
     return size
 

@@ -50,6 +50,26 @@ def build_whisper(vocabulary: int = 512, width: int = 128, frames: int = 300, **
     return model
 
 
+def build_prompted_whisper(**changes: Any) -> Any:
+    """A random Whisper with the tokens of a multilingual checkpoint: start, language, task, no timestamps."""
+    from transformers import GenerationConfig
+
+    model = build_whisper(decoder_start_token_id=500, **changes)
+    model.generation_config = GenerationConfig(
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        decoder_start_token_id=500,
+        lang_to_id={"<|en|>": 501},
+        task_to_id={"transcribe": 503, "translate": 502},
+        no_timestamps_token_id=511,
+        return_timestamps=False,
+        is_multilingual=True,
+        suppress_tokens=[500, 501, 502, 503, 511],
+    )
+    return model
+
+
 @pytest.fixture
 def whisper() -> Any:
     return build_whisper()

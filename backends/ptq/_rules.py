@@ -43,10 +43,10 @@ _RANGES = {
 
 def refused_code(spec: QuantSpec) -> str | None:
     """Why the weight or activation code cannot be had, `None` where it can."""
-    if spec.format is not NumberFormat.INT or (spec.bits is not None and spec.bits < 2):
+    if spec.format is not NumberFormat.INT or spec.bits not in (None, *range(2, 9)):
         return "weights are integers of 2 to 8 bits"
     code = spec.activations
-    if code is not None and (code.format is not NumberFormat.INT or code.bits < 4):
+    if code is not None and (code.format is not NumberFormat.INT or code.bits not in range(4, 9)):
         return "activations are integers of 4 to 8 bits"
     if code is not None and spec.scheme is Scheme.STATIC and code.granularity != "per_tensor":
         return "static activation ranges are per tensor"

@@ -2,8 +2,8 @@
 
 Policy. BOPs = sum over layers of MACs x weight bits x activation bits (van Baalen et al. 2020, Bayesian
 Bits, arXiv 2005.07093; Baskin et al. 2018, UNIQ, arXiv 1804.10969). Weight bits are those of the
-layer's effective code, activation bits those of the spec where the layer is quantized, both the
-float's where it is not; in an attention product both operands are activations. For weight-only
+layer's effective code, activation bits those of the spec where the layer is quantized (and its inputs
+with it), both the float's where it is not; in an attention product both operands are activations. For weight-only
 schemes this is the convention of the literature and *not* what runs: a kernel that dequantizes
 multiplies floats.
 
@@ -60,7 +60,8 @@ class Prices:
         report = self.layers.get(layer.name)
         code = None if report is None else report.effective
         weight_bits = self.floats if code is None else code.bits
-        activation_bits = self._activation_bits(layer, quantized=code is not None)
+        rounded = report is not None and code is not None and not report.float_inputs
+        activation_bits = self._activation_bits(layer, quantized=rounded)
         stored_bits = self.floats if report is None else report.effective_bits
         return {
             "phase": str(phase),

@@ -38,18 +38,20 @@ class Measure:
         batch: utterances at a time.
         audio_seconds: what is transcribed, for rtfx; `None` where seconds are reported.
         prepare: makes, of a recogniser, the action that is timed; what it needs is computed before.
+        whole: whether it is of whole transcriptions, so that nothing in the model need be called by itself.
     """
 
     name: str
     batch: int
     audio_seconds: float | None
     prepare: Callable[[Recognizer], Action]
+    whole: bool = False
 
 
 def timed(
     twin: Recognizer, quantized: Recognizer, speech: Sequence[Waveform], decoding: Decoding, repeats: int, warmup: int
 ) -> Iterator[dict[str, Any]]:
-    """One row for every measure, as it is finished.
+    """One row for every measure, as it is finished; of a model that only transcribes, for rtfx alone.
 
     Args:
         twin, quantized: on the same device.
@@ -61,6 +63,8 @@ def timed(
     with torch.no_grad():
         twin.transcribe(speech[:1], decoding)
         for measure in _measures(speech, decoding, twin.prompt):
+            if quantized.inside is None and not measure.whole:
+                continue
             actions = [measure.prepare(recognizer) for recognizer in (twin, quantized)]
             seconds = _in_turns(actions, repeats, warmup, twin.model.device)
             yield {"measure": measure.name, "batch": measure.batch, **_summary(seconds, measure.audio_seconds)}
@@ -75,7 +79,7 @@ def _measures(speech: Sequence[Waveform], decoding: Decoding, prompt: list[int])
         yield Measure(f"encoder{suffix}", size, None, partial(_encoder, batch=batch))
         yield Measure(f"decoder_step{suffix}", size, None, partial(_step, batch=batch, prompt=prompt))
         yield Measure(f"first_token{suffix}", size, None, partial(_first_token, batch=batch, prompt=prompt))
-        yield Measure(f"rtfx{suffix}", size, audio, partial(_whole, batches=batches, decoding=decoding))
+        yield Measure(f"rtfx{suffix}", size, audio, partial(_whole, batches=batches, decoding=decoding), whole=True)
 
 
 def _encoder(recognizer: Recognizer, batch: Sequence[Waveform]) -> Action:

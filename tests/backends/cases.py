@@ -6,10 +6,22 @@ from dataclasses import dataclass
 
 import pytest
 
-from backends import Activations, PerChannel, PerGroup, PerTensor, QuantSpec, Scheme, Supported, available, capability
+from backends import (
+    Activations,
+    Form,
+    ModuleKind,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    QuantSpec,
+    Scheme,
+    Supported,
+    available,
+    capability,
+)
 from backends._base import missing_package
 from backends._registry import get
-from backends._spec import FORMAT_BITS, NumberFormat
+from backends._spec import FORMAT_BITS, INTEGER_BITS, NumberFormat
 
 GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(128))
 FEW_WIDTHS = {"ptq": (2, 4, 8), "torchao": (2, 4, 7, 8)}
@@ -50,7 +62,7 @@ def _asked() -> list[Case]:
     for backend in available():
         for scheme in Scheme:
             for number_format in NumberFormat:
-                integers = FEW_WIDTHS.get(backend, range(1, 9))
+                integers = FEW_WIDTHS.get(backend, INTEGER_BITS)
                 widths = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else integers
                 found += [
                     Case(backend, QuantSpec(scheme, granularity, bits, number_format))
@@ -60,8 +72,16 @@ def _asked() -> list[Case]:
     return found
 
 
+def _form(case: Case) -> Form | None:
+    answer = capability(case.spec, case.backend, dict(case.options))
+    return answer.form if isinstance(answer, Supported) else None
+
+
 _TOKENS = Activations(8, granularity="per_token", symmetric=False)
+_WHOLE = frozenset(ModuleKind)
 _MORE = [
+    Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
+    Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerTensor(), 16, modules=_WHOLE)),
     Case(
         "torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))
     ),
@@ -94,12 +114,12 @@ _MORE = [
     Case("torchao", QuantSpec(Scheme.STATIC, PerTensor(), 7, method="smoothquant")),
 ]
 
-SUPPORTED = [
-    case
-    for case in [*_asked(), *_MORE]
-    if isinstance(capability(case.spec, case.backend, dict(case.options)), Supported)
-    and not saturates(case.backend, case.spec.scheme, case.spec.bits)
-]
+_POSSIBLE = [c for c in [*_asked(), *_MORE] if not saturates(c.backend, c.spec.scheme, c.spec.bits)]
+_FORMS = [(case, _form(case)) for case in _POSSIBLE]
+SUPPORTED = [case for case, form in _FORMS if form is Form.LAYERS]
+"""Those whose layers are modules."""
+ENGINES = [case for case, form in _FORMS if form not in (None, Form.LAYERS)]
+"""Those that an engine outside torch computes, in whole or in part."""
 
 
 def require(backend: str, scheme: str = "weight_only", bits: int = 8) -> None:

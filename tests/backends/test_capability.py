@@ -18,7 +18,7 @@ from backends import (
     resolve,
 )
 from backends import _base as base
-from tests.backends.cases import SUPPORTED, require
+from tests.backends.cases import ENGINES, SUPPORTED, require
 
 _TOKENS = Activations(granularity="per_token")
 
@@ -26,10 +26,10 @@ _TOKENS = Activations(granularity="per_token")
 @pytest.mark.parametrize("backend", available())
 def test_every_backend_supports_something(backend):
     require(backend)
-    assert any(case.backend == backend for case in SUPPORTED)
+    assert any(case.backend == backend for case in [*SUPPORTED, *ENGINES])
 
 
-@pytest.mark.parametrize("case", SUPPORTED, ids=str)
+@pytest.mark.parametrize("case", [*SUPPORTED, *ENGINES], ids=str)
 def test_resolving_twice_changes_nothing(case):
     spec, options = resolve(case.spec, case.backend, dict(case.options))
     assert resolve(spec, case.backend, vars(options))[0] == spec
@@ -59,6 +59,7 @@ def test_resolving_twice_changes_nothing(case):
         ("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, method="awq"), "rtn and smoothquant"),
         ("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, activations=Activations(7)), "as many bits"),
         ("torchao", QuantSpec(Scheme.STATIC, PerChannel(), 8, activations=_TOKENS), "per tensor"),
+        ("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 16), "2 to 8 bits"),
     ],
 )
 def test_what_a_library_cannot_do_is_a_reason(backend, spec, reason):
