@@ -163,6 +163,13 @@ class Run(Table):
         stall_timeout: a configuration that finishes no batch for so many seconds is ended.
         lease_timeout: a runner on another machine that gave no sign of life for so many seconds counts as dead, and
             what it did is taken over (see `harness.leases`).
+        engine: `local` processes, or `ray`: tasks on a cluster.
+        address: of the cluster: `auto` (the one that this machine belongs to, or `RAY_ADDRESS`), `HOST:PORT`,
+            `ray://HOST:PORT` from outside, or `local`, which starts one on this machine for as long as the run takes.
+        cpus: processors of a task on a cluster; 0 is `threads_per_worker`.
+        gpus: GPUs of a task on a cluster that uses one; .25 lets four small models share one.
+        memory_gb: GiB of memory that a task on a cluster keeps free for itself; 0 asks for none.
+        ship_code: send this installation's code to the nodes, which then need what it imports only.
     """
 
     output: str = "runs"
@@ -172,6 +179,20 @@ class Run(Table):
     seed: int = 0
     stall_timeout: float = Field(default=3600.0, gt=0)
     lease_timeout: float = Field(default=120.0, gt=0)
+    engine: Literal["local", "ray"] = "local"
+    address: str = Field(default="auto", pattern=r"^(auto|local|(ray://)?[^\s/]+:\d{1,5})$")
+    cpus: float = Field(default=0.0, ge=0)
+    gpus: float = Field(default=1.0, gt=0)
+    memory_gb: float = Field(default=0.0, ge=0)
+    ship_code: bool = False
+
+    @field_validator("gpus")
+    @classmethod
+    def _share_or_whole(cls, gpus: float) -> float:
+        """Ray gives shares of one GPU, or several whole ones."""
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError("beyond one, GPUs are whole")
+        return gpus
 
 
 class Reference(Table):

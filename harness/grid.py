@@ -7,8 +7,10 @@ failed, 2 something is for you to mend, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,13 @@ from backends import Supported
 from harness.cell import Cell, CellStatus, Configuration
 from harness.command import experiment_of, experiment_parser, run_command
 from harness.config import Experiment
+from harness.errors import ConfigError
 from harness.plan import configurations, select, twin_of
 from harness.printing import printable
 from harness.task import Task
 
 if TYPE_CHECKING:
+    from harness.engines import Engine
     from harness.identity import Resolved
     from harness.recording import RunDirectory
 
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="print the configurations, one a line, run nothing")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of every split")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
+    parser.add_argument("--engine", choices=("local", "ray"), help="processes of this machine, or a Ray cluster")
     parser.add_argument("--retry", action="store_true", help="try again what is recorded as not done")
     return parser
 
@@ -60,12 +65,13 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 def _experiment(options: argparse.Namespace) -> Experiment:
     """The file with the command line's changes; limited splits are another experiment, with a directory of its own."""
-    workers = [] if options.workers is None else [f"run.workers={options.workers}"]
-    experiment = experiment_of(options, *workers)
+    run = {"workers": options.workers, "engine": options.engine}
+    changes = [f"run.{key}={json.dumps(value)}" for key, value in run.items() if value is not None]
+    experiment = experiment_of(options, *changes)
     if options.limit is None:
         return experiment
     limited = [f"data.{i}.limit={options.limit}" for i in range(len(experiment.data))]
-    return experiment_of(options, *workers, *limited, f'name="{experiment.name}-limit{options.limit}"')
+    return experiment_of(options, *changes, *limited, f'name="{experiment.name}-limit{options.limit}"')
 
 
 def _print_plan(planned: Sequence[Configuration], experiment: Experiment, console: Console, *, brief: bool) -> None:
@@ -141,37 +147,54 @@ def _run_missing(
     resolved: Resolved,
     console: Console,
 ) -> None:
-    from harness.batching import default_workers
-    from harness.engines.local import LocalEngine
     from harness.leases import Leases
     from harness.report.progress import observing
     from harness.runner import Runner
     from harness.store import LEASES
 
     groups = _groups(missing)
-    workers = min(experiment.run.workers or default_workers(own[0].configuration.device for own in groups), len(groups))
+    workers = _workers(experiment, groups)
     tasks = [
         Task.of(
             own,
             experiment,
             resolved.models[own[0].configuration.model].directory,
             directory.path,
-            alone=workers == 1,
+            alone=workers == 1 and experiment.run.engine == "local",
             drafts={cell.cell_id: twins[cell.cell_id] for cell in own if cell.cell_id in twins},
         )
         for own in groups
     ]
     possible = [cell for cell in missing if isinstance(cell.configuration.capability, Supported)]
     utterances = sum(len(batch) for cell in possible for batch in cell.batches)
-    console.print(
-        f"{experiment.name}: {len(missing)} cells to do, {workers} at a time, into {directory.path}", highlight=False
-    )
     with (
         observing(console, len(missing), utterances) as observer,
         Leases(directory.path / LEASES, experiment.run.lease_timeout) as leases,
-        LocalEngine(workers, experiment.run.threads_per_worker, experiment.run.stall_timeout) as engine,
+        _engine(experiment, workers, directory) as engine,
     ):
+        where = f"{len(missing)} cells to do, {engine.describe()}, into {directory.path}"
+        console.print(f"{experiment.name}: {where}", highlight=False)
         Runner(directory, leases, engine, observer, before).run(tasks)
+
+
+def _workers(experiment: Experiment, groups: Sequence[Sequence[Cell]]) -> int:
+    from harness.batching import default_workers
+
+    return min(experiment.run.workers or default_workers(own[0].configuration.device for own in groups), len(groups))
+
+
+def _engine(experiment: Experiment, workers: int, directory: RunDirectory) -> Engine:
+    """What the file asks for; of Ray nothing is imported unless it does."""
+    run = experiment.run
+    if run.engine == "local":
+        from harness.engines.local import LocalEngine
+
+        return LocalEngine(workers, run.threads_per_worker, run.stall_timeout)
+    if find_spec("ray") is None:
+        raise ConfigError('run.engine = "ray": Ray is not installed; pip install "asrquant[ray]"')
+    from harness.engines.ray import RayEngine
+
+    return RayEngine(run, directory)
 
 
 def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:

@@ -176,7 +176,7 @@ def _identity(
         "schema": SCHEMA_VERSION,
         "model": {"revision": model.revision, "dtype": configuration.model.dtype},
         "spec": {k: v for k, v in spec_columns(configuration).items() if k != "model"},
-        "versions": _versions() | versions(configuration.backend),
+        "versions": versions_of(configuration.backend),
         "machine": platform.machine(),
         "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
         "batches": hash_of(batches),
@@ -190,6 +190,11 @@ def _identity(
 
 def _speech(corpus: Corpus) -> dict[str, Any]:
     return {"id": corpus.id, "revision": corpus.revision, "samples": hash_of([u.id for u in corpus.utterances])}
+
+
+def versions_of(backend: str) -> dict[str, str]:
+    """Versions of the packages that can change a hypothesis of a backend's cells."""
+    return _versions() | versions(backend)
 
 
 @cache

@@ -88,7 +88,9 @@ class Child:
 def fork_server(threads: int) -> Iterator[Any]:
     """The multiprocessing context from which children are started, in the environment that they inherit."""
     scratch = scratch_directory()
-    with _environment({"OMP_NUM_THREADS": str(threads), "TMPDIR": str(scratch), **_ENVIRONMENT}):
+    path = os.pathsep.join(filter(None, sys.path))  # the fork server is to find what this process finds
+    own = {"OMP_NUM_THREADS": str(threads), "TMPDIR": str(scratch), "PYTHONPATH": path}
+    with environment({**own, **_ENVIRONMENT}):
         context = multiprocessing.get_context("forkserver")
         _put_sockets_into(scratch)
         context.set_forkserver_preload(_PRELOADED)
@@ -144,7 +146,7 @@ def _put_sockets_into(scratch: Path) -> None:
 
 
 @contextmanager
-def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+def environment(wanted: Mapping[str, str]) -> Iterator[None]:
     """Set what the fork server and its children inherit, which cannot be changed in a running process."""
     before = {key: os.environ.get(key) for key in wanted}
     os.environ.update(wanted)

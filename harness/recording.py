@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from harness.cell import SCHEMA_VERSION
 from harness.errors import OutputError
 from harness.files import as_json, checksums, is_temporary, replacing, sync, temporary_beside, write_json, writing
 from harness.leases import elsewhere
-from harness.store import ANALYSES, FEATURES, LATENCY, LEASES, PARTS, RESULTS, CellRecord, Rows, StoredRun
+from harness.store import ANALYSES, FEATURES, LATENCY, LEASES, PARTS, RESULTS, CellRecord, Files, Rows, StoredRun
 
 _PAUSES = (0.0, *[0.1] * 50)
 """Seconds between looks at a directory that another runner is tidying up."""
@@ -116,17 +116,30 @@ class RunDirectory(StoredRun):
         Raises:
             OutputError: it cannot be written; nothing is left of it.
         """
-        target = self.cells / record.cell_id
+        self._write(record.cell_id, lambda directory: _write_files(record, directory))
+        if record.cell["status"] == "done":
+            shutil.rmtree(self.path / PARTS / record.cell_id, ignore_errors=True)
+
+    def adopt(self, cell_id: str, files: Files) -> None:
+        """Write one cell as another run directory has it, in place of an earlier one; one that is done is left.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self._write(cell_id, lambda directory: _copy_files(files, directory))
+
+    def _write(self, cell_id: str, fill: Callable[[Path], None]) -> None:
+        target = self.cells / cell_id
         temporary = temporary_beside(target)
         try:
             with writing(target):
-                _write_files(record, temporary)
+                temporary.mkdir()
+                fill(temporary)
+                sync(temporary)
                 self._put(temporary, target)
                 sync(self.cells)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        if record.cell["status"] == "done":
-            shutil.rmtree(self.path / PARTS / record.cell_id, ignore_errors=True)
 
     def _put(self, temporary: Path, target: Path) -> None:
         """Rename a written cell to its name, where none is that is done; beside other runners that do the same."""
@@ -184,8 +197,13 @@ def _lock(file: int, kind: int, pause: float = 0.0) -> bool:
     return True
 
 
+def _copy_files(files: Files, directory: Path) -> None:
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+        sync(directory / name)
+
+
 def _write_files(record: CellRecord, directory: Path) -> None:
-    directory.mkdir()
     (directory / "cell.json").write_text(as_json(record.cell), encoding="utf-8")
     (directory / "environment.json").write_text(as_json(record.environment or {}), encoding="utf-8")
     (directory / "log.txt").write_text(record.log, encoding="utf-8", errors="replace")
@@ -197,7 +215,6 @@ def _write_files(record: CellRecord, directory: Path) -> None:
         sync(path)
     (directory / "DONE").write_text(checksums(written), encoding="utf-8")
     sync(directory / "DONE")
-    sync(directory)
 
 
 def _write_table(path: Path, rows: Rows) -> None:

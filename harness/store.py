@@ -28,6 +28,8 @@ from harness.errors import OutputError
 from harness.files import damage, read_json, reading
 
 Rows = Sequence[Mapping[str, Any]]
+Files = Mapping[str, bytes]
+"""A finished cell as it is stored: the contents of its files by their names."""
 LATENCY = "latency.json"
 ANALYSES = "analysis"
 RESULTS = ("results.parquet", "results.csv")
@@ -159,6 +161,10 @@ class StoredRun:
             return (self.cells / cell_id / "DONE").stat().st_mtime_ns
         except OSError:
             return None
+
+    def files(self, cell_id: str) -> dict[str, bytes]:
+        """A finished cell as it is stored."""
+        return {path.name: path.read_bytes() for path in sorted((self.cells / cell_id).iterdir())}
 
     def environment(self, cell_id: str) -> dict[str, Any]:
         """Versions, machine and command of a finished cell."""

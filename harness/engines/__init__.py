@@ -18,8 +18,12 @@ class Engine(Protocol):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def describe(self) -> str:
+        """For people: where tasks are done, and how many at a time."""
+        ...
+
     def has_room(self) -> bool:
-        """Whether one more task would begin at once."""
+        """Whether one more task is wanted: it would begin at once, or soon."""
         ...
 
     def submit(self, task: Task) -> None:

@@ -52,6 +52,10 @@ class LocalEngine:
             worker.child.process.kill()
         self._open.close()
 
+    def describe(self) -> str:
+        """How many processes."""
+        return f"{self._workers} at a time"
+
     def has_room(self) -> bool:
         """Whether a process is free."""
         return len(self._running) < self._workers
