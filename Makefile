@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 
-.PHONY: demo test check figures notebooks clean
+.PHONY: demo test check figures notebooks docs clean
 
 demo: $(SETUP)
 	$(BIN)/python -m harness.grid experiments/embedded.toml
@@ -30,5 +30,8 @@ $(SETUP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+docs: $(SETUP)
+	$(BIN)/python -m pdoc backends backends.extending backends.testing harness.datasets --output-directory docs
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs

@@ -1,16 +1,18 @@
 """Saving a quantized model and restoring it bit for bit, for every backend in one format.
 
 A directory holds `quantization.json` (format version, backend, resolved spec, options, library
-versions, quantized modules, shared tensors), `quantized.safetensors` (packed modules and everything
-that stayed float; a shared tensor once), and for transformers models their configuration and
-processor. What an engine outside torch holds is in files of its own, in the folder `engine`.
-No pickle is written or read.
+versions, quantized modules, shared tensors, and SHA-256 of the files with weights),
+`quantized.safetensors` (packed modules and everything that stayed float; a shared tensor once), and
+for transformers models their configuration and processor. What an engine outside torch holds is in
+files of its own, in the folder `engine`. No pickle is written or read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 MANIFEST = "quantization.json"
 WEIGHTS = "quantized.safetensors"
 ENGINE = "engine"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
@@ -53,6 +55,7 @@ def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
         save_file(unique, directory / WEIGHTS)
         if isinstance(backend, Engine):
             _write_engine(backend, model, directory / ENGINE)
+        manifest["files"] = {name: _digest(directory / name) for name in _written(directory)}
         (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         _save_configuration(model, directory, processor)
     except OSError as error:
@@ -68,7 +71,7 @@ def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
             architecture, which is filled in place. Its own weights are not used.
 
     Raises:
-        CheckpointError: files are missing, or of an unknown format version, or need `model`.
+        CheckpointError: files are missing, altered, or of an unknown format version, or need `model`.
         UnsupportedError: the backend's library is not installed.
     """
     from safetensors import SafetensorError
@@ -80,6 +83,7 @@ def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
     missing = missing_package(backend)
     if missing is not None:
         raise UnsupportedError(f"{backend.name}: {missing.reason}")
+    _check_files(directory, manifest["files"])
     spec, options = spec_from_dict(manifest["spec"]), options_from_dict(backend.options, manifest["options"])
     skeleton = _skeleton(directory, manifest["architecture"]) if model is None else model
     try:
@@ -121,6 +125,24 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
             f"{path} has format_version {manifest.get('format_version')}; this release reads {FORMAT_VERSION}"
         )
     return manifest
+
+
+def _written(directory: Path) -> list[str]:
+    """The files that hold weights."""
+    return [WEIGHTS, *sorted(f"{ENGINE}/{path.name}" for path in (directory / ENGINE).glob("*"))]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(directory: Path, digests: Mapping[str, str]) -> None:
+    for name in {*digests, *_written(directory)}:
+        if name not in _written(directory) or _digest(directory / name) != digests.get(name):
+            raise CheckpointError(
+                f"{directory / name}: incomplete or altered: its SHA-256 is not that in {MANIFEST}; save the model again"
+            )
 
 
 def _write_engine(backend: Engine, model: nn.Module | Generator, directory: Path) -> None:

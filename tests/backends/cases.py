@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 
 from backends import (
@@ -15,37 +13,15 @@ from backends import (
     PerTensor,
     QuantSpec,
     Scheme,
-    Supported,
     available,
-    capability,
 )
 from backends._base import missing_package
 from backends._registry import get
-from backends._spec import FORMAT_BITS, INTEGER_BITS, NumberFormat
+from backends._spec import INTEGER_BITS
+from backends.testing import Case, asked
 
-GRANULARITIES = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(128))
 FEW_WIDTHS = {"ptq": (2, 4, 8), "torchao": (2, 4, 7, 8)}
 """Of backends whose codes of all widths take one path, tested at every width in their own tests."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A supported request."""
-
-    backend: str
-    spec: QuantSpec
-    options: tuple[tuple[str, object], ...] = ()
-
-    def __str__(self) -> str:
-        spec = self.spec
-        width = spec.bits if spec.format == "int" else ""
-        own = "-".join(f"{k}={v}" for k, v in self.options)
-        method = f"-{spec.method}" if spec.method else ""
-        modules = "" if len(spec.modules) == 1 else "-" + "+".join(sorted(spec.modules))
-        activations = f"-{spec.activations}" if spec.activations else ""
-        sign = {None: "", True: "-symmetric", False: "-asymmetric"}[spec.symmetric]
-        weights = f"{spec.format}{width}-{spec.granularity}{sign}"
-        return f"{self.backend}-{spec.scheme}-{weights}{method}{modules}{activations}{own}"
 
 
 def saturates(backend: str, scheme: str, bits: int | None) -> bool:
@@ -55,26 +31,6 @@ def saturates(backend: str, scheme: str, bits: int | None) -> bool:
     from backends._torchao_modules import products_are_exact
 
     return not products_are_exact()
-
-
-def _asked() -> list[Case]:
-    found = []
-    for backend in available():
-        for scheme in Scheme:
-            for number_format in NumberFormat:
-                integers = FEW_WIDTHS.get(backend, INTEGER_BITS)
-                widths = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else integers
-                found += [
-                    Case(backend, QuantSpec(scheme, granularity, bits, number_format))
-                    for granularity in GRANULARITIES
-                    for bits in widths
-                ]
-    return found
-
-
-def _form(case: Case) -> Form | None:
-    answer = capability(case.spec, case.backend, dict(case.options))
-    return answer.form if isinstance(answer, Supported) else None
 
 
 _TOKENS = Activations(8, granularity="per_token", symmetric=False)
@@ -114,8 +70,9 @@ _MORE = [
     Case("torchao", QuantSpec(Scheme.STATIC, PerTensor(), 7, method="smoothquant")),
 ]
 
-_POSSIBLE = [c for c in [*_asked(), *_MORE] if not saturates(c.backend, c.spec.scheme, c.spec.bits)]
-_FORMS = [(case, _form(case)) for case in _POSSIBLE]
+_ASKED = [case for backend in available() for case in asked(backend, FEW_WIDTHS.get(backend, INTEGER_BITS))]
+_POSSIBLE = [c for c in [*_ASKED, *_MORE] if not saturates(c.backend, c.spec.scheme, c.spec.bits)]
+_FORMS = [(case, case.form) for case in _POSSIBLE]
 SUPPORTED = [case for case, form in _FORMS if form is Form.LAYERS]
 """Those whose layers are modules."""
 ENGINES = [case for case, form in _FORMS if form not in (None, Form.LAYERS)]
