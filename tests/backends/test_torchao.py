@@ -8,7 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from backends import Activations, ModelError, NumberFormat, PerChannel, PerTensor, load, parse_granularity, quantize
+from backends import (
+    Activations,
+    ModelError,
+    NumberFormat,
+    PerChannel,
+    PerTensor,
+    QuantSpec,
+    Supported,
+    capability,
+    load,
+    parse_granularity,
+    quantize,
+    resolve,
+)
 from backends._base import missing_package
 from backends._spec import WeightCode
 from backends.reference import ReferenceOptions, fake_quantize
@@ -125,7 +138,6 @@ def test_smoothquant_is_bit_equal_to_torchao_s_own_and_helps_against_outliers(we
     from torchao.prototype.smoothquant.core import SmoothQuantObservedLinear
     from torchao.quantization import quantize_
 
-    from backends import QuantSpec, resolve
     from backends._torchao_modules import configuration
 
     activations = Activations(8, granularity="per_token" if scheme == "dynamic" else "per_tensor", symmetric=symmetric)
@@ -219,6 +231,15 @@ def test_float8_scales_must_not_be_zero(granularity, zeros):
 
 def test_what_torchao_skips_is_refused():
     refused(nn.Sequential(nn.MultiheadAttention(64, 2)), "dynamic", "per_channel", 8, match=r"0\.out_proj")
+
+
+def test_alpha_is_for_smoothquant_and_between_0_and_1():
+    def answer(method, alpha):
+        return capability(QuantSpec("dynamic", PerChannel(), 8, method=method), "torchao", {"alpha": alpha})
+
+    assert isinstance(answer("smoothquant", 1.0), Supported)
+    assert "for the method smoothquant" in answer("rtn", 0.8).reason
+    assert "between 0 and 1" in answer("smoothquant", 1.5).reason
 
 
 @pytest.mark.parametrize(("scheme", "method"), [("static", "rtn"), ("dynamic", "smoothquant")])
