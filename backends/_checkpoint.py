@@ -141,7 +141,7 @@ def _check_files(directory: Path, digests: Mapping[str, str]) -> None:
     for name in {*digests, *_written(directory)}:
         if name not in _written(directory) or _digest(directory / name) != digests.get(name):
             raise CheckpointError(
-                f"{directory / name}: incomplete or altered: its SHA-256 is not that in {MANIFEST}; save the model again"
+                f"{directory / name}: incomplete or altered: {MANIFEST} has another SHA-256; save the model again"
             )
 
 
