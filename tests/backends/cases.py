@@ -16,6 +16,7 @@ from backends import (
     Supported,
     available,
     capability,
+    resolve,
 )
 from backends._spec import FORMAT_BITS, INTEGER_BITS, NumberFormat
 
@@ -65,9 +66,17 @@ def _form(case: Case) -> Form | None:
 
 
 _WHOLE = frozenset(ModuleKind)
+_ENCODER = frozenset({"encoder"})
+_CONV = frozenset({"linear", "conv"})
 _MORE = [
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerTensor(), 16, modules=_WHOLE)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, symmetric=False, modules=_CONV, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 4, symmetric=True, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.STATIC, PerChannel(), 8, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_CONV, parts=_ENCODER)),
     Case(
         "torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))
     ),
@@ -94,5 +103,11 @@ _MORE = [
 _FORMS = [(case, _form(case)) for case in [*_asked(), *_MORE]]
 SUPPORTED = [case for case, form in _FORMS if form is Form.LAYERS]
 """Those whose layers are modules."""
-ENGINES = [case for case, form in _FORMS if form not in (None, Form.LAYERS)]
-"""Those that an engine outside torch computes, in whole or in part."""
+ENGINES = list(
+    {
+        (case.backend, resolve(case.spec, case.backend)[0]): case
+        for case, form in _FORMS
+        if form not in (None, Form.LAYERS)
+    }.values()
+)
+"""Those that an engine outside torch computes, in whole or in part; each resolved spec once."""
