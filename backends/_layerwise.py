@@ -187,7 +187,7 @@ class LayerwiseBackend:
         with torch.no_grad():
             course = self.replace(model, targets, spec, options, calibration)
             layers = tuple(
-                self._report(model, c, spec, options) if c.name in names else _unrequested(c, spec) for c in everything
+                self._report(model, c, spec, options) if c.name in names else unrequested(c, spec) for c in everything
             )
         report = QuantReport(layers, size_bytes(model), original_bytes, (*self.notes(spec, options), *course))
         return Quantized(model, report, self.name, spec, options)
@@ -258,7 +258,8 @@ def _is_weight(packed_name: str) -> bool:
     return not packed_name.startswith(("bias", "input_", "output_", "quant_state"))
 
 
-def _unrequested(candidate: Candidate, spec: QuantSpec) -> LayerReport:
+def unrequested(candidate: Candidate, spec: QuantSpec) -> LayerReport:
+    """The report of a candidate that `spec` does not select."""
     field = "modules" if candidate.kind not in spec.modules else "parts"
     reason = f"not requested: {field} = {', '.join(sorted(getattr(spec, field)))}"
     weight = candidate.weight

@@ -14,6 +14,7 @@ from backends import (
     QuantSpec,
     Scheme,
     available,
+    resolve,
 )
 from backends._base import missing_package
 from backends._registry import get
@@ -35,9 +36,17 @@ def saturates(backend: str, scheme: str, bits: int | None) -> bool:
 
 _TOKENS = Activations(8, granularity="per_token", symmetric=False)
 _WHOLE = frozenset(ModuleKind)
+_ENCODER = frozenset({"encoder"})
+_CONV = frozenset({"linear", "conv"})
 _MORE = [
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerTensor(), 16, modules=_WHOLE)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, symmetric=False, modules=_CONV, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 4, symmetric=True, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.STATIC, PerChannel(), 8, parts=_ENCODER)),
+    Case("openvino", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_CONV, parts=_ENCODER)),
     Case(
         "torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"linear", "head", "embedding"}))
     ),
@@ -75,8 +84,14 @@ _POSSIBLE = [c for c in [*_ASKED, *_MORE] if not saturates(c.backend, c.spec.sch
 _FORMS = [(case, case.form) for case in _POSSIBLE]
 SUPPORTED = [case for case, form in _FORMS if form is Form.LAYERS]
 """Those whose layers are modules."""
-ENGINES = [case for case, form in _FORMS if form not in (None, Form.LAYERS)]
-"""Those that an engine outside torch computes, in whole or in part."""
+ENGINES = list(
+    {
+        (case.backend, resolve(case.spec, case.backend)[0]): case
+        for case, form in _FORMS
+        if form not in (None, Form.LAYERS)
+    }.values()
+)
+"""Those that an engine outside torch computes, in whole or in part; each resolved spec once."""
 
 
 def require(backend: str, scheme: str = "weight_only", bits: int = 8) -> None:

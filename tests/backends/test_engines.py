@@ -95,7 +95,7 @@ def test_report_says_what_was_asked_and_what_came(case, quantized):
         assert layer.effective_bits >= (layer.effective.bits if layer.effective else 32)
     if case.spec.scheme != "none":
         assert report.size_bytes < report.full_precision_bytes
-        assert case.spec.bits <= report.effective_bits < case.spec.bits + 0.6
+        assert case.spec.bits <= report.effective_bits < case.spec.bits + 0.7
 
 
 @pytest.mark.parametrize("case", ENGINES, ids=str)

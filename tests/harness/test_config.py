@@ -150,7 +150,6 @@ def folder(experiment_file, root):
         ("file_name,words\na.wav,hello\n", "row 1 has no text"),
         (b"file_name,text\na.wav,caf\xe9\n", "cannot be read as UTF-8 text"),
         ("file_name,text\nmissing.wav,hello\n", "missing.wav: the audio file of utterance missing.wav is missing"),
-        ("file_name,text\nbroken.wav,hello\n", "broken.wav: not readable as audio"),
     ],
 )
 def test_mistakes_in_a_folder(experiment_file, tmp_path, capsys, metadata, named):
