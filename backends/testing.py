@@ -208,7 +208,8 @@ def check_bytes(done: Done) -> None:
         header = int.from_bytes(opened.read(8), "little") + 8
     written = file.stat().st_size - header
     assert math.isclose(written, report.size_bytes, rel_tol=0.01), f"{done.case}: {written} bytes in the file"
-    used = size_bytes(done.quantized.model)
+    model: Any = done.quantized.model
+    used = size_bytes(model)
     assert math.isclose(used, report.size_bytes, rel_tol=0.001), f"{done.case}: {used} bytes after use"
 
 
