@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from harness.plan import configurations
 from harness.recording import RunDirectory
 from harness.store import PARTS, StoredRun
 from harness.task import CellDone, Ended, Progress, Task, Unwritable
-from tests.harness.clusters import LOOPBACK, cluster
+from tests.harness.clusters import LOOPBACK, WITHOUT_RAY, cluster
 from tests.harness.faults import CRASHES, HANGS, NO_MEMORY, RAISES, REFUSES, WORKS, install
 
 UTTERANCES = 4
@@ -32,7 +31,6 @@ run = {{ device = "cpu" }}
 backend = "faulty"
 bits = [8, 7, 6, 5, 4, 3]
 """
-WITHOUT_RAY = pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "asrquant[ray]"')
 PATIENCE = 300.0
 
 

@@ -19,9 +19,9 @@ from harness.plan import configurations, twin_of
 from harness.recording import RunDirectory
 from harness.store import StoredRun
 from harness.task import CellDone, Ended, Task
-from tests.harness.clusters import LOOPBACK, ROOT, cluster, work_without_sharing
+from tests.harness.clusters import LOOPBACK, ROOT, WITHOUT_RAY, cluster, work_without_sharing
 
-pytest.importorskip("ray", reason='needs Ray: pip install "asrquant[ray]"')
+pytestmark = WITHOUT_RAY
 
 EXPERIMENT = """
 name = "small"
