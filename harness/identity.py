@@ -192,6 +192,7 @@ def _speech(corpus: Corpus) -> dict[str, Any]:
     return {"id": corpus.id, "revision": corpus.revision, "samples": hash_of([u.id for u in corpus.utterances])}
 
 
+@cache
 def versions_of(backend: str) -> dict[str, str]:
     """Versions of the packages that can change a hypothesis of a backend's cells."""
     return _versions() | versions(backend)

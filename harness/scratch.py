@@ -15,12 +15,19 @@ from pathlib import Path
 from uuid import uuid4
 
 _PREFIX = f"asrquant-{os.getuid()}-"
+_LONGEST_ROOT = 42
+"""Bytes: Linux allows 107 for the name of a socket, and this module and multiprocessing add up to 65."""
 
 
 @cache
 def scratch_directory() -> Path:
-    """A directory of this process alone, below the system's one for temporary files."""
+    """A directory of this process alone, below the system's one for temporary files.
+
+    Where that has too long a name for the sockets of worker processes, it is below `/tmp`.
+    """
     root = Path(tempfile.gettempdir())
+    if len(os.fsencode(root)) > _LONGEST_ROOT:
+        root = Path("/tmp")
     _sweep(root)
     lock = next(filter(None, (_locked(root) for _ in range(100))))
     directory = lock.with_suffix("")

@@ -35,7 +35,7 @@ from harness.task import CellDone, Ended, Task
 from tests.harness.clusters import LOOPBACK, ROOT, cluster
 
 SECONDS, SLEEPING, MANY = 5.0, 64, 10_000
-LIMIT = 40
+LIMIT = 20
 _EXPERIMENT = """
 name = "many"
 model = "embedded"
