@@ -1,7 +1,9 @@
-# `make demo` runs the embedded benchmark, `make test` the test suite. Each sets up .venv when it is missing.
+# `make demo` runs the embedded benchmark, `make test` the test suite, `make docs` writes the API page, docs/index.html.
+# Each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
+API := backends $(patsubst backends/%.py,backends.%,$(wildcard backends/[a-z]*.py)) backends.ptq '!backends.ptq._' harness.datasets harness.store
 
 .PHONY: demo test check figures notebooks docs clean
 
@@ -24,14 +26,14 @@ figures: $(SETUP)
 notebooks: $(SETUP)
 	$(BIN)/python notebooks/execute.py
 
+docs: $(SETUP)
+	$(BIN)/python -W error -W "ignore:Error parsing type annotation Calibration" -m pdoc --docformat google $(API) --output-directory docs
+
 $(SETUP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
-
-docs: $(SETUP)
-	$(BIN)/python -m pdoc backends backends.extending backends.testing harness.datasets --output-directory docs
 
 clean:
 	rm -rf .venv runs docs

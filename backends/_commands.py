@@ -17,7 +17,8 @@ from backends._checkpoint import read_report
 from backends._errors import CheckpointError, SpecError
 from backends._quantize import calibrates, quantize_spec, resolve
 from backends._report import LayerReport, QuantReport
-from backends._spec import LINEAR, NumberFormat, QuantSpec, Scheme, parse_granularity
+from backends._spec import NumberFormat, QuantSpec, Scheme, parse_granularity
+from backends._torchao_quiet import hush_torchao
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +36,7 @@ def add_quantize(commands: Any) -> None:
     parser.add_argument("--format", default="int", choices=[str(f) for f in NumberFormat])
     parser.add_argument("--method", help="default: the backend's own")
     parser.add_argument("--modules", default="linear", help="such as linear+head; default: linear")
+    parser.add_argument("--parts", default="encoder+decoder", help="encoder, decoder, or both, the default")
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="of the backend, such as axis=0"
     )
@@ -49,14 +51,14 @@ def add_inspect(commands: Any) -> None:
 
 
 def _quantize(options: argparse.Namespace) -> None:
-    modules = frozenset(options.modules.split("+")) if options.modules != "linear" else LINEAR
     spec = QuantSpec(
         Scheme(options.scheme),
         parse_granularity(options.granularity),
         options.bits,
         NumberFormat(options.format),
         method=options.method,
-        modules=modules,
+        modules=frozenset(options.modules.split("+")),  # type: ignore[arg-type]
+        parts=frozenset(options.parts.split("+")),  # type: ignore[arg-type]
     )
     values = dict(_option(text) for text in options.option)
     resolved, _ = resolve(spec, options.backend, values)
@@ -86,6 +88,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _loaded(directory: Path) -> nn.Module:
     """The checkpoint's own class in float32, from safetensors, without running code of the checkpoint's."""
+    hush_torchao()
     import torch
     import transformers
     from safetensors import SafetensorError

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from optimum.quanto import Calibration, qfloat8_e4m3fn, qint2, qint4, qint8
 from optimum.quanto.nn import QLinear
-from optimum.quanto.tensor import HqqOptimizer, QTensor, WeightQBitsTensor, WeightQBytesTensor
+from optimum.quanto.tensor import HqqOptimizer, QTensor, WeightQBitsTensor, WeightQBytesTensor, qfallback
+from optimum.quanto.tensor.activations.qbytes_ops import register_qbytestensor_op
 from optimum.quanto.tensor.grouped import ungroup
 from torch import Tensor, nn
 
@@ -15,6 +16,12 @@ from backends._observing import counted
 from backends._spec import Activations, NumberFormat, PerGroup, QuantSpec
 
 _INTEGERS = {8: qint8, 4: qint4, 2: qint2}
+
+
+@register_qbytestensor_op([torch.ops.aten.stack])  # type: ignore[untyped-decorator]
+def _stack(operation: Any, inputs: Any, dim: int = 0) -> Tensor:
+    """Stack dequantized tensors. Quanto 0.2.7's own, which this replaces, fails where it comes to dequantizing."""
+    return qfallback(operation, inputs, dim)
 
 
 class PortableLinear(QLinear):  # type: ignore[misc]

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from backends import AsrQuantError
+from backends._torchao_quiet import hush_torchao
 from harness.config import Experiment, load_experiment
 from harness.printing import printable
 
@@ -44,6 +45,7 @@ def run_command(action: Callable[[], int], interrupted: str = "interrupted") -> 
 
     A request to end (SIGTERM, as batch systems send it, and SIGHUP) is taken as Ctrl-C.
     """
+    hush_torchao()
     try:
         with _ending_as_interrupted():
             return action()

@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas
 import pytest
 
+PACKAGE = Path(__file__).parent / "plugin_package"
+
 EXPERIMENT = """
 name = "plugged"
 model = "embedded"
@@ -25,10 +27,16 @@ bits = 8
 def environment(tmp_path_factory):
     """The environment of a process that has the plug-in installed."""
     root = tmp_path_factory.mktemp("plugin")
-    shutil.copytree(Path(__file__).parent / "plugin_package", root / "source")
+    shutil.copytree(PACKAGE, root / "source")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(root / "installed")]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, str(root / "source")], check=True)
     return {**os.environ, "PYTHONPATH": str(root / "installed")}
+
+
+def test_the_readme_shows_it():
+    source = (PACKAGE / "asrquant_example" / "rowwise.py").read_text()
+    shown = source[source.index("from dataclasses") :]
+    assert f"```python\n{shown}```" in (PACKAGE.parents[1] / "README.md").read_text()
 
 
 def test_it_keeps_the_contract(environment, tmp_path):

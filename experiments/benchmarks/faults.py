@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,6 +46,8 @@ MARK = "ASRQUANT_FAULT_CAMPAIGN"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 UNSTEADY = set(MEASURED)
 """Columns that differ from run to run: seconds and bytes."""
+AT_A_TIME = 2
+"""Campaigns side by side, each with a directory of its own and its share of the faults."""
 KINDS = {
     "worker killed": 34,
     "fork server killed": 18,
@@ -280,28 +283,40 @@ def judged(campaign: Campaign) -> str:
     return f"files are left: {campaign.leftovers()}" if campaign.leftovers() else ""
 
 
-def main() -> None:
-    """Print what happened."""
-    seed = int(sys.argv[1]) if sys.argv[1:] else 0
-    rng = random.Random(seed)
-    hits, bad, began = Counter[str](), 0, time.monotonic()
+def worked_off(seed: int, part: int, kinds: list[str]) -> list[tuple[str, str]]:
+    """Faults of these kinds, one after the other, each with what was wrong after it."""
+    found = []
     with tempfile.TemporaryDirectory() as scratch:
-        campaign = Campaign(Path(scratch), rng)
-        todo = [kind for kind, count in KINDS.items() for _ in range(count)]
-        rng.shuffle(todo)
+        campaign = Campaign(Path(scratch), random.Random(f"{seed} {part}"))
         inject = faults(campaign)
-        for number, kind in enumerate(todo):
+        for kind in kinds:
             shutil.rmtree(campaign.out, ignore_errors=True)
             while not inject[kind]():
                 shutil.rmtree(campaign.out, ignore_errors=True)
-            wrong = judged(campaign)
-            hits[kind] += 1
-            bad += bool(wrong)
-            print(f"{number + 1:4} {kind:20} {wrong or 'as undisturbed'}", file=sys.stderr, flush=True)
+            found.append((kind, judged(campaign)))
+            print(
+                f"{part}: {len(found):4} of {len(kinds)} {kind:20} {found[-1][1] or 'as undisturbed'}", file=sys.stderr
+            )
+    return found
+
+
+def main() -> None:
+    """Print what happened."""
+    seed = int(sys.argv[1]) if sys.argv[1:] else 0
+    todo = [kind for kind, count in KINDS.items() for _ in range(count)]
+    random.Random(seed).shuffle(todo)
+    parts = range(AT_A_TIME)
+    began = time.monotonic()
+    with ProcessPoolExecutor(AT_A_TIME) as pool:
+        done = pool.map(worked_off, [seed] * AT_A_TIME, parts, [todo[part::AT_A_TIME] for part in parts])
+        found = [one for part in done for one in part]
     print(f"{cost.environment(1, '')['processor']}, seed {seed}, {(time.monotonic() - began) / 60:.0f} minutes\n")
-    for kind, count in hits.items():
+    for kind, count in Counter(kind for kind, _ in found).items():
         print(f"{kind:20} {count:4}")
-    print(f"{'all':20} {sum(hits.values()):4}\n\nresumed runs that differ, fail or leave something: {bad}")
+    bad = [wrong for _, wrong in found if wrong]
+    print(f"{'all':20} {len(found):4}\n\nresumed runs that differ, fail or leave something: {len(bad)}")
+    for wrong in bad:
+        print(f"  {wrong}")
 
 
 if __name__ == "__main__":

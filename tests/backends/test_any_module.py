@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from backends import CheckpointError, load, quantize
+from backends import Activations, CheckpointError, load, quantize
 from tests.backends.cases import require
 from tests.conftest import build_whisper
 
 THREE_LINES = [
     ("hqq", "weight_only", "per_group:32", 4, {}),
     ("quanto", "weight_only", "per_channel", 8, {}),
+    ("quanto", "static", "per_channel", 8, {"format": "fp8_e4m3", "activations": Activations(8, "fp8_e4m3")}),
     ("bitsandbytes", "weight_only", "per_group:32", 4, {"format": "nf4"}),
     ("torch_dynamic", "dynamic", "per_channel", 8, {}),
     ("torch_static", "static", "per_channel", 8, {}),

@@ -5,22 +5,18 @@ from dataclasses import replace
 from backends import Scheme, Supported, Unsupported
 from backends.extending import LayerwiseBackend
 
+CAN = (Scheme.WEIGHT_ONLY, "per_channel", 8, "int", True, "rtn")
+
 
 class Rowwise(LayerwiseBackend):
-    """What differs from other backends; finding layers, reports, saving and loading are inherited."""
-
-    name = "rowwise"
-    packages = ("asrquant-example",)
+    name, packages = "rowwise", ("asrquant-example",)
 
     def resolve(self, spec, options):
-        return replace(spec, symmetric=True, method=spec.method or "rtn")
+        return replace(spec, symmetric=spec.symmetric is not False, method=spec.method or "rtn")
 
     def capability(self, spec, options, device):
         asked = (spec.scheme, str(spec.granularity), spec.bits, spec.format, spec.symmetric, spec.method)
-        can = asked == (Scheme.WEIGHT_ONLY, "per_channel", 8, "int", True, "rtn")
-        return (
-            Supported() if can else Unsupported("rowwise does symmetric int8 weights per channel, rounded to nearest")
-        )
+        return Supported() if asked == CAN else Unsupported("rowwise rounds to symmetric int8 weights per channel")
 
     def convert(self, candidate, spec, options):
         from asrquant_example._modules import RowwiseLinear
@@ -31,7 +27,7 @@ class Rowwise(LayerwiseBackend):
         return module.codes.float() * module.scale
 
     def pack(self, module):
-        return {name: tensor.detach() for name, tensor in module.named_buffers()}
+        return dict(module.named_buffers())
 
     def unpack(self, module, tensors, spec, options):
         from asrquant_example._modules import RowwiseLinear

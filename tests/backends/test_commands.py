@@ -1,0 +1,86 @@
+"""`python -m backends`: what is possible, quantize a checkpoint, look into what was saved."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from backends import load, quantize
+from backends.__main__ import main
+from backends.testing import answers, small_inputs, small_whisper
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("checkpoint")
+    small_whisper().save_pretrained(directory)
+    return directory
+
+
+def test_it_does_what_the_call_does(checkpoint, tmp_path, capsys):
+    asked = ["--backend", "hqq", "--bits", "3", "--granularity", "per_group:32", "--modules", "linear+head"]
+    asked += ["--parts", "decoder", "--option", "axis=0"]
+    assert main(["quantize", str(checkpoint), str(tmp_path / "out"), *asked]) == 0
+    chosen = {"modules": ["linear", "head"], "parts": ["decoder"], "options": {"axis": 0}}
+    expected = quantize(small_whisper(), "weight_only", "per_group:32", 3, backend="hqq", **chosen)
+    loaded = load(tmp_path / "out")
+    for ours, theirs in zip(*(answers(q.model, small_inputs()) for q in (loaded, expected)), strict=True):
+        assert torch.equal(ours, theirs)
+    assert f"{expected.report.size_reduction:.1%} less" in capsys.readouterr().out
+
+
+def test_inspect_names_every_layer(checkpoint, tmp_path, capsys):
+    main(["quantize", str(checkpoint), str(tmp_path / "out"), "--backend", "quanto", "--bits", "8"])
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+    shown = "".join(capsys.readouterr().out.split())
+    for layer in load(tmp_path / "out").report.layers:
+        assert all(piece in shown for piece in layer.name.split("."))
+    assert "int8per_channelsymmetric" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["quantize", "{none}", "{out}", "--backend", "hqq", "--bits", "4"], "cannot be loaded"),
+        (["quantize", "{checkpoint}", "{out}", "--backend", "hqq", "--bits", "7"], "hqq: "),
+        (["quantize", "{checkpoint}", "{out}", "--backend", "hqqq", "--bits", "4"], "unknown backend 'hqqq'"),
+        (["quantize", "{checkpoint}", "{out}", "--backend", "hqq", "--bits", "4", "--modules", "liner"], "'liner'"),
+        (["quantize", "{checkpoint}", "{out}", "--backend", "hqq", "--bits", "4", "--parts", "middle"], "'middle'"),
+        (["quantize", "{checkpoint}", "{out}", "--backend", "hqq", "--bits", "4", "--option", "axis"], "KEY=VALUE"),
+        (["quantize", "{checkpoint}", "{out}", "--backend", "hqq", "--bits", "4", "--option", "axes=1"], "axes"),
+        (
+            ["quantize", "{checkpoint}", "{out}", "--backend", "torch_static", "--scheme", "static", "--bits", "8"],
+            "calibration",
+        ),
+        (["quantize", "{checkpoint}", "{checkpoint}", "--backend", "hqq", "--bits", "4"], "name a new directory"),
+        (["inspect", "{checkpoint}"], "quantization.json"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, sentence, checkpoint, tmp_path, capsys):
+    names = {"none": tmp_path / "none", "out": tmp_path / "out", "checkpoint": checkpoint}
+    assert main([argument.format(**names) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_wants_its_own_code_is_refused(checkpoint, tmp_path, capsys):
+    own = tmp_path / "own"
+    own.mkdir()
+    config = json.loads((checkpoint / "config.json").read_text())
+    config |= {"model_type": "mine", "architectures": ["Mine"], "auto_map": {"AutoConfig": "mine.MyConfig"}}
+    (own / "config.json").write_text(json.dumps(config))
+    (own / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert main(["quantize", str(own), str(tmp_path / "out"), "--backend", "hqq", "--bits", "4"]) == 2
+    assert not (tmp_path / "ran").exists()
+
+
+def test_nothing_else_is_said(checkpoint, tmp_path):
+    command = [sys.executable, "-m", "backends", "quantize", str(checkpoint), str(tmp_path / "out")]
+    done = subprocess.run([*command, "--backend", "quanto", "--bits", "8"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
