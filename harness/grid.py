@@ -99,6 +99,7 @@ def _run_planned(
     from harness.identity import cells_of, resolve
     from harness.recording import RunDirectory
     from harness.results import result_rows
+    from harness.scratch import sweep
 
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.shared():
@@ -115,6 +116,8 @@ def _run_planned(
         try:
             if missing:
                 _run_missing(experiment, missing, before, _twins(cells), directory, resolved, console)
+            else:
+                sweep()  # after a run that was killed when it had done all
         finally:  # also when interrupted: what is finished is in the results
             rows = result_rows(directory, every)
             directory.write_results(rows)

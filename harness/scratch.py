@@ -25,15 +25,29 @@ def scratch_directory() -> Path:
 
     Where that has too long a name for the sockets of worker processes, it is below `/tmp`.
     """
-    root = Path(tempfile.gettempdir())
-    if len(os.fsencode(root)) > _LONGEST_ROOT:
-        root = Path("/tmp")
-    _sweep(root)
+    sweep()
+    root = _root()
     lock = next(filter(None, (_locked(root) for _ in range(100))))
     directory = lock.with_suffix("")
     directory.mkdir(mode=0o700)
     Finalize(None, _remove, (directory, lock), exitpriority=-200)  # after multiprocessing's own, of -100
     return directory
+
+
+def sweep() -> None:
+    """Remove what dead processes of this user left."""
+    for lock in _root().glob(f"{_PREFIX}*.lock"):
+        try:
+            with lock.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(lock.with_suffix(""), lock)
+        except OSError:
+            continue  # its owner lives, or another process is sweeping
+
+
+def _root() -> Path:
+    root = Path(tempfile.gettempdir())
+    return root if len(os.fsencode(root)) <= _LONGEST_ROOT else Path("/tmp")
 
 
 def _locked(root: Path) -> Path | None:
@@ -48,17 +62,6 @@ def _locked(root: Path) -> Path | None:
         pass
     os.close(file)
     return None
-
-
-def _sweep(root: Path) -> None:
-    """Remove what dead processes of this user left."""
-    for lock in root.glob(f"{_PREFIX}*.lock"):
-        try:
-            with lock.open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(lock.with_suffix(""), lock)
-        except OSError:
-            continue  # its owner lives, or another process is sweeping
 
 
 def _remove(directory: Path, lock: Path) -> None:

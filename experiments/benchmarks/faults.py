@@ -35,7 +35,7 @@ name = "faults"
 model = "embedded"
 data = [{ dataset = "embedded", split = "clean", limit = 6 }, { dataset = "embedded", split = "other", limit = 4 }]
 decoding = { batch_size = 2, max_new_tokens = 40 }
-run = { device = "cpu", workers = 2, stall_timeout = 4, lease_timeout = 6 }
+run = { device = "cpu", workers = 2, stall_timeout = 15, lease_timeout = 6 }
 [[grid]]
 backend = "hqq"
 granularity = "per_group:64"

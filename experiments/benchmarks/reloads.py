@@ -108,7 +108,8 @@ def main() -> None:
     for kind in ("whisper", "moonshine"):
         with tempfile.TemporaryDirectory() as root:
             results[kind] = equal(kind, cases, Path(root))
-    print("configurations that came back bit for bit in a new process, of those that can be done\n")
+    print("configurations that came back bit for bit in a new process, of those that can be done: tokens and logits,")
+    print("of what CTranslate2 computes tokens\n")
     print(f"{'backend':<15}{'scheme':<13}{'format':<10}{'bits':<17}{'Whisper':>10}{'Moonshine':>12}")
     for (backend, scheme, number), members in groupby(cases, key=group):
         own = list(members)
@@ -122,7 +123,7 @@ def main() -> None:
 def tally(found: Sequence[bool | None]) -> str:
     """Such as `4 of 4`."""
     possible = [one for one in found if one is not None]
-    return f"{sum(possible)} of {len(possible)}"
+    return f"{sum(possible)} of {len(possible)}" if possible else "refused"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pandas
 import pytest
@@ -147,11 +149,14 @@ def test_cells_keep_raw_transcripts_layers_and_environment(finished):
     assert identity["versions"]["optimum-quanto"]
 
 
-def test_a_second_run_does_nothing_again(finished, capsys):
+def test_a_second_run_does_nothing_again_but_tidy_up(finished, capsys):
     path, runs = finished
+    left = Path(tempfile.gettempdir()) / f"asrquant-{os.getuid()}-dead.lock"
+    left.touch()
     before = {p: p.stat().st_mtime_ns for p in (runs / "small" / "cells").glob("*/DONE")}
     assert main([str(path), "--out", str(runs)]) == 0
     assert "cells to do" not in capsys.readouterr().out
+    assert not left.exists()
     assert {p: p.stat().st_mtime_ns for p in (runs / "small" / "cells").glob("*/DONE")} == before
 
 
