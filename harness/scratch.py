@@ -65,5 +65,7 @@ def _locked(root: Path) -> Path | None:
 
 
 def _remove(directory: Path, lock: Path) -> None:
+    """Remove both; the lock stays where the directory does, since a child was about to begin: the next one sweeps."""
     shutil.rmtree(directory, ignore_errors=True)
-    lock.unlink(missing_ok=True)
+    if not directory.exists():
+        lock.unlink(missing_ok=True)
