@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing.forkserver
 import multiprocessing.util
 import os
 import signal
@@ -10,8 +11,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from harness.task import Ended
 
 # The modules behind transformers' and datasets' facades, so that a child starts work at once.
 _PRELOADED = [
-    "harness.quiet",
+    "harness.forkserver",
     "harness.worker",
     "harness.datasets.embedded",
     "harness.datasets.librispeech",
@@ -93,6 +95,7 @@ def fork_server(threads: int) -> Iterator[Any]:
     with environment({**own, **_ENVIRONMENT}):
         context = multiprocessing.get_context("forkserver")
         _put_sockets_into(scratch)
+        _end_server_before_scratch()
         context.set_forkserver_preload(_PRELOADED)
         yield context
 
@@ -106,14 +109,16 @@ def start(context: Any, entry: Callable[[Any, Connection], None], task: Any) -> 
     return Child(process, from_child)
 
 
-def die_with_parent() -> None:
-    """End this process when the fork server ends (Linux's kernel does that), or the runner, also by a signal.
-
-    The fork server stays as long as it has children, so that its end alone would not tell of the runner's.
-    """
+def kill_with_parent() -> None:
+    """Have Linux's kernel kill this process when the one that started it ends; nothing elsewhere."""
     if sys.platform == "linux":
         set_death_signal = 1
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
+
+
+def die_with_parent() -> None:
+    """End this process when the fork server ends, or the runner, also by a signal."""
+    kill_with_parent()
     threading.Thread(target=_die_after_runner, daemon=True).start()
 
 
@@ -133,6 +138,20 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": _HELD_MEMORY,
     "MALLOC_TRIM_THRESHOLD_": _HELD_MEMORY,
 }
+
+
+@cache
+def _end_server_before_scratch() -> None:
+    multiprocessing.util.Finalize(None, _kill_server, exitpriority=-150)
+
+
+def _kill_server() -> None:
+    """When this process ends: a server that still loads torch would write into the scratch directory after its end."""
+    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def _put_sockets_into(scratch: Path) -> None:

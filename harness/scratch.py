@@ -35,7 +35,7 @@ def scratch_directory() -> Path:
 
 
 def sweep() -> None:
-    """Remove what dead processes of this user left."""
+    """Remove what dead processes of this user left, and what their children wrote when they were dead."""
     for lock in _root().glob(f"{_PREFIX}*.lock"):
         try:
             with lock.open("r+") as file:
@@ -43,6 +43,9 @@ def sweep() -> None:
                 _remove(lock.with_suffix(""), lock)
         except OSError:
             continue  # its owner lives, or another process is sweeping
+    for path in _root().glob(f"{_PREFIX}*"):
+        if not path.with_suffix(".lock").exists():  # which is there before its directory, and longer
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _root() -> Path:
@@ -65,7 +68,5 @@ def _locked(root: Path) -> Path | None:
 
 
 def _remove(directory: Path, lock: Path) -> None:
-    """Remove both; the lock stays where the directory does, since a child was about to begin: the next one sweeps."""
     shutil.rmtree(directory, ignore_errors=True)
-    if not directory.exists():
-        lock.unlink(missing_ok=True)
+    lock.unlink(missing_ok=True)

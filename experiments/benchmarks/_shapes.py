@@ -58,9 +58,13 @@ def whisper(size: str) -> Any:
     return model
 
 
+def processor() -> WhisperProcessor:
+    """For windows of 30 s, with a tokenizer that knows the embedded model's tokens."""
+    return WhisperProcessor(WhisperFeatureExtractor(), AutoProcessor.from_pretrained(MODEL_DIRECTORY).tokenizer)
+
+
 def save_whisper(size: str, directory: Path) -> Path:
-    """Such a model on disk, with a processor whose tokenizer knows the embedded model's tokens."""
+    """Such a model on disk, with its processor."""
     whisper(size).save_pretrained(directory)
-    tokenizer = AutoProcessor.from_pretrained(MODEL_DIRECTORY).tokenizer
-    WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(directory)
+    processor().save_pretrained(directory)
     return directory

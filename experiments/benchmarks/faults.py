@@ -49,9 +49,9 @@ UNSTEADY = set(MEASURED)
 AT_A_TIME = 2
 """Campaigns side by side, each with a directory of its own and its share of the faults."""
 KINDS = {
-    "worker killed": 34,
+    "worker killed": 30,
     "fork server killed": 18,
-    "runner killed": 46,
+    "runner killed": 38,
     "worker stopped": 8,
     "runner stopped": 6,
     "Ctrl-C": 14,

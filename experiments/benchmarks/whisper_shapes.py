@@ -19,15 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoProcessor, WhisperFeatureExtractor, WhisperProcessor
 
 from backends import quantize
-from experiments.benchmarks._shapes import whisper
+from experiments.benchmarks._shapes import processor, whisper
 from experiments.benchmarks.drafts import Clock
 from harness import cost, datasets
 from harness.config import Data, Decoding
 from harness.cost.operations import generated
-from harness.embedded import MODEL_DIRECTORY
 from harness.families import FAMILIES
 from harness.models import Recognizer
 
@@ -50,9 +48,8 @@ CASES: Sequence[tuple[str, dict[str, Any] | None]] = (
 
 
 def recognizer_of(size: str) -> Recognizer:
-    """A model of that shape with a processor for windows of 30 s."""
-    tokenizer = AutoProcessor.from_pretrained(MODEL_DIRECTORY).tokenizer
-    return Recognizer(whisper(size), WhisperProcessor(WhisperFeatureExtractor(), tokenizer), FAMILIES["whisper"])
+    """A model of that shape."""
+    return Recognizer(whisper(size), processor(), FAMILIES["whisper"])
 
 
 def perturbed(said: Sequence[Sequence[int]], wrong: int) -> list[list[int]]:

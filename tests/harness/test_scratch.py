@@ -29,10 +29,12 @@ def left(root, name):
 def test_what_the_dead_left_goes_and_what_the_living_hold_stays(root):
     dead, living, others = left(root, "dead"), left(root, "living"), root / "asrquant-notes.lock"
     others.touch()
+    child, lock = left(root, "child")
+    lock.unlink()
     with living[1].open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         sweep()
-    assert not any(path.exists() for path in dead)
+    assert not any(path.exists() for path in (*dead, child))
     assert all(path.exists() for path in (*living, others))
 
 
