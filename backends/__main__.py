@@ -13,6 +13,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,9 +21,16 @@ from rich.table import Table
 
 from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
 from backends._commands import add_inspect, add_quantize
-from backends._spec import FORMAT_BITS, NumberFormat, PerChannel, PerGroup, PerTensor
+from backends._spec import FORMAT_BITS, ModuleKind, NumberFormat, Part, PerChannel, PerGroup, PerTensor
 
 _GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
+
+
+_PLACES = (
+    {"parts": frozenset({Part.ENCODER})},
+    {"modules": frozenset(ModuleKind)},
+)
+"""Other than all linear layers: some engines do the encoder alone, or a model as a whole."""
 
 
 def matrix(backend: str, device: str) -> Iterator[tuple[str, str, str, str, Capability]]:
@@ -31,13 +39,27 @@ def matrix(backend: str, device: str) -> Iterator[tuple[str, str, str, str, Capa
         answers: dict[tuple[str, Capability], list[str]] = {}
         for bits in _widths(number_format):
             for granularity in _GRANULARITIES:
-                answer = capability(QuantSpec(scheme, granularity, bits, number_format), backend, device=device)
+                answer = _answer(QuantSpec(scheme, granularity, bits, number_format), backend, device)
                 answers.setdefault((str(bits), answer), []).append(str(granularity))
         joined: dict[tuple[str, Capability], list[str]] = {}
         for (width, answer), granularities in answers.items():
             joined.setdefault((_brief(granularities), answer), []).append(width)
         for (granularities_text, answer), widths in joined.items():
             yield str(scheme), granularities_text, str(number_format), " ".join(widths), answer
+
+
+def _answer(spec: QuantSpec, backend: str, device: str) -> Capability:
+    """For all linear layers; where that is not possible, for a choice of layers for which it is, named in the note."""
+    first = capability(spec, backend, device=device)
+    if isinstance(first, Supported):
+        return first
+    for place in _PLACES:
+        asked = replace(spec, **place)
+        answer = capability(asked, backend, device=device)
+        if isinstance(answer, Supported):
+            where = "+".join(sorted(asked.parts if "parts" in place else asked.modules))
+            return replace(answer, note=f"{where}{'; ' * bool(answer.note)}{answer.note}")
+    return first
 
 
 def _widths(number_format: NumberFormat) -> Sequence[int]:
@@ -54,34 +76,43 @@ def _brief(granularities: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command and (options.only or options.on):
+        parser.error(f"--backend and --device stand after {options.command}")
     try:
         options.action(options)
     except AsrQuantError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted")
+        return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m backends", description=__doc__)
-    parser.add_argument("--backend", help="only this one")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--backend", dest="only", help="only this one")
+    parser.add_argument("--device", dest="on", choices=["cpu", "cuda"], help="default: cpu")
     parser.set_defaults(action=_print_matrix)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     add_quantize(commands)
     add_inspect(commands)
     return parser
 
 
 def _print_matrix(options: argparse.Namespace) -> None:
-    if options.backend is not None and options.backend not in available():
-        capability(QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32), options.backend)
-    Console(width=None if sys.stdout.isatty() else 160).print(_table(options.backend, options.device))
+    if options.only is not None and options.only not in available():
+        capability(QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32), options.only)
+    Console(width=None if sys.stdout.isatty() else 160).print(_table(options.only, options.on or "cpu"))
 
 
 def _table(only: str | None, device: str) -> Table:
-    table = Table(title=f"what each backend can do on {device}, default options, linear layers", title_justify="left")
+    table = Table(
+        title=f"what each backend can do on {device}, default options, all linear layers unless it says others",
+        title_justify="left",
+    )
     for heading in ("backend", "scheme", "granularity", "format", "bits", "possible"):
         table.add_column(heading, overflow="fold")
     for backend in [only] if only else available():

@@ -1,7 +1,7 @@
 """Saving a quantized model and restoring it bit for bit, for every backend in one format.
 
 A directory holds `quantization.json` (format version, backend, resolved spec, options, library
-versions, quantized modules, shared tensors, and SHA-256 of the files with weights),
+versions, quantized modules, shared tensors, SHA-256 of the other files and of itself),
 `quantized.safetensors` (packed modules and everything that stayed float; a shared tensor once), and
 for transformers models their configuration and processor. What an engine outside torch holds is in
 files of its own, in the folder `engine`. No pickle is written or read.
@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from backends._base import Backend, Engine, Generator, Packing, Quantized, missing_package, package_versions
 from backends._errors import CheckpointError, UnsupportedError
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 MANIFEST = "quantization.json"
 WEIGHTS = "quantized.safetensors"
 ENGINE = "engine"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_CHECKSUM = "sha256"
 
 
 def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
     """Write `quantized` to `directory`; see `Quantized.save`."""
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError
     from torch import nn
 
     backend, model = get(quantized.backend), quantized.model
@@ -50,16 +52,41 @@ def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
         "aliases": aliases,
         "report": to_jsonable(quantized.report),
     }
+    fresh = directory.absolute().with_name(f".{directory.absolute().name}-{uuid4().hex[:12]}")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        save_file(unique, directory / WEIGHTS)
-        if isinstance(backend, Engine):
-            _write_engine(backend, model, directory / ENGINE)
-        manifest["files"] = {name: _digest(directory / name) for name in _written(directory)}
-        (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        _save_configuration(model, directory, processor)
-    except OSError as error:
-        raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from error
+        fresh.mkdir(parents=True)
+        _write(quantized, unique, manifest, fresh, processor)
+        _move(fresh, directory)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(f"{directory} cannot be written: {reason}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _write(
+    quantized: Quantized, tensors: dict[str, Tensor], manifest: dict[str, Any], directory: Path, processor: Any
+) -> None:
+    """Write all files, the manifest last."""
+    from safetensors.torch import save_file
+
+    backend = get(quantized.backend)
+    _save_configuration(quantized.model, directory, processor)
+    save_file(tensors, directory / WEIGHTS)
+    if isinstance(backend, Engine):
+        (directory / ENGINE).mkdir()
+        backend.write(quantized.model, directory / ENGINE)
+    manifest["files"] = {name: _digest(directory / name) for name in _files(directory)}
+    (directory / MANIFEST).write_text(json.dumps({**manifest, _CHECKSUM: _checksum(manifest)}, indent=1) + "\n")
+    (directory / WEIGHTS).chmod((directory / MANIFEST).stat().st_mode)  # safetensors' own is for the owner alone
+
+
+def _move(fresh: Path, directory: Path) -> None:
+    """Put the files in place of those of an earlier save, from which the model itself may have been read."""
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory / ENGINE, ignore_errors=True)
+    for path in sorted(fresh.iterdir(), key=lambda path: path.name == MANIFEST):
+        path.replace(directory / path.name)
 
 
 def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
@@ -91,6 +118,8 @@ def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
     except SafetensorError as error:
         raise CheckpointError(f"{directory / WEIGHTS}: incomplete or altered: {error}") from None
     tensors |= {alias: tensors[name] for alias, name in manifest["aliases"].items()}
+    if model is not None:
+        _check_fits(model, manifest, tensors, directory)
     skeleton.eval()
     restored: Any = skeleton
     if isinstance(backend, Engine):
@@ -120,16 +149,21 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise CheckpointError(f"{path}: incomplete or altered: {error}") from None
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format_version {manifest.get('format_version')}; this release reads {FORMAT_VERSION}"
-        )
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format_version {version}; this release reads {FORMAT_VERSION}")
+    if manifest.pop(_CHECKSUM, None) != _checksum(manifest):
+        raise CheckpointError(f"{path}: incomplete or altered: its own SHA-256 is another; save the model again")
     return manifest
 
 
-def _written(directory: Path) -> list[str]:
-    """The files that hold weights."""
-    return [WEIGHTS, *sorted(f"{ENGINE}/{path.name}" for path in (directory / ENGINE).glob("*"))]
+def _files(directory: Path) -> list[str]:
+    """All that is in it."""
+    return sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:
@@ -138,21 +172,14 @@ def _digest(path: Path) -> str:
 
 
 def _check_files(directory: Path, digests: Mapping[str, str]) -> None:
-    for name in {*digests, *_written(directory)}:
-        if name not in _written(directory) or _digest(directory / name) != digests.get(name):
+    """Raise where a file is missing, was altered, or was put among an engine's; others may be added."""
+    strangers = {name for name in _files(directory) if name.startswith(f"{ENGINE}/")} - digests.keys()
+    for name in sorted({*digests, *strangers}):
+        path = directory / name
+        if name in strangers or not path.is_file() or _digest(path) != digests[name]:
             raise CheckpointError(
-                f"{directory / name}: incomplete or altered: {MANIFEST} has another SHA-256; save the model again"
+                f"{path}: incomplete or altered: {MANIFEST} has another SHA-256; save the model again"
             )
-
-
-def _write_engine(backend: Engine, model: nn.Module | Generator, directory: Path) -> None:
-    """Have the engine's files written; those of an earlier save, which may be read from, go once these are there."""
-    fresh = directory.with_name(directory.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    backend.write(model, fresh)
-    shutil.rmtree(directory, ignore_errors=True)
-    fresh.rename(directory)
 
 
 def _state(backend: Backend, quantized: Quantized) -> tuple[list[str], dict[str, Tensor]]:
@@ -200,6 +227,24 @@ def _without_aliases(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dic
             first[key] = name
             unique[name] = tensor.contiguous()
     return unique, aliases
+
+
+def _check_fits(model: nn.Module, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], directory: Path) -> None:
+    """Raise where a module that was built for the saved tensors has others, or other shapes."""
+    names, modules = manifest["modules"], dict(model.named_modules())
+    packed = {layer["name"]: tuple(layer["shape"]) for layer in manifest["report"]["layers"] if layer["name"] in names}
+    expected = packed | {
+        key: tuple(tensor.shape)
+        for key, tensor in tensors.items()
+        if not key.startswith(tuple(f"{name}." for name in names))
+    }
+    weights = {name: getattr(modules.get(name), "weight", None) for name in names}
+    found = {name: tuple(weight.shape) for name, weight in weights.items() if weight is not None} | {
+        key: tuple(tensor.shape) for key, tensor in _float_state(model, names).items()
+    }
+    others = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+    if others:
+        raise CheckpointError(f"{directory}: the model given is not like the saved one: {', '.join(others[:8])}")
 
 
 def _keys_of(name: str, tensors: dict[str, Tensor]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from backends._base import Quantized
 from backends._checkpoint import read_report
 from backends._errors import CheckpointError, SpecError
+from backends._pretrained import check_device, load_pretrained
 from backends._quantize import calibrates, quantize_spec, resolve
 from backends._report import LayerReport, QuantReport
 from backends._spec import NumberFormat, QuantSpec, Scheme, parse_granularity
@@ -40,6 +42,7 @@ def add_quantize(commands: Any) -> None:
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="of the backend, such as axis=0"
     )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.set_defaults(action=_quantize)
 
 
@@ -67,11 +70,32 @@ def _quantize(options: argparse.Namespace) -> None:
             f"{options.backend} needs calibration speech for {options.scheme}: call backends.quantize with "
             "calibration=..., or use an experiment file with [calibration]"
         )
-    if options.output.exists() and any(options.output.iterdir()):
-        raise CheckpointError(f"{options.output}: there is something already; name a new directory")
-    quantized = quantize_spec(_loaded(options.model), spec, options.backend, values)
-    quantized.save(options.output)
+    check_device(options.device)
+    model = _loaded(options.model).to(options.device)
+    with _new_directory(options.output):
+        quantized = quantize_spec(model, spec, options.backend, values)
+        quantized.save(options.output)
     _print_summary(quantized, options.output)
+
+
+@contextmanager
+def _new_directory(path: Path) -> Iterator[None]:
+    """Make a directory, so that what forbids it is known before the work; it is gone if the block fails.
+
+    Raises:
+        CheckpointError: it cannot be made, or is there and not empty.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise CheckpointError(f"{path}: there is something already; name a new directory")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be made: {error.strerror}; name another directory") from None
+    try:
+        yield
+    except BaseException:
+        path.rmdir()
+        raise
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -88,24 +112,23 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _loaded(directory: Path) -> nn.Module:
     """The checkpoint's own class in float32, from safetensors, without running code of the checkpoint's."""
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: there is no such directory")
     hush_torchao()
     import torch
     import transformers
-    from safetensors import SafetensorError
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
         config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        model_class = getattr(transformers, (config.architectures or [""])[0], None)
-        if model_class is None:
-            raise CheckpointError(f"{directory / 'config.json'}: architectures names no model of transformers")
-        model: nn.Module = model_class.from_pretrained(
-            directory, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from None
-    return model.eval()
+    model_class = getattr(transformers, (config.architectures or [""])[0], None)
+    if model_class is None:
+        raise CheckpointError(f"{directory / 'config.json'}: architectures names no model of transformers")
+    model: nn.Module = load_pretrained(model_class, directory, torch.float32)
+    return model
 
 
 def _print_summary(quantized: Quantized, directory: Path) -> None:

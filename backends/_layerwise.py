@@ -80,9 +80,11 @@ def chosen(model: nn.Module, spec: QuantSpec) -> list[Candidate]:
     """The candidates that `spec` selects by `modules` and `parts`.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or the model itself is one.
     """
     selected = [c for c in candidates(model) if _is_chosen(c, spec)]
+    if any(not candidate.name for candidate in selected):
+        raise ModelError("the model is a single layer, which cannot be replaced in place: put it into an nn.Sequential")
     if not selected:
         kinds, parts = ", ".join(sorted(spec.modules)), ", ".join(sorted(spec.parts))
         raise ModelError(f"the model has no module of kind {kinds} in its {parts}: nothing would be quantized")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends._base import Calibration, Capability, Quantized, Unsupported, missing_package, package_versions
-from backends._errors import SpecError, UnsupportedError
+from backends._errors import ModelError, SpecError, UnsupportedError
 from backends._registry import get
 from backends._serial import options_from_dict
 from backends._spec import (
@@ -89,6 +89,10 @@ def quantize_spec(
     calibration: Calibration | None = None,
 ) -> Quantized:
     """`quantize` for those who hold a `QuantSpec` already; same behaviour and errors."""
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model is a {type(model).__name__}, not a torch.nn.Module: load the checkpoint first")
     adapter = get(backend)
     resolved, filled = resolve(spec, backend, options)
     answer = capability(resolved, backend, options, device_of(model))

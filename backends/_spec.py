@@ -245,6 +245,8 @@ def _members(kind: type[E], values: Iterable[str], key: str) -> frozenset[E]:
 
 def _check_bits(bits: int, number_format: NumberFormat, key: str) -> None:
     expected = FORMAT_BITS.get(number_format)
+    if not isinstance(bits, int) or isinstance(bits, bool):
+        raise SpecError(f"{key} is {bits!r}; it is a whole number")
     if expected is not None and bits != expected:
         raise SpecError(f"{key} is {bits}, but the format {number_format} has {expected}")
     if expected is None and bits not in INTEGER_BITS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -58,6 +59,9 @@ def run_command(action: Callable[[], int], interrupted: str = "interrupted") -> 
     except KeyboardInterrupt:
         print(f"\n{interrupted}")
         return 130
+    except BrokenPipeError:  # who reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 @contextmanager

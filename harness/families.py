@@ -65,6 +65,17 @@ class Preparation(Protocol):
         ...
 
 
+def _check_language(language: str, known: Mapping[str, int]) -> None:
+    """Raise where a checkpoint that lists its languages lacks one, which may be named or abbreviated."""
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+    code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+    if known and f"<|{code}|>" not in known:
+        ours = ", ".join(sorted(token.strip("<|>") for token in known)) if len(known) <= 8 else f"{len(known)} others"
+        what = "this checkpoint does not know it" if code in LANGUAGES else "there is no such language"
+        raise UnsupportedError(f"decoding.language {language!r}: {what}; it has {ours}")
+
+
 class WhisperPreparation:
     """Log-mel features of a fixed window. Language and task are forced where there is a choice.
 
@@ -88,9 +99,11 @@ class WhisperPreparation:
         """`language` and `task` for multilingual checkpoints.
 
         Raises:
-            UnsupportedError: audio is wanted whole and the checkpoint knows no timestamps.
+            UnsupportedError: audio is wanted whole and the checkpoint knows no timestamps; or not the language.
         """
         multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
+        if multilingual:
+            _check_language(decoding.language, getattr(model.generation_config, "lang_to_id", None) or {})
         forced = {"language": decoding.language, "task": decoding.task} if multilingual else {}
         if not whole:
             return forced

@@ -63,7 +63,8 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -103,8 +103,8 @@ def _run_planned(
 
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.shared():
-        directory.write_experiment(experiment.model_dump(mode="json"))
         resolved = resolve(experiment, chosen, directory.path)
+        directory.write_experiment(experiment.model_dump(mode="json"))
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
         every = [cell for own in cells.values() for cell in own]

@@ -102,7 +102,8 @@ class Leases:
     def others(self) -> bool:
         """Whether another runner is at work in this run."""
         owners = (owner for owner in self._directory.glob(f"*{_OWNER}") if owner != self._owner)
-        return any(self._lives(owner) for owner in owners)
+        alive = [self._lives(owner) for owner in owners]  # all are looked at, so that those elsewhere can be timed
+        return any(alive)
 
     def _give_back(self, lease: Path) -> None:
         self._held.discard(lease)
@@ -129,7 +130,7 @@ class Leases:
         """Whether a lease has a living owner; one that was given back meanwhile has none."""
         try:
             owner = lease.with_name(Path(lease.read_text(encoding="utf-8")).name)
-        except (FileNotFoundError, ValueError):  # given back; or broken, so that it is nobody's
+        except (OSError, ValueError):  # given back; or broken, so that it is nobody's
             return False
         return owner == self._owner or self._lives(owner)
 
@@ -148,10 +149,11 @@ class Leases:
         return time.monotonic() - since < self._timeout
 
     def _beat(self) -> None:
-        """Show that this runner lives. The time written is not compared with any clock; it has to change."""
+        """Show that this runner lives, and watch the others. The time written is not compared; it has to change."""
         while not self._stop.wait(self._timeout / 6):
             with suppress(OSError):
                 os.utime(self._owner)
+                self.others()
 
     def _sweep(self) -> None:
         """Remove what dead owners left."""
@@ -165,7 +167,20 @@ class Leases:
 
 def elsewhere(directory: Path) -> bool:
     """Whether a runner of another machine has been at work there, and may be still."""
-    return any(path.read_text(encoding="utf-8", errors="replace") != _boot() for path in directory.glob(f"*{_OWNER}"))
+    return any(_boot_of(owner) not in (_boot(), None) for owner in directory.glob(f"*{_OWNER}"))
+
+
+def shared(directory: Path) -> bool:
+    """Whether more than one runner is at work there, or left its file."""
+    return len(list(directory.glob(f"*{_OWNER}"))) > 1
+
+
+def _boot_of(owner: Path) -> str | None:
+    """What the owner runs on; `None` where it is gone meanwhile."""
+    try:
+        return owner.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
 
 
 def _number(lease: Path) -> int:

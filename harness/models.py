@@ -11,20 +11,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
 from backends import CalibrationInput, UnsupportedError, load
+from backends._pretrained import load_pretrained
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
 from harness.cost.operations import decoder_prompt
-from harness.datasets import Waveform
+from harness.datasets import SAMPLE_RATE, Utterance, Waveform
 from harness.drafts import DraftedGeneration
-from harness.errors import CheckpointNotFoundError
+from harness.errors import CheckpointNotFoundError, DataError
 from harness.families import FAMILIES, Preparation
 from harness.features import Group, PreparedBatch
 from harness.metrics import estimated_snr
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")
+"""Files of which a tokenizer needs one; without any, transformers makes an empty one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,26 @@ class Recognizer:
     def inside(self) -> Any | None:
         """The model where it can be looked into; `None` where it is a `backends.Generator`, which only transcribes."""
         return self.model if isinstance(self.model, nn.Module) else None
+
+    @property
+    def positions(self) -> int:
+        """Tokens that the decoder has places for, those of the prompt among them."""
+        return _positions(self.model.config)
+
+    def short_enough(self, utterance: Utterance) -> Waveform:
+        """The samples of an utterance that the architecture can hear at once, or cut into windows itself.
+
+        Raises:
+            DataError: it is longer, or cannot be decoded.
+        """
+        waveform = utterance.waveform()
+        seconds, most = len(waveform) / SAMPLE_RATE, self.family.most_seconds
+        if seconds > most:
+            raise DataError(
+                f"utterance {utterance.id} has {seconds:.0f} s, and this architecture hears {most:g} s at once; "
+                "cut it into sentences"
+            )
+        return waveform
 
     def inputs(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
         """What the model takes for a batch, on its device; features in the dtype of its first layer."""
@@ -221,24 +244,12 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
     """Load a checkpoint from its local directory: safetensors only, no code of the checkpoint's is run.
 
     Raises:
-        CheckpointNotFoundError: the architecture is not one that the harness knows, or files do not fit it.
+        CheckpointNotFoundError: the architecture is not one that the harness knows, or there is no processor.
+        CheckpointError: the weights are incomplete or do not fit.
     """
-    try:
-        family, processor = _family_and_processor(directory)
-        model, found = AutoModelForSpeechSeq2Seq.from_pretrained(
-            directory,
-            dtype=getattr(torch, dtype),
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    absent = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
-    if absent:
-        raise CheckpointNotFoundError(f"{directory}: the weights lack {', '.join(absent)}")
-    return Recognizer(model.to(device).eval(), processor, family)
+    family, processor = _family_and_processor(directory)
+    model = load_pretrained(AutoModelForSpeechSeq2Seq, directory, getattr(torch, dtype))
+    return Recognizer(model.to(device), processor, family)
 
 
 def load_quantized(directory: Path, device: str) -> Recognizer:
@@ -248,17 +259,20 @@ def load_quantized(directory: Path, device: str) -> Recognizer:
         CheckpointNotFoundError: there is no processor, or the architecture is not one that the harness knows.
         CheckpointError: the saved model is incomplete or altered.
     """
-    try:
-        family, processor = _family_and_processor(directory)
-    except (OSError, ValueError) as error:
-        raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    family, processor = _family_and_processor(directory)
     model: Any = load(directory).model
     return Recognizer(model.to(device) if isinstance(model, nn.Module) else model, processor, family)
 
 
 def _family_and_processor(directory: Path) -> tuple[Preparation, Any]:
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    family = FAMILIES.get(config.model_type)
-    if family is None:
-        raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
-    return family, AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        family = FAMILIES.get(config.model_type)
+        if family is None:
+            raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
+        processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    if not any((directory / name).is_file() for name in VOCABULARIES):
+        raise CheckpointNotFoundError(f"{directory}: it has no tokenizer ({' or '.join(VOCABULARIES)})")
+    return family, processor

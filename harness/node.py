@@ -27,6 +27,7 @@ from harness.errors import CheckpointNotFoundError, ConfigError, DataError
 from harness.files import temporary_beside
 from harness.identity import ResolvedModel, resolve_model, versions_of
 from harness.recording import RunDirectory
+from harness.scratch import scratch_directory
 from harness.store import Files, StoredRun
 from harness.task import CellDone, Ended, Event, Task, Unwritable
 
@@ -122,7 +123,7 @@ def _place(order: Order, post: Post) -> Iterator[tuple[Path, bool]]:
     if _shares(order):
         yield order.task.run_directory, True
         return
-    with tempfile.TemporaryDirectory(prefix="asrquant-") as scratch:
+    with tempfile.TemporaryDirectory(dir=scratch_directory()) as scratch:
         directory = RunDirectory(Path(scratch) / "run")
         for cell_id, files in post.drafts().items():
             directory.adopt(cell_id, files)
@@ -132,10 +133,10 @@ def _place(order: Order, post: Post) -> Iterator[tuple[Path, bool]]:
 def _shares(order: Order) -> bool:
     """Whether this node sees what the driver wrote into the run directory, and can write there."""
     path, content = order.token
-    probe = temporary_beside(StoredRun(order.task.run_directory).cells / "node")
     try:
         if path.read_text(encoding="utf-8") != content:
             return False
+        probe = temporary_beside(StoredRun(order.task.run_directory).cells / "node")
         probe.touch()
         probe.unlink()
     except OSError:

@@ -48,11 +48,12 @@ class Child:
     def ended(self) -> Ended:
         """Wait for the child, ending it where it does not end itself; why it did, when it sent no reason."""
         self.process.join(timeout=10)
-        if self.process.is_alive():
+        hung = self.process.is_alive()
+        if hung:
             self.process.kill()
             self.process.join()
         code = self.process.exitcode or 0
-        if code == -signal.SIGKILL:
+        if code == -signal.SIGKILL and not hung:
             return Ended(CellStatus.OUT_OF_MEMORY, "the worker was killed, most likely for want of memory")
         what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return Ended(CellStatus.FAILED, f"the worker ended with {what} and no message")
@@ -147,7 +148,7 @@ def _end_server_before_scratch() -> None:
 
 def _kill_server() -> None:
     """When this process ends: a server that still loads torch would write into the scratch directory after its end."""
-    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    pid = getattr(multiprocessing.forkserver._forkserver, "_forkserver_pid", None)
     if pid is not None:
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)

@@ -39,8 +39,9 @@ class Observer(Protocol):
 
 @dataclass
 class _Open:
-    """A task that is being done."""
+    """A task that is being done, as it was planned, and the cells that are left of it."""
 
+    planned: Task
     began: float
     cells: dict[str, Cell]
 
@@ -77,7 +78,7 @@ class Runner:
         try:
             while waiting or self.engine.busy():
                 while self.engine.has_room() and (task := self._next(waiting)):
-                    self._begin(task)
+                    self._begin(task, self._missing(task))
                 for task, event in self.engine.events(1.0):
                     self._take(task, event)
         except KeyboardInterrupt:
@@ -101,10 +102,10 @@ class Runner:
             if missing and not (self._ready(task) and self.leases.acquire(task.lease)):
                 continue
             waiting.remove(task)
-            if missing := self._missing(task):  # another runner may have had the lease before
-                return replace(task, cells=missing, alone=task.alone and not self.leases.others())
+            if self._missing(task):  # another runner may have had the lease before
+                return task
             self.leases.release(task.lease)
-            self.observer.progressed(sum(len(batch) for cell in task.cells for batch in cell.batches))
+            self._pass_over(task.cells)
             self.observer.ended(task, CellStatus.DONE, "by another runner", 0.0)
         return None
 
@@ -115,10 +116,15 @@ class Runner:
     def _ready(self, task: Task) -> bool:
         return all(map(self.directory.finished, task.drafts.values()))
 
-    def _begin(self, task: Task) -> None:
-        self._open[task.lease] = _Open(time.monotonic(), {cell.cell_id: cell for cell in task.cells})
-        self.engine.submit(task)
+    def _begin(self, task: Task, missing: tuple[Cell, ...]) -> None:
+        self._open[task.lease] = _Open(task, time.monotonic(), {cell.cell_id: cell for cell in missing})
+        self._pass_over([cell for cell in task.cells if cell not in missing])
+        self.engine.submit(replace(task, cells=missing, alone=task.alone and not self.leases.others()))
         self.observer.started(task)
+
+    def _pass_over(self, cells: Sequence[Cell]) -> None:
+        """Count what others heard."""
+        self.observer.progressed(sum(len(batch) for cell in cells for batch in cell.batches))
 
     def _take(self, task: Task, event: Event) -> None:
         if isinstance(event, Progress):
@@ -137,7 +143,7 @@ class Runner:
         status, reason = (end.status, end.reason) if left else (CellStatus.DONE, "")
         self._record(task, left, status, reason)
         self.leases.release(task.lease)
-        self.observer.ended(task, status, reason, time.monotonic() - opened.began)
+        self.observer.ended(opened.planned, status, reason, time.monotonic() - opened.began)
 
     def _record(self, task: Task, cells: Sequence[Cell], status: CellStatus, reason: str) -> None:
         first_line, _, rest = reason.partition("\n")

@@ -63,6 +63,8 @@ def _locked(root: Path) -> Path | None:
             return lock
     except BlockingIOError:
         pass
+    except OSError:  # a file system without locks: nothing there is ever swept
+        return lock
     os.close(file)
     return None
 

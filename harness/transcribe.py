@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 
 from harness.command import run_command
 from harness.config import Decoding
-from harness.datasets import Utterance
+from harness.datasets import Utterance, Waveform
 from harness.embedded import MODELS
 from harness.errors import CheckpointNotFoundError, ConfigError, DataError
 from harness.printing import printable
 
 if TYPE_CHECKING:
     from harness.models import Recognizer
+
+_PROMPT = 4
+"""Tokens at most that Whisper begins with."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +39,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time; default: 8")
     parser.add_argument("--language", default="en", help="of multilingual models; default: en")
     parser.add_argument("--max-new-tokens", type=int, default=225, metavar="N", help="of a file; default: 225")
+    parser.add_argument(
+        "--long-audio",
+        choices=["truncate", "sequential"],
+        default="truncate",
+        help="of audio longer than Whisper's window: the beginning (default; it is said), or window after window",
+    )
     return parser
 
 
@@ -43,10 +52,15 @@ def _run(options: argparse.Namespace) -> int:
     if options.batch_size < 1 or options.max_new_tokens < 1:
         raise ConfigError("--batch-size and --max-new-tokens must be at least 1")
     recognizer = _recognizer(options.model, options.device)
-    decoding = Decoding(language=options.language, max_new_tokens=options.max_new_tokens)
+    room = recognizer.positions - _PROMPT
+    if options.max_new_tokens > room:
+        raise ConfigError(f"--max-new-tokens {options.max_new_tokens}: this model has room for {room}")
+    decoding = Decoding(language=options.language, max_new_tokens=options.max_new_tokens, long_audio=options.long_audio)
+    # a transcript must not depend on what else is asked for: where inputs are as long as the longest, one at a time
+    size = 1 if recognizer.family.any_length else options.batch_size
     heard = 0
-    for start in range(0, len(options.files), options.batch_size):
-        for line in _lines(recognizer, options.files[start : start + options.batch_size], decoding):
+    for start in range(0, len(options.files), size):
+        for line in _lines(recognizer, options.files[start : start + size], decoding):
             print(line, flush=True)
             heard += 1
     return 0 if heard == len(options.files) else 1
@@ -55,10 +69,12 @@ def _run(options: argparse.Namespace) -> int:
 def _recognizer(model: str, device: str) -> Recognizer:
     from transformers.utils import logging
 
+    from backends._pretrained import check_device
     from harness.models import load_quantized, load_recognizer
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    check_device(device)
     directory = MODELS.get(model, Path(model))
     if not directory.is_dir():
         raise CheckpointNotFoundError(f"{directory}: there is no such directory")
@@ -68,16 +84,30 @@ def _recognizer(model: str, device: str) -> Recognizer:
 
 
 def _lines(recognizer: Recognizer, files: Sequence[Path], decoding: Decoding) -> Iterator[str]:
-    """A line for every file that can be heard; the others are named on standard error."""
-    waveforms = {}
+    """A line for every file that can be heard; the others, and what is cut, are named on standard error."""
+    waveforms = list(_waveforms(recognizer, files, decoding))
+    if waveforms:
+        transcripts = recognizer.transcribe([waveform for _, waveform in waveforms], decoding)
+        for (path, _), transcript in zip(waveforms, transcripts, strict=True):
+            yield f"{_one_line(path)}\t{_one_line(transcript.text.strip())}"
+
+
+def _waveforms(recognizer: Recognizer, files: Sequence[Path], decoding: Decoding) -> Iterator[tuple[Path, Waveform]]:
     for path in files:
         try:
-            waveforms[path] = Utterance(path.name, path.name, "", path).waveform()
+            if not path.is_file():
+                raise DataError(f"{path}: there is no such file")
+            waveform = recognizer.short_enough(Utterance(str(path), "", "", path))
         except DataError as error:
-            print(printable(f"error: {error}"), file=sys.stderr)
-    if waveforms:
-        for path, transcript in zip(waveforms, recognizer.transcribe([*waveforms.values()], decoding), strict=True):
-            yield f"{printable(str(path))}\t{printable(transcript.text.strip())}"
+            print(f"error: {_one_line(error)}", file=sys.stderr)
+            continue
+        if decoding.long_audio == "truncate" and not recognizer.family.fits(recognizer.processor, len(waveform)):
+            print(f"{_one_line(path)}: only the beginning is heard; --long-audio sequential hears all", file=sys.stderr)
+        yield path, waveform
+
+
+def _one_line(text: object) -> str:
+    return printable(str(text)).replace("\n", "\\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from harness import cost, datasets
 from harness.attended import attended
 from harness.cell import Cell
 from harness.config import Data, Decoding
-from harness.datasets import Utterance, Waveform
+from harness.datasets import Utterance
 from harness.errors import DataError
 from harness.features import FeatureStore, PreparedBatch
 from harness.likelihood import Likelihood, reference_likelihoods
@@ -101,14 +101,14 @@ class Listening:
         decoding: as in the experiment.
         normalise: for the scores.
         features: where prepared speech is kept.
-        alone: whether nothing runs beside it.
+        alone: whether nothing runs beside it, asked after every batch.
     """
 
     recognizer: Recognizer
     decoding: Decoding
     normalise: Normaliser
     features: FeatureStore
-    alone: bool
+    alone: Callable[[], bool]
 
     def transcribe(
         self, cell: Cell, drafting: Drafting, parts: Parts, progress: Callable[[int], None]
@@ -152,7 +152,7 @@ class Listening:
             "peak_rss_bytes": cost.peak_memory(),
             "peak_device_bytes": cost.peak_device_memory(),
         }
-        return Part(rows, list(recognizer.prompt), measured, 0 if drafts is None else len(batch), self.alone)
+        return Part(rows, list(recognizer.prompt), measured, 0 if drafts is None else len(batch), self.alone())
 
 
 def _row(
@@ -182,22 +182,11 @@ def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding:
     waveforms, errors = [], {}
     for place, utterance in enumerate(utterances):
         try:
-            waveforms.append(_short_enough(utterance, recognizer.family.most_seconds))
+            waveforms.append(recognizer.short_enough(utterance))
         except DataError as error:
             waveforms.append(np.zeros(1, dtype=np.float32))
             errors[place] = str(error)
     return dataclasses.replace(recognizer.prepare(waveforms, decoding), errors=errors)
-
-
-def _short_enough(utterance: Utterance, most_seconds: float) -> Waveform:
-    waveform = utterance.waveform()
-    seconds = len(waveform) / datasets.SAMPLE_RATE
-    if seconds > most_seconds:
-        raise DataError(
-            f"utterance {utterance.id} has {seconds:.0f} s, and this architecture hears {most_seconds:g} s at once; "
-            "cut it into sentences"
-        )
-    return waveform
 
 
 def _heard(

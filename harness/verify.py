@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 from rich.console import Console
 
 from backends import AsrQuantError
@@ -52,19 +53,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    if options.again < 0:
-        raise ConfigError("--again must be at least 0")
+    if options.again < 0 or options.seed < 0:
+        raise ConfigError("--again and --seed must be at least 0")
+    if not options.run.is_dir():
+        raise OutputError(f"{options.run}: there is no such directory")
     stored = StoredRun(options.run)
-    check = Verification(stored, Experiment.model_validate(stored.experiment(), strict=False))
+    check = Verification(stored, _experiment(stored))
     found = 0
     for finding in check.findings(options.again, np.random.default_rng(options.seed)):
         found += 1
         console.print(printable(finding), soft_wrap=True)
     for remark in check.remarks:
         console.print(f"not checked: {printable(remark)}", soft_wrap=True)
-    what = "all as recorded" if not found else f"{found} differences"
+    what = f"{found} {'difference' if found == 1 else 'differences'}" if found else "all as recorded"
     console.print(f"{len(check.cells)} cells, {check.heard_again} batches heard again: {what}")
     return 1 if found else 0
+
+
+def _experiment(run: StoredRun) -> Experiment:
+    try:
+        return Experiment.model_validate(run.experiment(), strict=False)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise OutputError(
+            f"{run.path / 'experiment.json'}: {key} is not what this version writes; run it again"
+        ) from None
 
 
 class Verification:

@@ -41,12 +41,13 @@ from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
 from harness.errors import OutputError
 from harness.features import FeatureStore
+from harness.leases import shared
 from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.parts import Parts
 from harness.processes import die_with_parent
 from harness.recording import RunDirectory
-from harness.store import FEATURES, CellRecord, StoredRun
+from harness.store import FEATURES, LEASES, CellRecord, StoredRun
 from harness.strategy import Strategy
 from harness.task import (
     Analysed,
@@ -162,7 +163,7 @@ def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -
     quantized = _quantize(task, recognizer)
     recognizer.model = quantized.model
     features = FeatureStore(scratch / FEATURES, task.model_directory)
-    listening = Listening(recognizer, task.decoding, Normaliser(task.model_directory), features, task.alone)
+    listening = Listening(recognizer, task.decoding, Normaliser(task.model_directory), features, lambda: False)
     layers = [_layer_row(layer) for layer in quantized.report.layers]
     for cell in task.cells:
         for index in wanted.batches[cell.cell_id]:
@@ -195,7 +196,13 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     sizes = _sizes(quantized, _saved_bytes(quantized, recognizer, scratch))
     layers = [_layer_row(layer) for layer in quantized.report.layers]
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
-    listening = Listening(recognizer, task.decoding, Normaliser(task.model_directory), features, task.alone)
+    listening = Listening(
+        recognizer,
+        task.decoding,
+        Normaliser(task.model_directory),
+        features,
+        alone=lambda: task.alone and not shared(task.run_directory / LEASES),
+    )
     strategy, counts = Strategy(task.decoding.strategy), dict[Any, Counts]()
     for cell in task.cells:
         drafting, parts = Drafting(strategy, _said(cell, task)), Parts(task.run_directory, cell.cell_id)

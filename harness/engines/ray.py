@@ -67,6 +67,7 @@ class RayEngine:
         self._ray: Any = None
         self._nodes: tuple[float, list[Mapping[str, float]]] = (-math.inf, [])
         self._idle_since = math.inf
+        self._stopping = False
 
     def __enter__(self) -> RayEngine:
         with ExitStack() as stack:
@@ -84,9 +85,11 @@ class RayEngine:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for running in self._running.values():
-            self._ray.cancel(running.ref, force=True)
-        self._open.close()
+        try:
+            for running in self._running.values():
+                self._cancel(running, force=True)
+        finally:
+            self._open.close()
 
     def describe(self) -> str:
         """How many nodes there are, and their room."""
@@ -108,10 +111,11 @@ class RayEngine:
 
     def stop(self) -> None:
         """Tell all nodes; what has not begun is called back."""
+        self._stopping = True
         self._mailbox.stop.remote()
         for attempt, running in list(self._running.items()):
             if not running.began:
-                self._ray.cancel(running.ref)
+                self._cancel(running)
                 del self._running[attempt]
 
     def events(self, seconds: float) -> Sequence[tuple[Task, Event]]:
@@ -122,6 +126,10 @@ class RayEngine:
         waited = [self._mail, *(running.ref for running in self._running.values() if running.ref is not None)]
         self._ray.wait(waited, num_returns=1, timeout=seconds, fetch_local=False)
         return [*self._delivered(), *self._lost(), *self._forlorn()]
+
+    def _cancel(self, running: _Running, *, force: bool = False) -> None:
+        if running.ref is not None:  # else it is over, and its letters are on their way
+            self._ray.cancel(running.ref, force=force)
 
     def _send(self, running: _Running) -> None:
         attempt, task = uuid4().hex, running.rest()
@@ -170,10 +178,19 @@ class RayEngine:
     def _delivered(self) -> Iterator[tuple[Task, Event]]:
         ready, _ = self._ray.wait([self._mail], timeout=0)
         if ready:
-            letters = self._ray.get(self._mail)
+            letters = self._letters()
             self._mail = self._mailbox.take.remote()
             for attempt, letter in letters:
                 yield from self._opened(attempt, letter)
+
+    def _letters(self) -> list[tuple[str, Letter]]:
+        try:
+            letters: list[tuple[str, Letter]] = self._ray.get(self._mail)
+        except self._ray.exceptions.RayError as error:
+            raise OutputError(
+                f"Ray lost the process in which results arrive ({type(error).__name__}); run the same command again"
+            ) from None
+        return letters
 
     def _opened(self, attempt: str, letter: Letter) -> Iterator[tuple[Task, Event]]:
         """What a letter says; nothing if it is of an attempt that was given up."""
@@ -225,7 +242,8 @@ class RayEngine:
             return
         if running.utterances:
             yield running.task, Progress(-running.utterances)
-        self._send(running)
+        if not self._stopping:
+            self._send(running)
 
     def _ending(self, running: _Running, error: Exception) -> Ended | None:
         if len(running.done) == len(running.task.cells):
@@ -247,7 +265,7 @@ class RayEngine:
         self._idle_since = min(self._idle_since, time.monotonic())
         if time.monotonic() - self._idle_since > self._run.stall_timeout:
             for attempt, running in list(self._running.items()):
-                self._ray.cancel(running.ref)
+                self._cancel(running)
                 del self._running[attempt]
                 yield running.task, Ended(CellStatus.TIMED_OUT, self._unmet(running.task))
 

@@ -7,13 +7,11 @@ never edited.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.command import run_command
-from harness.errors import OutputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,24 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(run: Path, out: Path) -> int:
-    print(_write(run, out))
-    return 0
-
-
-def _write(run: Path, out: Path) -> Path:
-    """Write the page under a temporary name and put it in place of an earlier one."""
+    from harness.files import replacing
     from harness.report.page import render
     from harness.store import StoredRun
 
     text = render(StoredRun(run))
-    temporary = out.with_name(f".{out.name}-{os.getpid()}")
-    try:
+    with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OutputError(f"{out}: the page cannot be written there: {error.strerror}; choose another --out") from None
-    return out
+    print(out)
+    return 0
 
 
 if __name__ == "__main__":

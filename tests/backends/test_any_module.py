@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends import Activations, CheckpointError, load, quantize
+from backends import Activations, CheckpointError, ModelError, load, quantize
 from tests.backends.cases import require
 from tests.conftest import build_whisper
 
@@ -152,6 +152,41 @@ def test_quanto_never_compiles(tmp_path, monkeypatch):
         result = quantize(build(), "weight_only", "per_group:32", bits, backend="quanto")
         result.save(tmp_path)
         assert torch.equal(load(tmp_path, build()).model(inputs), result.model(inputs))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 8)),
+        lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU()),
+        lambda: nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8), nn.Linear(8, 8)),
+    ],
+)
+def test_a_module_that_is_not_like_the_saved_one_is_refused(other, tmp_path):
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
+    quantize(model, "weight_only", "per_channel", 8, backend="reference").save(tmp_path)
+    with pytest.raises(CheckpointError, match="not like the saved one"):
+        load(tmp_path, other())
+
+
+@pytest.mark.parametrize("model", [None, "openai/whisper-small"])
+def test_what_is_no_model_is_refused(model):
+    with pytest.raises(ModelError, match="load the checkpoint first"):
+        quantize(model, "weight_only", "per_channel", 8, backend="reference")
+
+
+def test_a_single_layer_is_refused():
+    with pytest.raises(ModelError, match=r"put it into an nn\.Sequential"):
+        quantize(nn.Linear(64, 64), "weight_only", "per_channel", 8, backend="reference")
+
+
+@pytest.mark.parametrize("name", ["quantization.json", "config.json", "generation_config.json"])
+def test_a_changed_number_is_found(name, tmp_path):
+    quantize(build_whisper(), "weight_only", "per_channel", 8, backend="reference").save(tmp_path)
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(text.replace("1", "2", 1))
+    with pytest.raises(CheckpointError, match=r"altered|format_version"):
+        load(tmp_path)
 
 
 def test_altered_files_are_refused(tmp_path):

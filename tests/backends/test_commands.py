@@ -1,14 +1,20 @@
 """`python -m backends`: what is possible, quantize a checkpoint, look into what was saved."""
 
 import json
+import resource
+import shutil
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from backends import load, quantize
-from backends.__main__ import main
+from backends import Supported, load, quantize
+from backends.__main__ import main, matrix
+from backends._base import missing_package
+from backends._registry import get
 from backends.testing import answers, small_inputs, small_whisper
 
 
@@ -44,7 +50,7 @@ def test_inspect_names_every_layer(checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["quantize", "{none}", "{out}", "--backend", "hqq", "--bits", "4"], "cannot be loaded"),
+        (["quantize", "{none}", "{out}", "--backend", "hqq", "--bits", "4"], "no such directory"),
         (["quantize", "{checkpoint}", "{out}", "--backend", "hqq", "--bits", "7"], "hqq: "),
         (["quantize", "{checkpoint}", "{out}", "--backend", "hqqq", "--bits", "4"], "unknown backend 'hqqq'"),
         (["quantize", "{checkpoint}", "{out}", "--backend", "hqq", "--bits", "4", "--modules", "liner"], "'liner'"),
@@ -67,6 +73,51 @@ def test_a_mistake_is_one_sentence(arguments, sentence, checkpoint, tmp_path, ca
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", ["missing", "shape"])
+def test_a_checkpoint_whose_weights_do_not_fit_is_refused(change, checkpoint, tmp_path, capsys):
+    broken, name = shutil.copytree(checkpoint, tmp_path / "broken"), "model.encoder.layers.0.fc1.weight"
+    weights = load_file(broken / "model.safetensors")
+    fc1 = weights.pop(name)
+    save_file(weights | ({name: fc1[1:].contiguous()} if change == "shape" else {}), broken / "model.safetensors")
+    assert main(["quantize", str(broken), str(tmp_path / "out"), "--backend", "hqq", "--bits", "4"]) == 2
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing(checkpoint, tmp_path):
+    command = [sys.executable, "-m", "backends", "quantize", str(checkpoint), str(tmp_path / "out")]
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    done = subprocess.run(
+        [*command, "--backend", "hqq", "--bits", "4"], preexec_fn=limit, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "cannot be written" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_a_file_stays(checkpoint, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert main(["quantize", str(checkpoint), str(tmp_path / "out"), "--backend", "hqq", "--bits", "4"]) == 2
+    assert "name another directory" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_options_stand_after_the_command():
+    with pytest.raises(SystemExit, match="2"):
+        main(["--backend", "quanto", "inspect", "somewhere"])
+
+
+@pytest.mark.parametrize(("backend", "where"), [("openvino", "encoder"), ("ctranslate2", "conv+embedding+head+linear")])
+def test_the_table_knows_engines_that_do_a_part_or_the_whole(backend, where):
+    if missing := missing_package(get(backend)):
+        pytest.skip(missing.reason)
+    notes = [
+        answer.note for *_, bits, answer in matrix(backend, "cpu") if isinstance(answer, Supported) and bits == "8"
+    ]
+    assert notes
+    assert all(note.startswith(where) for note in notes)
 
 
 def test_a_checkpoint_that_wants_its_own_code_is_refused(checkpoint, tmp_path, capsys):

@@ -160,6 +160,14 @@ def test_a_second_run_does_nothing_again_but_tidy_up(finished, capsys):
     assert {p: p.stat().st_mtime_ns for p in (runs / "small" / "cells").glob("*/DONE")} == before
 
 
+def test_a_command_that_cannot_begin_leaves_the_run_as_it_is(finished, capsys):
+    path, runs = finished
+    before = (runs / "small" / "experiment.json").read_bytes()
+    assert main([str(path), "--out", str(runs), "--set", 'model="nowhere/at all"']) == 2
+    assert "there is no such directory" in capsys.readouterr().err
+    assert (runs / "small" / "experiment.json").read_bytes() == before
+
+
 def test_a_repeated_cell_gives_the_same_digits(finished, tmp_path):
     path, runs = finished
     assert main([str(path), "--out", str(tmp_path), "--only", "backend=torch_static", "--workers", "2"]) == 0

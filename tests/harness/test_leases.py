@@ -67,6 +67,20 @@ def test_a_stopped_owner_on_this_machine_keeps_its_lease(tmp_path):
         assert own.acquire("work")
 
 
+def test_a_dead_owner_elsewhere_that_holds_nothing_is_removed(tmp_path):
+    owner = tmp_path / "abc.owner"
+    owner.write_text("another boot")
+    with Leases(tmp_path, 0.3):
+        time.sleep(1)
+    assert not owner.exists()
+    assert not elsewhere(tmp_path)
+
+
+def test_an_owner_that_vanishes_is_nowhere(tmp_path):
+    (tmp_path / "abc.owner").symlink_to("nothing")
+    assert not elsewhere(tmp_path)
+
+
 @pytest.fixture
 def far(tmp_path):
     """The leases of a runner on another machine, which holds one."""

@@ -94,6 +94,17 @@ def consistently_worse(row):
 COUNTS = ["substitutions", "deletions", "insertions", "reference_words", "character_errors", "reference_characters"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["{run}", "--seed", "-1"], "at least 0"), (["{run}/nowhere"], "nowhere: there is no such directory")],
+)
+def test_a_mistake_is_one_sentence(arguments, sentence, honest, capsys):
+    assert verify.main([argument.format(run=honest) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_changed_hypothesis_is_found(run, capsys, seed):
     rng = random.Random(seed)

@@ -1,0 +1,45 @@
+"""Checkpoints of transformers, read from a directory: safetensors only, whole, and without running code of theirs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from backends._errors import CheckpointError, ModelError
+
+
+def check_device(device: str) -> None:
+    """Raise `ModelError` where `device` is `cuda` and there is none."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("cuda: torch sees no GPU on this machine; leave --device out for the processor")
+
+
+def load_pretrained(model_class: Any, directory: Path, dtype: Any) -> Any:
+    """An instance of a model class of transformers, `Auto` ones included, with the weights of a checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read, or its weights are not all that the model has, or of other shapes.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        model, found = model_class.from_pretrained(
+            directory,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
+    absent = sorted([*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])])
+    if absent:
+        more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
+        raise CheckpointError(
+            f"{directory}: the weights lack {', '.join(absent[:8])}{more}, or have them in other shapes"
+        )
+    return model.eval()
