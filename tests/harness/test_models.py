@@ -105,7 +105,7 @@ def test_other_architectures_are_refused(tmp_path):
 
 def test_a_checkpoint_without_a_tokenizer_is_one_sentence(tmp_path):
     build_whisper().save_pretrained(tmp_path)
-    with pytest.raises(CheckpointNotFoundError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
         load_recognizer(tmp_path, "float32", "cpu")
 
 
@@ -115,11 +115,11 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(MODEL_DIRECTORY, tmp_path, dirs_exist_ok=True)
-    weights = {name: tensor.clone() for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    weights = load_file(tmp_path / "model.safetensors")
     del weights["model.encoder.layers.0.fc1.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lack model\.encoder\.layers\.0\.fc1\.weight"):
         load_recognizer(tmp_path, "float32", "cpu")
     (tmp_path / "model.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(CheckpointNotFoundError, match="cannot be loaded"):
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
         load_recognizer(tmp_path, "float32", "cpu")
