@@ -24,7 +24,7 @@ def experiment_parser(program: str, purpose: str | None) -> argparse.ArgumentPar
     parser = argparse.ArgumentParser(prog=program, description=purpose)
     parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
     parser.add_argument(
-        "--only", metavar="KEY=VALUE,...", help="only matching configurations, such as \"backend=hqq,bits=4|3\""
+        "--only", metavar="KEY=VALUE,...", help='only matching configurations, such as "backend=hqq,bits=4|3"'
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
     parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import time
@@ -13,7 +14,17 @@ from typing import Any
 
 from harness.cell import SCHEMA_VERSION
 from harness.errors import OutputError
-from harness.files import as_json, checksums, is_temporary, replacing, sync, temporary_beside, write_json, writing
+from harness.files import (
+    as_json,
+    checksums,
+    is_temporary,
+    read_json,
+    replacing,
+    sync,
+    temporary_beside,
+    write_json,
+    writing,
+)
 from harness.leases import elsewhere
 from harness.store import ANALYSES, FEATURES, LATENCY, LEASES, PARTS, RESULTS, CellRecord, Files, Rows, StoredRun
 
@@ -38,6 +49,7 @@ class RunDirectory(StoredRun):
             raise OutputError(
                 f"{path}: results cannot be written there: {error.strerror}; choose another --out"
             ) from None
+        _mend_version(path)
         super().__init__(path)
         with writing(path):
             self.cells.mkdir(exist_ok=True)
@@ -183,6 +195,21 @@ class RunDirectory(StoredRun):
         with writing(directory):
             directory.mkdir(exist_ok=True)
         write_json(directory / f"{configuration_id}.json", document)
+
+
+def _mend_version(path: Path) -> None:
+    """Write `run.json` again where it is damaged, unless a cell there was written by another version."""
+    about, versions = path / "run.json", set()
+    if not about.is_file():
+        return
+    with suppress(OutputError):
+        read_json(about)
+        return
+    for cell in path.glob("cells/*/cell.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # damaged too, which is found out when it is needed
+            versions.add(json.loads(cell.read_text(encoding="utf-8"))["identity"]["schema"])
+    if versions <= {SCHEMA_VERSION}:
+        write_json(about, {"schema": SCHEMA_VERSION})
 
 
 def _lock(file: int, kind: int, pause: float = 0.0) -> bool:

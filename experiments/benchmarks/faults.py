@@ -1,6 +1,6 @@
 """A campaign of faults: a small grid is disturbed again and again, resumed, and compared with an undisturbed one.
 
-    python -m experiments.benchmarks.faults [SEED] > experiments/benchmarks/faults.txt
+    python -m experiments.benchmarks.faults [SEED [KIND ...]] > experiments/benchmarks/faults.txt
 
 Every fault is injected into a run of its own, at a random moment or into a random file; then the same command, with
 `--retry`, has to end with status 0, with the same transcripts and the same statistics byte for byte, without a process
@@ -303,7 +303,7 @@ def worked_off(seed: int, part: int, kinds: list[str]) -> list[tuple[str, str]]:
 def main() -> None:
     """Print what happened."""
     seed = int(sys.argv[1]) if sys.argv[1:] else 0
-    todo = [kind for kind, count in KINDS.items() for _ in range(count)]
+    todo = [kind for kind, count in KINDS.items() for _ in range(count) if kind in (sys.argv[2:] or KINDS)]
     random.Random(seed).shuffle(todo)
     parts = range(AT_A_TIME)
     began = time.monotonic()

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 from contextlib import ExitStack
 from unittest import mock
@@ -6,8 +7,9 @@ from unittest import mock
 import pytest
 
 from harness import recording
+from harness.cell import SCHEMA_VERSION
 from harness.errors import OutputError
-from harness.files import temporary_beside, write_json
+from harness.files import read_json, temporary_beside, write_json
 from harness.recording import RunDirectory
 from harness.store import CellRecord, StoredRun
 
@@ -155,6 +157,23 @@ def test_results_of_another_version_are_refused(tmp_path, schema):
     for kind in (StoredRun, RunDirectory):
         with pytest.raises(OutputError, match=f"schema {schema}.*move the directory away"):
             kind(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"schema": 5, "sha256": "0"}'])
+@pytest.mark.parametrize(("schema", "mended"), [(SCHEMA_VERSION, True), (4, False)])
+def test_a_damaged_version_is_that_of_the_cells(tmp_path, damage, schema, mended):
+    RunDirectory(tmp_path)
+    (tmp_path / "run.json").write_text(damage)
+    (tmp_path / "cells" / "abc").mkdir()
+    (tmp_path / "cells" / "abc" / "cell.json").write_text(json.dumps({"identity": {"schema": schema}}))
+    (tmp_path / "cells" / "broken").mkdir()
+    (tmp_path / "cells" / "broken" / "cell.json").write_text("{")
+    if mended:
+        RunDirectory(tmp_path)
+        assert read_json(tmp_path / "run.json") == {"schema": SCHEMA_VERSION}
+    else:
+        with pytest.raises(OutputError, match=r"run\.json"):
+            RunDirectory(tmp_path)
 
 
 def test_results_from_before_versions_are_refused(tmp_path):
