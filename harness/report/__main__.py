@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.command import run_command
+from harness.errors import OutputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,8 +30,11 @@ def _run(run: Path, out: Path) -> int:
     from harness.store import StoredRun
 
     text = render(StoredRun(run))
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    try:
+        with replacing(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OutputError as error:
+        raise OutputError(f"{out}: the page cannot be written there; choose another --out") from error
     print(out)
     return 0
 
