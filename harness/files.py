@@ -89,12 +89,15 @@ def checksums(paths: Iterable[Path]) -> str:
 
 def damage(listing: Path) -> str | None:
     """What is wrong with the files that a listing of `checksums` names; `None` if they are what was written."""
-    lines = reading(listing, lambda: listing.read_text(encoding="utf-8").splitlines())
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        return f"{listing}: cannot be read: {str(error).splitlines()[0]}"
     if not lines:
         return f"{listing}: it lists no files"
     for line in lines:
         expected, _, name = line.partition("  ")
-        path = listing.with_name(Path(name).name)
+        path = listing.parent / Path(name).name
         if not path.is_file():
             return f"{path}: it is missing"
         if digest_of(path) != expected:

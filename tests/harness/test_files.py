@@ -87,3 +87,12 @@ def test_temporary_names_are_told_from_others(tmp_path):
 def test_text_that_a_file_system_cannot_name_is_kept(tmp_path):
     files.write_json(tmp_path / "a.json", {"text": "\u202e<script>"})
     assert json.loads((tmp_path / "a.json").read_text())["text"] == "\u202e<script>"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"0" * 64, b"0" * 64 + b"  ", b"\xff\xfe", b"0  a\x00b", b"0  ../..", b"0  nowhere"]
+)
+def test_any_listing_is_damage_not_an_error(tmp_path, content):
+    (tmp_path / "DONE").write_bytes(content)
+    assert files.damage(tmp_path / "DONE").startswith(str(tmp_path))
+    assert "cannot be read" in files.damage(tmp_path / "none")
