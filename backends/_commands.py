@@ -16,7 +16,7 @@ from rich.table import Table
 from backends._base import Quantized
 from backends._checkpoint import read_report
 from backends._errors import CheckpointError, SpecError
-from backends._pretrained import check_device, load_pretrained
+from backends._pretrained import check_device, hush_transformers, load_pretrained
 from backends._quantize import calibrates, quantize_spec, resolve
 from backends._report import LayerReport, QuantReport
 from backends._spec import NumberFormat, QuantSpec, Scheme, parse_granularity
@@ -118,8 +118,7 @@ def _loaded(directory: Path) -> nn.Module:
     import torch
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    hush_transformers()
     try:
         config = transformers.AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:

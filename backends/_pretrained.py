@@ -16,6 +16,14 @@ def check_device(device: str) -> None:
         raise ModelError("cuda: torch sees no GPU on this machine; leave --device out for the processor")
 
 
+def hush_transformers() -> None:
+    """Let through errors of transformers only, and no progress bars; for commands, whose output is their own."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def load_pretrained(model_class: Any, directory: Path, dtype: Any) -> Any:
     """An instance of a model class of transformers, `Auto` ones included, with the weights of a checkpoint.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
@@ -251,6 +251,21 @@ def _check_bits(bits: int, number_format: NumberFormat, key: str) -> None:
         raise SpecError(f"{key} is {bits}, but the format {number_format} has {expected}")
     if expected is None and bits not in INTEGER_BITS:
         raise SpecError(f"{key} is {bits}; integers have 1 to 8, or 16")
+
+
+def completed(spec: QuantSpec, *, symmetric: bool, activations: Activations | None, method: str = "rtn") -> QuantSpec:
+    """`spec` with an adapter's defaults where it leaves something open.
+
+    Args:
+        symmetric: of weight codes.
+        activations: of the scheme; `None` where the adapter has none for it, and what is asked stays as it is.
+        method: how codes are chosen.
+    """
+    chosen = spec.activations or activations
+    if chosen is not None and activations is not None and chosen.symmetric is None:
+        chosen = replace(chosen, symmetric=activations.symmetric)
+    weights = symmetric if spec.symmetric is None else spec.symmetric
+    return replace(spec, symmetric=weights, activations=chosen, method=spec.method or method)
 
 
 FULL_PRECISION = QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32, method="none")

@@ -24,6 +24,7 @@ from backends._spec import (
     PerTensor,
     QuantSpec,
     Scheme,
+    completed,
 )
 
 if TYPE_CHECKING:
@@ -44,13 +45,8 @@ class OpenVino:
         """8-bit codes are symmetric, 4-bit ones affine; static activations affine. `none` is full precision."""
         if spec.scheme is Scheme.NONE and spec.format is NumberFormat.FP32:
             return FULL_PRECISION
-        symmetric = spec.bits == 8 if spec.symmetric is None else spec.symmetric
-        activations = spec.activations
-        if spec.scheme is Scheme.STATIC:
-            activations = activations or Activations()
-            if activations.symmetric is None:
-                activations = replace(activations, symmetric=False)
-        return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "rtn")
+        activations = Activations(symmetric=False) if spec.scheme is Scheme.STATIC else None
+        return completed(spec, symmetric=spec.bits == 8, activations=activations)
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """Weights of 8 bits per channel and of 4 per channel or group; static int8; the float encoder."""

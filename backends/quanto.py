@@ -8,7 +8,7 @@ bit-equal unpacking in plain torch stands in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends._base import Calibration, Capability, Supported, Unsupported
@@ -21,6 +21,7 @@ from backends._spec import (
     PerGroup,
     QuantSpec,
     Scheme,
+    completed,
 )
 
 if TYPE_CHECKING:
@@ -50,13 +51,8 @@ class Quanto(LayerwiseBackend):
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """8-bit codes are symmetric, narrower ones affine; static activations are symmetric int8."""
-        symmetric = spec.bits == 8 if spec.symmetric is None else spec.symmetric
-        activations = spec.activations
-        if spec.scheme is Scheme.STATIC:
-            activations = activations or Activations()
-            if activations.symmetric is None:
-                activations = replace(activations, symmetric=True)
-        return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "rtn")
+        activations = Activations(symmetric=True) if spec.scheme is Scheme.STATIC else None
+        return completed(spec, symmetric=spec.bits == 8, activations=activations)
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """8-bit per channel; 4 and 2 bits per channel or per group, by minimum and maximum or by HQQ."""

@@ -7,7 +7,7 @@ for reading.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends._base import Capability, Supported, Unsupported
@@ -22,6 +22,7 @@ from backends._spec import (
     QuantSpec,
     Scheme,
     WeightCode,
+    completed,
 )
 
 if TYPE_CHECKING:
@@ -134,13 +135,9 @@ class Reference(LayerwiseBackend):
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric weights of 2 bits and more, asymmetric 8-bit activations per tensor."""
-        symmetric = spec.bits != 1 if spec.symmetric is None else spec.symmetric
-        activations = spec.activations
-        if spec.scheme in (Scheme.DYNAMIC, Scheme.STATIC):
-            activations = activations or Activations()
-            if activations.symmetric is None:
-                activations = replace(activations, symmetric=False)
-        return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "rtn")
+        rounded = spec.scheme in (Scheme.DYNAMIC, Scheme.STATIC)
+        activations = Activations(symmetric=False) if rounded else None
+        return completed(spec, symmetric=spec.bits != 1, activations=activations)
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """Round-to-nearest in every scheme, granularity and format but the plain casts."""

@@ -7,13 +7,13 @@ are simulated; its int4 kernels, float8 activations and one-dimensional convolut
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends._base import Capability, Supported, Unsupported
 from backends._errors import ModelError
 from backends._layerwise import Candidate, LayerwiseBackend, group_divides
-from backends._spec import Activations, NumberFormat, PerGroup, PerTensor, QuantSpec, Scheme, WeightCode
+from backends._spec import Activations, NumberFormat, PerGroup, PerTensor, QuantSpec, Scheme, WeightCode, completed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,14 +37,11 @@ class Torchao(LayerwiseBackend):
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric codes, but for one bit; activations as wide as the weights, dynamic ones per token."""
-        symmetric = spec.bits != 1 if spec.symmetric is None else spec.symmetric
-        activations = spec.activations
-        if activations is None and spec.scheme in (Scheme.DYNAMIC, Scheme.STATIC):
+        activations = None
+        if spec.scheme in (Scheme.DYNAMIC, Scheme.STATIC):
             granularity = "per_token" if spec.scheme is Scheme.DYNAMIC else "per_tensor"
-            activations = Activations(7 if spec.bits == 7 else 8, granularity=granularity)
-        if activations is not None and activations.symmetric is None:
-            activations = replace(activations, symmetric=True)
-        return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "rtn")
+            activations = Activations(7 if spec.bits == 7 else 8, granularity=granularity, symmetric=True)
+        return completed(spec, symmetric=spec.bits != 1, activations=activations)
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """int8 and float8 weights, narrower ones in simulation; int8 activations with rtn or smoothquant."""

@@ -63,8 +63,13 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             sync(path.parent)
     finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    """Remove it where it is there; what forbids that also kept it from being written, and is told by `writing`."""
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def sync(path: Path) -> None:
@@ -132,7 +137,7 @@ def create_json(path: Path, document: Mapping[str, Any]) -> None:
         with writing(path), suppress(FileExistsError):
             os.link(prepared, path)
     finally:
-        prepared.unlink(missing_ok=True)
+        _discard(prepared)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -181,7 +186,7 @@ def seal(directory: Path, key: str, suffix: str, write: Callable[[Path], object]
             temporary.replace(sealed)
             sync(directory)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
     return sealed
 
 

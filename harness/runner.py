@@ -78,7 +78,7 @@ class Runner:
         try:
             while waiting or self.engine.busy():
                 while self.engine.has_room() and (task := self._next(waiting)):
-                    self._begin(task, self._missing(task))
+                    self._begin(task)
                 for task, event in self.engine.events(1.0):
                     self._take(task, event)
         except KeyboardInterrupt:
@@ -116,7 +116,8 @@ class Runner:
     def _ready(self, task: Task) -> bool:
         return all(map(self.directory.finished, task.drafts.values()))
 
-    def _begin(self, task: Task, missing: tuple[Cell, ...]) -> None:
+    def _begin(self, task: Task) -> None:
+        missing = self._missing(task)
         self._open[task.lease] = _Open(task, time.monotonic(), {cell.cell_id: cell for cell in missing})
         self._pass_over([cell for cell in task.cells if cell not in missing])
         self.engine.submit(replace(task, cells=missing, alone=task.alone and not self.leases.others()))

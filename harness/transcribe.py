@@ -67,13 +67,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _recognizer(model: str, device: str) -> Recognizer:
-    from transformers.utils import logging
-
-    from backends._pretrained import check_device
+    from backends._pretrained import check_device, hush_transformers
     from harness.models import load_quantized, load_recognizer
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    hush_transformers()
     check_device(device)
     directory = MODELS.get(model, Path(model))
     if not directory.is_dir():

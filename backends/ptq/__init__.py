@@ -8,7 +8,6 @@ ends in the same packed layer (`_linear.py`), so that they can be combined: the 
 from __future__ import annotations
 
 import pkgutil
-from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from backends._base import Calibration, Capability, Supported, Unsupported
 from backends._errors import ModelError
 from backends._layerwise import Candidate, LayerwiseBackend, chosen
-from backends._spec import Activations, QuantSpec, Scheme, WeightCode
+from backends._spec import Activations, QuantSpec, Scheme, WeightCode, completed
 from backends.ptq._options import PtqOptions
 from backends.ptq._rules import refused_code, refused_options
 
@@ -42,14 +41,12 @@ class Ptq(LayerwiseBackend):
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric at 8 bits only; dynamic activations symmetric per token, static ones affine per tensor."""
-        symmetric = spec.bits == 8 if spec.symmetric is None else spec.symmetric
-        activations = spec.activations
+        activations = None
         if spec.scheme in (Scheme.DYNAMIC, Scheme.STATIC):
-            static = spec.scheme is Scheme.STATIC
-            activations = activations or Activations(8, granularity="per_tensor" if static else "per_token")
-            if activations.symmetric is None:
-                activations = replace(activations, symmetric=activations.granularity == "per_token")
-        return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "gptq")
+            usual = "per_tensor" if spec.scheme is Scheme.STATIC else "per_token"
+            granularity = usual if spec.activations is None else spec.activations.granularity
+            activations = Activations(8, granularity=granularity, symmetric=granularity == "per_token")
+        return completed(spec, symmetric=spec.bits == 8, activations=activations, method="gptq")
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """Integers of 2 to 8 bits in every granularity, weights alone or with simulated activations."""
