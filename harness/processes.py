@@ -22,21 +22,6 @@ from harness.cell import CellStatus
 from harness.scratch import scratch_directory
 from harness.task import Ended
 
-# The modules behind transformers' and datasets' facades, so that a child starts work at once.
-_PRELOADED = [
-    "harness.forkserver",
-    "harness.worker",
-    "harness.datasets.embedded",
-    "harness.datasets.librispeech",
-    "transformers.models.whisper.modeling_whisper",
-    "transformers.models.whisper.english_normalizer",
-    "transformers.models.moonshine.modeling_moonshine",
-    "jiwer",
-    "pyarrow.parquet",
-    "soundfile",
-    "soxr",
-]
-
 
 @dataclass(frozen=True)
 class Child:
@@ -97,7 +82,7 @@ def fork_server(threads: int) -> Iterator[Any]:
         context = multiprocessing.get_context("forkserver")
         _put_sockets_into(scratch)
         _end_server_before_scratch()
-        context.set_forkserver_preload(_PRELOADED)
+        context.set_forkserver_preload(["harness.forkserver"])
         yield context
 
 
