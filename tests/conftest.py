@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real LibriSpeech utterances, where a developer has put some beside the repository."""
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the commands under test: threads that spin on busy cores take minutes
 
 
 @pytest.fixture(scope="session")

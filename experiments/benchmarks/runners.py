@@ -42,7 +42,7 @@ def together(runners: int, out: Path) -> tuple[float, float, Counter[str]]:
             os.wait()  # fork servers, which outlive their runners for a moment
         except ChildProcessError:
             break
-    done = Counter(label for text in said for label in re.findall(r" s  (.+) on .+: done in", text))
+    done = Counter(label for text in said for label in re.findall(r" s  (.+): done in", text))
     return wall, processor_seconds() - used, done
 
 

@@ -19,7 +19,6 @@ pytestmark = pytest.mark.skipif(not ENGINES, reason="neither ctranslate2 nor ope
 _RELOAD = """
 import json, sys, torch
 from backends import load
-torch.set_num_threads(1)
 features = torch.load(sys.argv[1], weights_only=True)
 for directory in json.loads(sys.argv[2]):
     quantized = load(directory)

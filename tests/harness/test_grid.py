@@ -183,8 +183,7 @@ def test_a_repeated_cell_gives_the_same_digits(finished, tmp_path):
 
 def test_a_saved_model_transcribes_alike_in_a_new_process(finished, tmp_path):
     code = """
-import sys, torch
-torch.set_num_threads(1)
+import sys
 from backends import load, quantize
 from harness import datasets
 from harness.config import Data, Decoding
