@@ -2,8 +2,9 @@
 
     python -m experiments.benchmarks.runners > experiments/benchmarks/runners.txt
 
-The embedded grid by one, two and four runners with a worker each, in turn. Processor time is that of all processes,
-starts included; whether every configuration was done exactly once is read from what the runners print.
+The embedded grid by one, two and four runners with a worker each, in turn, and by one runner with as many workers:
+processes beside each other slow each other down, whoever started them. Processor time is that of all processes, starts
+included; how often everything was done is read from what the runners print.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from pathlib import Path
 
 from harness import cost
 
-RUNNERS = (1, 2, 4)
-COMMAND = [sys.executable, "-m", "harness.grid", "experiments/embedded.toml", "--workers", "1", "--out"]
+PROCESSES = (1, 2, 4)
+COMMAND = [sys.executable, "-m", "harness.grid", "experiments/embedded.toml"]
 
 
 def processor_seconds() -> float:
@@ -31,10 +32,11 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def together(runners: int, out: Path) -> tuple[float, float, Counter[str]]:
+def together(runners: int, workers: int, out: Path) -> tuple[float, float, Counter[str]]:
     """Wall and processor seconds of so many runners, and how often every configuration was done."""
     began, used = time.monotonic(), processor_seconds()
-    started = [subprocess.Popen([*COMMAND, str(out)], stdout=subprocess.PIPE, text=True) for _ in range(runners)]
+    command = [*COMMAND, "--workers", str(workers), "--out", str(out)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(runners)]
     said = [process.communicate()[0] for process in started]
     wall = time.monotonic() - began
     while True:
@@ -53,14 +55,17 @@ def main() -> None:
     print(
         f"{cost.environment(1, '')['processor']}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n"
     )
-    print(f"{'runners':>7} {'wall, s':>8} {'processor, s':>13} {'to one':>7} {'configurations':>15} {'done twice':>11}")
-    alone = 0.0
-    for runners in RUNNERS:
-        with tempfile.TemporaryDirectory() as out:
-            wall, used, done = together(runners, Path(out))
-        alone = alone or used
-        twice = sum(count > 1 for count in done.values())
-        print(f"{runners:7} {wall:8.0f} {used:13.0f} {used / alone:7.3f} {len(done):15} {twice:11}", flush=True)
+    columns = ("runners", "workers", "wall, s", "processor, s", "to one runner", "done", "done twice")
+    print(" ".join(f"{column:>13}" for column in columns))
+    for processes in PROCESSES:
+        by_one = 0.0
+        for runners, workers in dict.fromkeys([(1, processes), (processes, 1)]):
+            with tempfile.TemporaryDirectory() as out:
+                wall, used, done = together(runners, workers, Path(out))
+            by_one = by_one or used
+            twice = sum(count > 1 for count in done.values())
+            row = (runners, workers, f"{wall:.0f}", f"{used:.0f}", f"{used / by_one:.3f}", len(done), twice)
+            print(" ".join(f"{value:>13}" for value in row), flush=True)
 
 
 if __name__ == "__main__":

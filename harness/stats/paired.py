@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
@@ -66,7 +67,7 @@ class Comparison:
     """Two systems, paired by utterance, resampled by block.
 
     Attributes:
-        a, b: the systems.
+        samples: of the systems a and b.
         difference: a less b.
         mapsswe: NIST's test.
         identical: they gave the same words for every utterance, so nothing was tested.
@@ -74,13 +75,22 @@ class Comparison:
         blocks: how many; with fewer than six the permutation test cannot reach .05.
     """
 
-    a: System
-    b: System
+    samples: tuple[Sample, Sample]
     difference: Difference
     mapsswe: MatchedPairs
     identical: bool
     blocked_by: str
     blocks: int
+
+    @cached_property
+    def a(self) -> System:
+        """The first system alone."""
+        return system(self.samples[0])
+
+    @cached_property
+    def b(self) -> System:
+        """The second system alone."""
+        return system(self.samples[1])
 
 
 def compare(a: Sample, b: Sample) -> Comparison:
@@ -92,7 +102,7 @@ def compare(a: Sample, b: Sample) -> Comparison:
     check_paired(a, b)
     identical = all(x.hypothesis == y.hypothesis for x, y in zip(a.utterances, b.utterances, strict=True))
     found = _no_difference() if identical else difference(a.blocks, b.blocks)
-    return Comparison(system(a), system(b), found, matched_pairs(a, b), identical, a.blocked_by, len(a.block_names))
+    return Comparison((a, b), found, matched_pairs(a, b), identical, a.blocked_by, len(a.block_names))
 
 
 def system(sample: Sample) -> System:

@@ -21,8 +21,8 @@ from backends._registry import get
 from backends._spec import INTEGER_BITS
 from backends.testing import Case, asked
 
-FEW_WIDTHS = {"ptq": (2, 4, 8), "torchao": (2, 4, 7, 8)}
-"""Of backends whose codes of all widths take one path, tested at every width in their own tests."""
+FEW_WIDTHS = {"ptq": (2, 4, 8), "reference": (1, 4, 8), "torchao": (2, 4, 7, 8)}
+"""Of backends whose codes of all widths take one path; tests of their own try every width."""
 
 
 def saturates(backend: str, scheme: str, bits: int | None) -> bool:

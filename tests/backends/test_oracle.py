@@ -40,6 +40,17 @@ def error(actual, weight):
     return float((actual - weight).norm() / weight.norm())
 
 
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group:64"])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_the_reference_has_no_more_levels_than_its_bits_and_is_within_a_step(weight, granularity, bits):
+    rounded = dequantized(weight, "reference", "weight_only", granularity, bits, symmetric=False)
+    size = {"per_tensor": weight.numel(), "per_channel": 256, "per_group:64": 64}[granularity]
+    for own, codes in zip(weight.reshape(-1, size), rounded.reshape(-1, size), strict=True):
+        assert 2 <= len(codes.unique()) <= 2**bits
+        step = (own.max() - own.min()) / (2**bits - 1)
+        assert (own - codes).abs().max() <= 1.01 * step
+
+
 @pytest.mark.parametrize("backend", ["torch_dynamic", "torch_static"])
 @pytest.mark.parametrize("granularity", [PerTensor(), PerChannel()])
 def test_torch_int8_is_symmetric_over_the_full_range(weight, backend, granularity):

@@ -13,28 +13,20 @@ HEAD = ["linear", "head"]
 CASES = [
     # backend, scheme, granularity, bits, settings, MB and reduction in percent as measured on the library's own
     ("torch_dynamic", "dynamic", "per_tensor", 8, {"modules": HEAD}, -57.4),
-    ("torch_dynamic", "dynamic", "per_tensor", 8, {}, -61.5),
     ("torch_dynamic", "dynamic", "per_channel", 8, {"modules": [*HEAD, "embedding"]}, -69.6),
     ("quanto", "weight_only", "per_channel", 8, {"modules": HEAD}, -57.3),
     ("quanto", "weight_only", "per_channel", 8, {}, -61.4),
-    ("quanto", "weight_only", "per_group:128", 4, {"modules": HEAD}, -68.1),
     ("quanto", "weight_only", "per_group:128", 4, {}, -70.5),
     ("quanto", "weight_only", "per_group:128", 2, {}, -75.6),
-    ("bitsandbytes", "weight_only", "per_channel", 8, {"modules": HEAD}, -57.3),
     ("bitsandbytes", "weight_only", "per_channel", 8, {}, -61.4),
     ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4", "modules": HEAD}, -68.1),
     ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4"}, -70.5),
     ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4", "options": {"double_quant": True}}, -71.4),
-    ("bitsandbytes", "weight_only", "per_group:128", 4, {"format": "nf4"}, -71.1),
-    ("torchao", "weight_only", "per_channel", 8, {"modules": HEAD}, -57.3),
     ("torchao", "weight_only", "per_channel", 8, {}, -61.4),
-    ("torchao", "dynamic", "per_channel", 8, {}, -61.4),
     ("torchao", "weight_only", "per_channel", 8, {"format": "fp8_e4m3"}, -61.4),
     ("torchao", "weight_only", "per_group:32", 4, {}, -58.2),
-    ("hqq", "weight_only", "per_group:64", 8, {"method": "rtn"}, -58.9),
     ("hqq", "weight_only", "per_group:64", 4, {"method": "rtn"}, -69.2),
     ("hqq", "weight_only", "per_group:64", 3, {"method": "rtn"}, -71.2),
-    ("hqq", "weight_only", "per_group:64", 2, {"method": "rtn"}, -74.3),
 ]
 
 
