@@ -65,7 +65,8 @@ def quantize(
     Raises:
         SpecError: the request contradicts itself or names something unknown.
         UnsupportedError: the library cannot do it; the message says why.
-        ModelError: the model has modules that it cannot be done with; the message names them.
+        ModelError: the model has modules that it cannot be done with, or weights that are not finite; the message
+            names them.
     """
     chosen = QuantSpec(
         Scheme(scheme) if scheme in list(Scheme) else scheme,  # type: ignore[arg-type]
@@ -98,6 +99,9 @@ def quantize_spec(
     answer = capability(resolved, backend, options, device_of(model))
     if isinstance(answer, Unsupported):
         raise UnsupportedError(f"{backend}: {answer.reason}")
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise ModelError(f"{name} holds values that are infinite or no numbers: the checkpoint is damaged")
     return adapter.quantize(model, resolved, filled, calibration)
 
 

@@ -28,6 +28,7 @@ from harness.errors import CheckpointNotFoundError, ConfigError
 from harness.metrics import Normaliser
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,26 @@ def _expanded(path: str) -> Path:
 def _check_files(directory: Path) -> None:
     if not (directory / "config.json").is_file():
         raise CheckpointNotFoundError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
-    if not any((directory / name).is_file() for name in PROCESSOR_FILES):
-        raise CheckpointNotFoundError(
-            f"{directory}: there is no processor (preprocessor_config.json): save one there with save_pretrained"
-        )
-    if not (directory / "tokenizer_config.json").is_file():
-        raise CheckpointNotFoundError(f"{directory}: there is no tokenizer_config.json: save the processor there")
+    check_processor(directory)
     if not any(directory.glob("*.safetensors")):
         raise CheckpointNotFoundError(f"{directory}: there are no weights in safetensors; convert the checkpoint first")
+
+
+def check_processor(directory: Path) -> None:
+    """Refuse a directory in which transformers would make up a tokenizer without words, or find no processor.
+
+    Raises:
+        CheckpointNotFoundError: with the files that are missing.
+    """
+    for what, names in (
+        ("processor", PROCESSOR_FILES),
+        ("tokenizer", _VOCABULARIES),
+        ("tokenizer's settings", ("tokenizer_config.json",)),
+    ):
+        if not any((directory / name).is_file() for name in names):
+            raise CheckpointNotFoundError(
+                f"{directory}: there is no {what} ({' or '.join(names)}): save the processor there with save_pretrained"
+            )
 
 
 @cache

@@ -24,10 +24,8 @@ from harness.drafts import DraftedGeneration
 from harness.errors import CheckpointNotFoundError, DataError
 from harness.families import FAMILIES, Preparation
 from harness.features import Group, PreparedBatch
+from harness.identity import check_processor
 from harness.metrics import estimated_snr
-
-VOCABULARIES = ("tokenizer.json", "vocab.json", "tokenizer.model")
-"""Files of which a tokenizer needs one; without any, transformers makes an empty one."""
 
 
 @dataclass(frozen=True)
@@ -270,9 +268,8 @@ def _family_and_processor(directory: Path) -> tuple[Preparation, Any]:
         family = FAMILIES.get(config.model_type)
         if family is None:
             raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
+        check_processor(directory)
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
-    if not any((directory / name).is_file() for name in VOCABULARIES):
-        raise CheckpointNotFoundError(f"{directory}: it has no tokenizer ({' or '.join(VOCABULARIES)})")
     return family, processor

@@ -106,6 +106,9 @@ class RunDirectory(StoredRun):
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+        for parts in (self.path / PARTS).glob("*"):  # of a cell that was finished when its worker was killed
+            if self._is_done(parts.name):
+                shutil.rmtree(parts, ignore_errors=True)
         with suppress(OSError):  # it is empty unless a cell is left to be finished
             (self.path / PARTS).rmdir()
 
@@ -155,7 +158,7 @@ class RunDirectory(StoredRun):
 
     def _put(self, temporary: Path, target: Path) -> None:
         """Rename a written cell to its name, where none is that is done; beside other runners that do the same."""
-        while self.damage(target.name) is not None or self.finished(target.name, "done") is None:
+        while not self._is_done(target.name):
             try:
                 temporary.rename(target)
                 return
@@ -166,6 +169,10 @@ class RunDirectory(StoredRun):
                 with suppress(FileNotFoundError):
                     target.rename(aside)
                 shutil.rmtree(aside, ignore_errors=True)
+
+    def _is_done(self, cell_id: str) -> bool:
+        """Whether a cell is there, undamaged."""
+        return self.damage(cell_id) is None and self.finished(cell_id, "done") is not None
 
     def write_results(self, rows: Rows) -> None:
         """Replace `results.parquet` and `results.csv`; text in the latter that a spreadsheet would run is quoted."""

@@ -44,6 +44,14 @@ def test_hqq_codes_must_fill_bytes():
     )
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_must_be_finite(value):
+    model = nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 8))
+    model[1].weight.data[5, 3] = value
+    with pytest.raises(ModelError, match=r"^1\.weight holds values .* the checkpoint is damaged$"):
+        quantize(model, "weight_only", "per_channel", 8, backend="reference")
+
+
 def test_float8_rows_must_not_be_zero():
     model = nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 8))
     model[1].weight.data[5] = 0

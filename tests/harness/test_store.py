@@ -10,6 +10,7 @@ from harness import recording
 from harness.cell import SCHEMA_VERSION
 from harness.errors import OutputError
 from harness.files import read_json, temporary_beside, write_json
+from harness.parts import Part, Parts
 from harness.recording import RunDirectory
 from harness.store import CellRecord, StoredRun
 
@@ -46,6 +47,19 @@ def test_without_done_nothing_is_finished_and_leftovers_go(tmp_path):
     assert directory.finished("abc") is None
     with directory.held():
         assert not list((tmp_path / "cells").glob(".*"))
+
+
+def test_parts_of_a_finished_cell_go_and_those_of_others_stay(tmp_path):
+    directory = RunDirectory(tmp_path)
+    directory.write(record("done"))
+    for cell in ("abc", "unfinished"):
+        Parts(tmp_path, cell).save(0, Part([], [], {}, 0, True))
+    with RunDirectory(tmp_path).shared():
+        assert [path.name for path in (tmp_path / "parts").iterdir()] == ["unfinished"]
+    Parts(tmp_path, "abc").save(0, Part([], [], {}, 0, True))
+    (tmp_path / "cells" / "abc" / "log.txt").write_text("altered")
+    with RunDirectory(tmp_path).held():
+        assert len(list((tmp_path / "parts").iterdir())) == 2
 
 
 def test_one_runner_at_a_time(tmp_path):
