@@ -6,7 +6,10 @@ of the time here, and in the children the copies of all pages that it would touc
 """
 
 import gc
+import threading
 from importlib import import_module
+
+from tqdm import tqdm
 
 from backends._torchao_quiet import hush_torchao
 from harness.processes import kill_with_parent
@@ -27,6 +30,7 @@ _MODULES = [
 
 kill_with_parent()
 hush_torchao()
+tqdm.set_lock(threading.RLock())  # its own is a semaphore, and Python reports one that a killed child leaves
 gc.disable()
 for _module in _MODULES:
     import_module(_module)

@@ -232,6 +232,7 @@ def test_a_crash_costs_one_configuration(crashing, tmp_path):
     command = [sys.executable, "-m", "harness.grid", str(path), "--out", str(tmp_path), "--set", "run.stall_timeout=20"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
+    assert not done.stderr
     frame = results(tmp_path, "crash").query("split == 'clean'").set_index("bits")
     assert frame["status"].to_dict() == {
         32: "done", 8: "failed", 7: "failed", 6: "timed_out", 5: "out_of_memory", 4: "done"
