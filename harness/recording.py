@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -26,7 +25,19 @@ from harness.files import (
     writing,
 )
 from harness.leases import elsewhere
-from harness.store import ANALYSES, FEATURES, LATENCY, LEASES, PARTS, RESULTS, CellRecord, Files, Rows, StoredRun
+from harness.store import (
+    ANALYSES,
+    FEATURES,
+    LATENCY,
+    LEASES,
+    PARTS,
+    RESULTS,
+    CellRecord,
+    Files,
+    Rows,
+    StoredRun,
+    cell_versions,
+)
 
 _PAUSES = (0.0, *[0.1] * 50)
 """Seconds between looks at a directory that another runner is tidying up."""
@@ -53,8 +64,6 @@ class RunDirectory(StoredRun):
         super().__init__(path)
         with writing(path):
             self.cells.mkdir(exist_ok=True)
-        if not (path / "run.json").is_file():
-            write_json(path / "run.json", {"schema": SCHEMA_VERSION})
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -205,17 +214,12 @@ class RunDirectory(StoredRun):
 
 
 def _mend_version(path: Path) -> None:
-    """Write `run.json` again where it is damaged, unless a cell there was written by another version."""
-    about, versions = path / "run.json", set()
-    if not about.is_file():
-        return
+    """Write `run.json` where it is missing or damaged, unless a cell there was written by another version."""
+    about = path / "run.json"
     with suppress(OutputError):
         read_json(about)
         return
-    for cell in path.glob("cells/*/cell.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # damaged too, which is found out when it is needed
-            versions.add(json.loads(cell.read_text(encoding="utf-8"))["identity"]["schema"])
-    if versions <= {SCHEMA_VERSION}:
+    if cell_versions(path) <= {SCHEMA_VERSION}:
         write_json(about, {"schema": SCHEMA_VERSION})
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ class CellRecord:
     operations: Rows = ()
 
 
+def cell_versions(run: Path) -> set[Any]:
+    """Versions of the layout that the cells of a run say they have; one that cannot be read says none."""
+    versions = set()
+    for cell in run.glob("cells/*/cell.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            versions.add(json.loads(cell.read_text(encoding="utf-8"))["identity"]["schema"])
+    return versions
+
+
 class StoredRun:
     """The results of one experiment, to be read. Nothing is trusted that is not what was written.
 
@@ -87,11 +97,8 @@ class StoredRun:
 
     def _check_version(self) -> None:
         about = self.path / "run.json"
-        if about.is_file():
-            version = read_json(about).get("schema")
-        else:
-            version = "4 or older" if self.cells.is_dir() and any(self.cells.glob("*/DONE")) else SCHEMA_VERSION
-        if version != SCHEMA_VERSION:
+        versions = {read_json(about).get("schema")} if about.is_file() else cell_versions(self.path)
+        for version in versions - {SCHEMA_VERSION}:
             raise OutputError(
                 f"{self.path}: these results have schema {version}, and this version of asrquant has {SCHEMA_VERSION}; "
                 "move the directory away, or choose another --out"

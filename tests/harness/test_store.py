@@ -173,11 +173,13 @@ def test_results_of_another_version_are_refused(tmp_path, schema):
             kind(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"schema": 5, "sha256": "0"}'])
+@pytest.mark.parametrize("damage", [None, "", "{", '{"schema": 5, "sha256": "0"}'])
 @pytest.mark.parametrize(("schema", "mended"), [(SCHEMA_VERSION, True), (4, False)])
-def test_a_damaged_version_is_that_of_the_cells(tmp_path, damage, schema, mended):
+def test_a_version_that_is_damaged_or_missing_is_that_of_the_cells(tmp_path, damage, schema, mended):
     RunDirectory(tmp_path)
-    (tmp_path / "run.json").write_text(damage)
+    (tmp_path / "run.json").unlink()
+    if damage is not None:
+        (tmp_path / "run.json").write_text(damage)
     (tmp_path / "cells" / "abc").mkdir()
     (tmp_path / "cells" / "abc" / "cell.json").write_text(json.dumps({"identity": {"schema": schema}}))
     (tmp_path / "cells" / "broken").mkdir()
@@ -186,15 +188,9 @@ def test_a_damaged_version_is_that_of_the_cells(tmp_path, damage, schema, mended
         RunDirectory(tmp_path)
         assert read_json(tmp_path / "run.json") == {"schema": SCHEMA_VERSION}
     else:
-        with pytest.raises(OutputError, match=r"run\.json"):
-            RunDirectory(tmp_path)
-
-
-def test_results_from_before_versions_are_refused(tmp_path):
-    (tmp_path / "cells" / "abc").mkdir(parents=True)
-    (tmp_path / "cells" / "abc" / "DONE").touch()
-    with pytest.raises(OutputError, match="schema 4 or older"):
-        RunDirectory(tmp_path)
+        for kind in (StoredRun, RunDirectory):
+            with pytest.raises(OutputError, match="schema 4" if damage is None else r"run\.json"):
+                kind(tmp_path)
 
 
 def test_a_read_only_directory_is_one_sentence(tmp_path):
