@@ -12,7 +12,7 @@ demo: $(SETUP)
 	$(BIN)/python -m harness.report runs/embedded
 
 test: $(SETUP)
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(SETUP)
 	$(BIN)/ruff check .

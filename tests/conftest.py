@@ -21,6 +21,15 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the commands under test: threads that spin on busy cores take minutes
 
 
+LONG = ("test_grid", "test_sizes", "test_ray", "test_engines", "test_contract", "test_notebooks", "test_sharing")
+"""Files that take a minute or more."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no process is left with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(scope="session")
 def librispeech_root() -> Path:
     root = REAL_DATA / "librispeech" / "LibriSpeech"

@@ -1,10 +1,10 @@
-"""What it costs to let several runners share the work of one directory, beside one runner.
+"""What it costs to let several runners share the work of one directory, beside one runner with as many workers.
 
     python -m experiments.benchmarks.runners > experiments/benchmarks/runners.txt
 
-The embedded grid by one, two and four runners with a worker each, in turn, and by one runner with as many workers:
-processes beside each other slow each other down, whoever started them. Processor time is that of all processes, starts
-included; how often everything was done is read from what the runners print.
+The embedded grid by one runner with two and four workers and by two and four runners with a worker each, in turn; with
+the same number of processes, since these slow each other down whoever started them. Processor time is that of all
+processes, starts included; how often everything was done is read from what the runners print.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from harness import cost
 
-PROCESSES = (1, 2, 4)
+PROCESSES = (2, 4)
 COMMAND = [sys.executable, "-m", "harness.grid", "experiments/embedded.toml"]
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     print(" ".join(f"{column:>13}" for column in columns))
     for processes in PROCESSES:
         by_one = 0.0
-        for runners, workers in dict.fromkeys([(1, processes), (processes, 1)]):
+        for runners, workers in ((1, processes), (processes, 1)):
             with tempfile.TemporaryDirectory() as out:
                 wall, used, done = together(runners, workers, Path(out))
             by_one = by_one or used

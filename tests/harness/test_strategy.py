@@ -14,9 +14,9 @@ model = "embedded"
 [[data]]
 dataset = "embedded"
 split = "other"
-limit = 24
+limit = 18
 [decoding]
-batch_size = 8
+batch_size = 6
 max_new_tokens = 60
 strategy = "{strategy}"
 [run]
