@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -250,6 +251,7 @@ def package_versions(backend: Backend) -> dict[str, str]:
     return {package: _version(package) for package in backend.packages}
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -98,9 +98,11 @@ class StoredRun:
     def _check_version(self) -> None:
         about = self.path / "run.json"
         versions = {read_json(about).get("schema")} if about.is_file() else cell_versions(self.path)
-        for version in versions - {SCHEMA_VERSION}:
+        others = versions - {SCHEMA_VERSION}
+        if others:
             raise OutputError(
-                f"{self.path}: these results have schema {version}, and this version of asrquant has {SCHEMA_VERSION}; "
+                f"{self.path}: these results have schema {others.pop()}, "
+                f"and this version of asrquant has {SCHEMA_VERSION}; "
                 "move the directory away, or choose another --out"
             )
 
@@ -110,16 +112,13 @@ class StoredRun:
         Raises:
             OutputError: there are none, or they were changed.
         """
-        import pyarrow.parquet as pq
-
         path = self.path / RESULTS[0]
         if not path.is_file():
             raise OutputError(f"{path}: there are no results; run the experiment first with python -m harness.grid")
         wrong = damage(path.with_suffix(".sha256"))
         if wrong is not None:
             raise OutputError(f"{wrong}; run the experiment again, which writes it anew")
-        rows: list[dict[str, Any]] = reading(path, lambda: pq.read_table(path).to_pylist())
-        return rows
+        return _rows(path)
 
     def experiment(self) -> dict[str, Any]:
         """The experiment that ran last, as JSON values.
@@ -211,7 +210,13 @@ class StoredRun:
         return read_json(path) if path.is_file() else {}
 
     def _table(self, cell_id: str, name: str) -> list[dict[str, Any]]:
-        import pyarrow.parquet as pq
-
         path = self.cells / cell_id / f"{name}.parquet"
-        return reading(path, lambda: pq.read_table(path).to_pylist()) if path.is_file() else []
+        return _rows(path) if path.is_file() else []
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """What a parquet file holds; `pyarrow.parquet.read_table` loads far more of pyarrow for it."""
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = reading(path, lambda: pq.ParquetFile(path).read().to_pylist())
+    return rows

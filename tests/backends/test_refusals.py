@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from backends import ModelError, UnsupportedError, quantize
+from backends.testing import small_inputs, small_whisper
 
 
 def untouched(model, *arguments, error=ModelError, match, **settings):
@@ -50,6 +51,20 @@ def test_weights_must_be_finite(value):
     model[1].weight.data[5, 3] = value
     with pytest.raises(ModelError, match=r"^1\.weight holds values .* the checkpoint is damaged$"):
         quantize(model, "weight_only", "per_channel", 8, backend="reference")
+
+
+@pytest.mark.parametrize("library", ["quanto", "torchao", "hqq"])
+def test_a_model_of_which_a_library_has_quantized_a_part_is_checked_too(library):
+    def rest(model):
+        return quantize(model, "weight_only", "per_channel", 8, backend="reference", parts=["decoder"]).model
+
+    model = quantize(small_whisper(), "weight_only", "per_channel", 8, backend=library, parts=["encoder"]).model
+    weight = model.get_decoder().layers[0].fc1.weight.data
+    value, weight[0, 0] = weight[0, 0].clone(), float("nan")
+    with pytest.raises(ModelError, match=r"decoder\.layers\.0\.fc1\.weight holds"):
+        rest(model)
+    weight[0, 0] = value
+    assert rest(model)(**small_inputs()).logits.isfinite().all()
 
 
 def test_float8_rows_must_not_be_zero():
