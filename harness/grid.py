@@ -98,7 +98,7 @@ def _run_planned(
     """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models."""
     from harness.identity import cells_of, resolve
     from harness.recording import RunDirectory
-    from harness.results import result_rows
+    from harness.results import make_results
     from harness.scratch import sweep
 
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
@@ -119,8 +119,7 @@ def _run_planned(
             else:
                 sweep()  # after a run that was killed when it had done all
         finally:  # also when interrupted: what is finished is in the results
-            rows = result_rows(directory, every)
-            directory.write_results(rows)
+            rows = make_results(directory, every)
     ids = {cell.cell_id for cell in own}
     return _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
 

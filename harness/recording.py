@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from harness.files import (
 from harness.leases import elsewhere
 from harness.store import (
     ANALYSES,
+    CHECKSUMS,
+    EXPERIMENT,
     FEATURES,
     LATENCY,
     LEASES,
@@ -183,6 +185,25 @@ class RunDirectory(StoredRun):
         """Whether a cell is there, undamaged."""
         return self.damage(cell_id) is None and self.finished(cell_id, "done") is not None
 
+    @contextmanager
+    def making_results(self) -> Iterator[None]:
+        """Keep other runners from making the results meanwhile, as far as the file system can lock a directory."""
+        place = os.open(self.cells, os.O_RDONLY)
+        try:
+            _wait_for(place)
+            yield
+        finally:
+            os.close(place)
+
+    def results_made_last(self, cell_ids: Sequence[str]) -> list[dict[str, Any]] | None:
+        """The results, where they are of these cells and were made after all that they are made of; else `None`."""
+        made_of = [self.path / EXPERIMENT, self.path / LATENCY, *(self.cells / cell / "DONE" for cell in cell_ids)]
+        made = _written(self.path / CHECKSUMS)
+        if made is None or any(written >= made for path in made_of if (written := _written(path)) is not None):
+            return None
+        rows = self.results()
+        return rows if [row["cell_id"] for row in rows] == list(cell_ids) else None
+
     def write_results(self, rows: Rows) -> None:
         """Replace `results.parquet` and `results.csv`; text in the latter that a spreadsheet would run is quoted."""
         import pandas
@@ -194,12 +215,12 @@ class RunDirectory(StoredRun):
             frame.to_parquet(temporary, index=False)
         with replacing(paths[1]) as temporary:
             frame.map(_inert).to_csv(temporary, index=False)
-        with replacing(paths[0].with_suffix(".sha256")) as temporary:
+        with replacing(self.path / CHECKSUMS) as temporary:
             temporary.write_text(checksums(paths), encoding="utf-8")
 
     def write_experiment(self, document: Mapping[str, Any]) -> None:
         """Keep what was asked for, so that `harness.verify` can ask again."""
-        write_json(self.path / "experiment.json", document)
+        write_json(self.path / EXPERIMENT, document)
 
     def write_latency(self, document: Mapping[str, Any]) -> None:
         """Replace `latency.json`."""
@@ -221,6 +242,23 @@ def _mend_version(path: Path) -> None:
         return
     if cell_versions(path) <= {SCHEMA_VERSION}:
         write_json(about, {"schema": SCHEMA_VERSION})
+
+
+def _wait_for(place: int) -> None:
+    """Lock what is open, or go on without after some seconds, and where the file system cannot."""
+    for pause in _PAUSES:
+        time.sleep(pause)
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        except OSError:
+            return
+        return
+
+
+def _written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def _lock(file: int, kind: int, pause: float = 0.0) -> bool:

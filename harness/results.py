@@ -14,6 +14,7 @@ from harness.metrics import ErrorRate
 from harness.store import StoredRun
 
 if TYPE_CHECKING:
+    from harness.recording import RunDirectory
     from harness.stats import AgainstTwin, System
 
 MEASURED = (
@@ -85,6 +86,21 @@ DIFFERENCE = (
     "blocks",
 )
 """Columns of the comparison with the full-precision twin; see `harness.stats.Comparison`."""
+
+
+def make_results(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Write the results of `cells`, and return their rows; of runners that end together, one does it for all.
+
+    Raises:
+        OutputError: they cannot be written, or a cell is not what was written.
+    """
+    with directory.making_results():
+        finished = [cell.cell_id for cell in cells if directory.stamp(cell.cell_id) is not None]
+        rows = directory.results_made_last(finished)
+        if rows is None:
+            rows = result_rows(directory, cells)
+            directory.write_results(rows)
+        return rows
 
 
 def result_rows(directory: StoredRun, cells: Sequence[Cell]) -> list[dict[str, Any]]:

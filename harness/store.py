@@ -33,7 +33,9 @@ Files = Mapping[str, bytes]
 """A finished cell as it is stored: the contents of its files by their names."""
 LATENCY = "latency.json"
 ANALYSES = "analysis"
+EXPERIMENT = "experiment.json"
 RESULTS = ("results.parquet", "results.csv")
+CHECKSUMS = "results.sha256"
 FEATURES = "features"
 """Prepared speech, for as long as a run works."""
 LEASES = "leases"
@@ -115,7 +117,7 @@ class StoredRun:
         path = self.path / RESULTS[0]
         if not path.is_file():
             raise OutputError(f"{path}: there are no results; run the experiment first with python -m harness.grid")
-        wrong = damage(path.with_suffix(".sha256"))
+        wrong = damage(self.path / CHECKSUMS)
         if wrong is not None:
             raise OutputError(f"{wrong}; run the experiment again, which writes it anew")
         return _rows(path)
@@ -126,7 +128,7 @@ class StoredRun:
         Raises:
             OutputError: it is missing or was changed.
         """
-        return read_json(self.path / "experiment.json")
+        return read_json(self.path / EXPERIMENT)
 
     def damage(self, cell_id: str) -> str | None:
         """What is wrong with a finished cell: the file, and how; `None` for a whole one, or one that is not there."""

@@ -7,7 +7,6 @@ finished cell itself and sends events to the runner; it dies with its parent.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -25,23 +24,18 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from backends import AsrQuantError, ModelError, Quantized, Supported, UnsupportedError, quantize_spec
-from harness import cost, datasets
-from harness.cell import Cell, CellStatus, Configuration
-from harness.cost.counting import Counts, count
-from harness.cost.operations import (
-    Prices,
-    Transcriptions,
-    cell_columns,
-    generated,
-    operation_rows,
-)
+from backends import AsrQuantError, ModelError, Quantized, UnsupportedError, quantize_spec
+from harness import cost
+from harness.cell import Cell, CellStatus
+from harness.cost.counting import Counts
+from harness.cost.operations import generated
 from harness.cost.timing import timed
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
 from harness.errors import OutputError
 from harness.features import FeatureStore
 from harness.leases import shared
+from harness.measured import layer_rows, operations_of, sizes, speed, traffic
 from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.parts import Parts
@@ -164,7 +158,7 @@ def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -
     recognizer.model = quantized.model
     features = FeatureStore(scratch / FEATURES, task.model_directory)
     listening = Listening(recognizer, task.decoding, Normaliser(task.model_directory), features, lambda: False)
-    layers = [_layer_row(layer) for layer in quantized.report.layers]
+    layers = layer_rows(quantized.report)
     for cell in task.cells:
         for index in wanted.batches[cell.cell_id]:
             part = listening.hear(cell, index, Drafting(Strategy("plain"), {}))
@@ -193,8 +187,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     quantized = _quantize(task, recognizer)
     quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
     recognizer.model = quantized.model
-    sizes = _sizes(quantized, _saved_bytes(quantized, recognizer, scratch))
-    layers = [_layer_row(layer) for layer in quantized.report.layers]
+    size, layers = sizes(quantized, recognizer, scratch), layer_rows(quantized.report)
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
     listening = Listening(
         recognizer,
@@ -207,14 +200,14 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     for cell in task.cells:
         drafting, parts = Drafting(strategy, _said(cell, task)), Parts(task.run_directory, cell.cell_id)
         found = listening.transcribe(cell, drafting, parts, partial(_tell, channel))
-        operations = _operations(configuration, quantized, recognizer, found, counts)
+        operations = operations_of(configuration, quantized, recognizer, found, counts)
         measured = {
-            **sizes,
+            **size,
             **quantizing,
             **found.measured,
-            **_speed(configuration, found),
+            **speed(configuration, found),
+            **traffic(operations, found),
             "drafted": found.drafted / len(found.rows),
-            **cell_columns(operations, _heard(found)),
         }
         record = CellRecord(
             cell.cell_id,
@@ -274,73 +267,6 @@ def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
     return quantize_spec(
         recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
     )
-
-
-def _saved_bytes(quantized: Quantized, recognizer: Recognizer, scratch: Path) -> int:
-    """Size of the weights as `Quantized.save` writes them."""
-    directory = scratch / "saved"
-    quantized.save(directory, recognizer.processor)
-    size = sum(path.stat().st_size for path in directory.rglob("*") if path.suffix in (".safetensors", ".bin"))
-    shutil.rmtree(directory)
-    return size
-
-
-def _layer_row(layer: Any) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "kind": str(layer.kind),
-        "shape": list(layer.shape),
-        "requested": None if layer.requested is None else str(layer.requested),
-        "effective": None if layer.effective is None else str(layer.effective),
-        "reason": layer.reason,
-        "stored_bits": layer.stored_bits,
-        "effective_bits": layer.effective_bits,
-        "weight_error": layer.weight_error,
-    }
-
-
-def _operations(
-    configuration: Configuration,
-    quantized: Quantized,
-    recognizer: Recognizer,
-    found: Transcription,
-    known: dict[Any, Counts],
-) -> list[dict[str, Any]]:
-    """What every layer costs for one window; a model that takes any length is given the utterances' mean length.
-
-    Counts are kept in `known`: windows of one length cost the same.
-    """
-    seconds = found.audio_seconds / sum(not row["error"] for row in found.rows)
-    silence = np.zeros(round(seconds * datasets.SAMPLE_RATE), dtype=np.float32)
-    features = recognizer.inputs([silence])[recognizer.model.main_input_name]
-    place = (features.shape, len(found.prompt))
-    if place not in known:
-        known[place] = count(recognizer.model.config, features, len(found.prompt))
-    return operation_rows(known[place], Prices.of(configuration, quantized.report.layers))
-
-
-def _heard(found: Transcription) -> Transcriptions:
-    tokens = tuple(len(generated(row["tokens"], found.prompt)) for row in found.rows if not row["error"])
-    return Transcriptions(len(found.prompt), tokens, found.audio_seconds)
-
-
-def _sizes(quantized: Quantized, file_bytes: int) -> dict[str, Any]:
-    report = quantized.report
-    return {
-        "size_bytes": report.size_bytes,
-        "file_bytes": file_bytes,
-        "size_reduction": report.size_reduction,
-        "effective_bits": report.effective_bits,
-    }
-
-
-def _speed(configuration: Configuration, found: Transcription) -> dict[str, Any]:
-    """Seconds always; rtfx only where the library's own kernels ran, plainly, with nothing beside them."""
-    seconds = found.measured["feature_seconds"] + found.measured["decode_seconds"]
-    capability = configuration.capability
-    honest = found.alone and not found.drafted and isinstance(capability, Supported) and not capability.simulated
-    rtfx = found.audio_seconds / seconds if honest and seconds else None
-    return {"audio_seconds": found.audio_seconds, "compute_seconds": seconds, "rtfx": rtfx}
 
 
 @contextmanager

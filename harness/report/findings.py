@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.report.frontier import frontier
 from harness.report.labels import label, telling
+from harness.report.numbers import points_interval
 from harness.stats import MARGIN, Effect, Study, smallest_p
 
 Row = Mapping[str, Any]
@@ -227,7 +228,8 @@ def _changes(own: Sequence[Effect], study: Study) -> list[str]:
 
 
 def _by_split(found: Sequence[Effect], study: Study) -> str:
-    points = _joined([f"{_points(effect)} points on {effect.split}" for effect in found])
+    costs = [(points_interval(effect.difference, effect.low, effect.high), effect.split) for effect in found]
+    points = _joined([f"{cost} points on {split}" for cost, split in costs])
     if found[0].pairs > 1:
         return f"{points} (mean of {found[0].pairs} pairs)"
     base = next(r for r in study.scored if r["cell_id"] == found[0].cells[0][0])
@@ -266,13 +268,7 @@ def _relative(row: Row) -> float:
 def _cost(row: Row) -> str:
     if row["identical"]:
         return "identical"
-    if row["difference_low"] is None:
-        return f"{row['difference'] * 100:+.2f}"
-    return f"{row['difference'] * 100:+.2f} [{row['difference_low'] * 100:+.2f}, {row['difference_high'] * 100:+.2f}]"
-
-
-def _points(effect: Effect) -> str:
-    return f"{effect.difference * 100:+.2f} [{effect.low * 100:+.2f}, {effect.high * 100:+.2f}]"
+    return points_interval(row["difference"], row["difference_low"], row["difference_high"])
 
 
 def _described(configuration: _Configuration) -> str:

@@ -16,8 +16,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from harness.report.__main__ import main
+from harness.report.numbers import DASH
 from harness.report.page._assets import embedded_json
-from harness.report.page._numbers import DASH
 from tests.harness.pages import HOSTILE, HOSTILE_WORD, PLANNED, stored_run
 
 

@@ -1,9 +1,18 @@
 """Rows of the results: every cell against its twin, adjusted over the whole experiment."""
 
+import os
+import threading
+import time
+from unittest import mock
+
 import pandas
 import pytest
 
-from tests.harness.runs import PLANNED, write_run
+from harness import results as results_module
+from harness.cell import Cell
+from harness.recording import RunDirectory
+from harness.results import make_results, result_rows
+from tests.harness.runs import EXPERIMENT, PLANNED, write_run
 
 STATISTICS = (
     "wer_low wer_high twin_cell_id identical difference difference_low difference_high p_permutation p_holm relative "
@@ -78,3 +87,58 @@ def test_a_run_without_full_precision_compares_nothing(tmp_path):
     assert study.against_twins == {}
     assert study.outcomes == []
     assert all(row["wer_low"] is not None for row in study.rows)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run directory with all cells of two configurations, and those cells."""
+    chosen = [PLANNED[0], next(c for c in PLANNED if c.backend == "quanto")]
+    write_run(tmp_path, errors, chosen)
+    cells = [Cell(c, data, {}, f"{c.id}-{data.split}", ()) for c in chosen for data in EXPERIMENT.data]
+    return RunDirectory(tmp_path), cells
+
+
+@pytest.fixture
+def counted():
+    """How often results are computed."""
+    with mock.patch.object(results_module, "result_rows", side_effect=result_rows) as computing:
+        yield computing
+
+
+def test_of_runners_that_end_together_one_makes_the_results(finished, counted):
+    directory, cells = finished
+    directory.write_experiment({})
+    made = []
+    ending = [
+        threading.Thread(target=lambda: made.append(make_results(RunDirectory(directory.path), cells))) for _ in "abc"
+    ]
+    for runner in ending:
+        runner.start()
+    for runner in ending:
+        runner.join()
+    assert counted.call_count == 1
+    assert made == [directory.results()] * 3
+
+
+@pytest.mark.parametrize("newer", ["experiment.json", "latency.json", "cell", "cells"])
+def test_results_are_made_again_after_anything_that_they_are_made_of(finished, counted, newer):
+    directory, cells = finished
+    make_results(directory, cells)
+    counted.reset_mock()
+    if newer == "cell":
+        os.utime(directory.cells / cells[1].cell_id / "DONE")
+    elif newer == "cells":
+        cells = cells[:2]
+    else:
+        directory.write_experiment({}) if newer == "experiment.json" else directory.write_latency({})
+    assert [row["cell_id"] for row in make_results(directory, cells)] == [cell.cell_id for cell in cells]
+    assert counted.call_count == 1
+
+
+def test_who_makes_the_results_and_hangs_is_not_waited_for(finished, monkeypatch):
+    directory, cells = finished
+    monkeypatch.setattr("harness.recording._PAUSES", (0.0, 0.1))
+    with directory.making_results():
+        began = time.monotonic()
+        assert make_results(RunDirectory(directory.path), cells)
+        assert time.monotonic() - began < 60

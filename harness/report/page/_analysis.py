@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report.departures import departures
-from harness.report.page._numbers import DASH, counted, fixed, percent
+from harness.report.numbers import DASH, counted, fixed, percent
 from harness.report.page._run import PageRun
 from harness.report.strata import strata
 

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.report.page import _numbers
+from harness.report import numbers
 
 _STYLES = ("base", "controls", "chart", "tables", "sections", "print")
 _SCRIPTS = ("dom", "scale", "shapes", "tooltip", "panel", "chart", "filters", "table", "layers", "utterances", "main")
@@ -30,7 +30,7 @@ def environment() -> Environment:
     script = _joined("js", _SCRIPTS)
     templates.globals.update(style=Markup(_joined("css", _STYLES)), script=Markup(script), script_hash=_hash(script))
     templates.filters["json"] = embedded_json
-    templates.filters["points_interval"] = _numbers.points_interval
+    templates.filters["points_interval"] = numbers.points_interval
     return templates
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.report.averages import averages, corpora
-from harness.report.page._numbers import percent
+from harness.report.numbers import percent
 from harness.report.page._run import PageRun
 
 

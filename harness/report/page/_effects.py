@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from harness.report.page._numbers import DASH, percent, points_interval
+from harness.report.numbers import DASH, percent, points_interval
 from harness.report.page._run import PageRun
 from harness.stats import Additive, Effect, Term, additive, interactions
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.page._numbers import DASH, fixed, interval, percent, points_interval, probability
+from harness.report.numbers import DASH, fixed, interval, percent, points_interval, probability
 from harness.report.page._run import PageRun, Row
 from harness.stats import MARGIN
 
