@@ -49,7 +49,7 @@ class RunDirectory(StoredRun):
     """The results of one experiment, to be written.
 
     Raises:
-        OutputError: the directory cannot be made or written, or another version of the harness wrote it.
+        OutputError: the directory cannot be made or written, another version of the harness wrote it, or it is held.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,12 +57,15 @@ class RunDirectory(StoredRun):
             path.mkdir(parents=True, exist_ok=True)
             probe = temporary_beside(path / "write")
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{path}: results cannot be written there: {error.strerror}; choose another --out"
             ) from None
-        _mend_version(path)
+        self.path = path
+        with self._locked() as lock:
+            self._share(lock)  # who tidies up would take away what is being written
+            _mend_version(path)
         super().__init__(path)
         with writing(path):
             self.cells.mkdir(exist_ok=True)
@@ -76,7 +79,7 @@ class RunDirectory(StoredRun):
         """
         with self._locked() as lock:
             if not _lock(lock, fcntl.LOCK_EX):
-                raise OutputError(f"{self.path}: another run is using it; wait for it, or choose another --out")
+                raise self._in_use()
             self._remove_leftovers()
             yield
 
@@ -92,8 +95,7 @@ class RunDirectory(StoredRun):
         with self._locked() as lock:
             if _lock(lock, fcntl.LOCK_EX) and not elsewhere(self.path / LEASES):
                 self._remove_leftovers()
-            if not any(_lock(lock, fcntl.LOCK_SH, pause) for pause in _PAUSES):
-                raise OutputError(f"{self.path}: another command is using it; wait for it, or choose another --out")
+            self._share(lock)
             try:
                 yield
             finally:
@@ -108,6 +110,13 @@ class RunDirectory(StoredRun):
             yield lock
         finally:
             os.close(lock)
+
+    def _share(self, lock: int) -> None:
+        if not any(_lock(lock, fcntl.LOCK_SH, pause) for pause in _PAUSES):
+            raise self._in_use()
+
+    def _in_use(self) -> OutputError:
+        return OutputError(f"{self.path}: another command is using it; wait for it, or choose another --out")
 
     def _remove_leftovers(self) -> None:
         for name in (FEATURES, LEASES):

@@ -3,6 +3,7 @@
 import pytest
 
 from harness.report.findings import findings
+from harness.report.numbers import MINUS
 from tests.harness.runs import PLANNED, UTTERANCES, write_run
 
 
@@ -51,7 +52,7 @@ def test_what_four_bits_cost_starts_with_the_difficult_split(answers):
 
 def test_granularity_matters_where_it_was_made_to(answers):
     text = answer(answers, "Does granularity matter")
-    assert "granularity per_group:64 instead of per_channel: −10.00 [" in text
+    assert f"granularity per_group:64 instead of per_channel: {MINUS}10.00 [" in text
     assert "one pair, from hqq weight_only int3 per_channel" in text
     assert "No difference shown for granularity per_channel instead of per_tensor" in text
 

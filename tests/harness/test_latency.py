@@ -159,4 +159,4 @@ def test_mistakes_are_one_sentence_and_status_2(finished, tmp_path, capsys):
         assert expected in capsys.readouterr().err
     with finished.directory.held():
         assert main([str(path), *out]) == 2
-    assert "another run is using it" in capsys.readouterr().err
+    assert "another command is using it" in capsys.readouterr().err

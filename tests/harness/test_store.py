@@ -1,6 +1,8 @@
 import csv
+import fcntl
 import json
 import os
+import threading
 from contextlib import ExitStack
 from unittest import mock
 
@@ -62,9 +64,30 @@ def test_parts_of_a_finished_cell_go_and_those_of_others_stay(tmp_path):
         assert len(list((tmp_path / "parts").iterdir())) == 2
 
 
-def test_one_runner_at_a_time(tmp_path):
-    with RunDirectory(tmp_path).held(), pytest.raises(OutputError, match="another run"), RunDirectory(tmp_path).held():
+def test_who_holds_a_directory_keeps_all_others_out(tmp_path):
+    directory = RunDirectory(tmp_path)
+    with (
+        mock.patch.object(recording, "_PAUSES", (0.0,)),
+        RunDirectory(tmp_path).held(),
+        pytest.raises(OutputError, match="another command"),
+        directory.held(),
+    ):
         pass
+
+
+def test_nothing_is_begun_in_a_directory_that_another_runner_tidies_up(tmp_path):
+    """What is being written there has a temporary name, and would be taken away."""
+    begun = []
+    with (tmp_path / ".lock").open("w") as tidying:
+        fcntl.flock(tidying, fcntl.LOCK_EX)
+        runner = threading.Thread(target=lambda: begun.append(RunDirectory(tmp_path)))
+        runner.start()
+        runner.join(timeout=0.5)
+        assert runner.is_alive()
+        assert not (tmp_path / "run.json").exists()
+    runner.join(timeout=60)
+    assert begun
+    assert (tmp_path / "run.json").exists()
 
 
 def test_results_are_written_as_parquet_and_csv(tmp_path):
@@ -82,7 +105,7 @@ def test_one_command_alone_or_runners_together(tmp_path):
     with ExitStack() as stack:
         stack.enter_context(directory.shared())
         stack.enter_context(RunDirectory(tmp_path).shared())
-        with pytest.raises(OutputError, match="another run"):
+        with pytest.raises(OutputError, match="another command"):
             stack.enter_context(RunDirectory(tmp_path).held())
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(recording, "_PAUSES", (0.0,)))
