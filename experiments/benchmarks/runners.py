@@ -1,8 +1,9 @@
 """What it costs to let several runners share the work of one directory, beside one runner with as many workers.
 
-    python -m experiments.benchmarks.runners > experiments/benchmarks/runners.txt
+    python -m experiments.benchmarks.runners experiments/embedded.toml 2 4 > experiments/benchmarks/runners.txt
+    python -m experiments.benchmarks.runners experiments/edge_asr_outliers.toml 4 >> experiments/benchmarks/runners.txt
 
-The embedded grid by one runner with two and four workers and by two and four runners with a worker each, in turn; with
+An experiment by one runner with two and four workers and by two and four runners with a worker each, in turn; with
 the same number of processes, since these slow each other down whoever started them. Processor time is that of all
 processes, starts included; how often everything was done is read from what the runners print.
 """
@@ -22,9 +23,6 @@ from pathlib import Path
 
 from harness import cost
 
-PROCESSES = (2, 4)
-COMMAND = [sys.executable, "-m", "harness.grid", "experiments/embedded.toml"]
-
 
 def processor_seconds() -> float:
     """Of all processes that were started here and are over."""
@@ -32,13 +30,15 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def together(runners: int, workers: int, out: Path) -> tuple[float, float, Counter[str]]:
+def together(file: str, runners: int, workers: int, out: Path) -> tuple[float, float, Counter[str]]:
     """Wall and processor seconds of so many runners, and how often every configuration was done."""
     began, used = time.monotonic(), processor_seconds()
-    command = [*COMMAND, "--workers", str(workers), "--out", str(out)]
+    command = [sys.executable, "-m", "harness.grid", file, "--workers", str(workers), "--out", str(out)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(runners)]
     said = [process.communicate()[0] for process in started]
     wall = time.monotonic() - began
+    if any(process.returncode for process in started):
+        raise SystemExit("a runner failed; what it says is above")
     while True:
         try:
             os.wait()  # fork servers, which outlive their runners for a moment
@@ -49,19 +49,19 @@ def together(runners: int, workers: int, out: Path) -> tuple[float, float, Count
 
 
 def main() -> None:
-    """Print a row for every number of runners."""
+    """Print two rows for every number of processes."""
+    file, *counts = sys.argv[1:]
     adopt_orphans = 36
     ctypes.CDLL(None).prctl(adopt_orphans, 1)
-    print(
-        f"{cost.environment(1, '')['processor']}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n"
-    )
+    machine = f"{cost.environment(1, '')['processor']}, {os.cpu_count()} cores"
+    print(f"{file}: {machine}, load {os.getloadavg()[0]:.1f} at the start\n")
     columns = ("runners", "workers", "wall, s", "processor, s", "to one runner", "done", "done twice")
     print(" ".join(f"{column:>13}" for column in columns))
-    for processes in PROCESSES:
+    for processes in map(int, counts):
         by_one = 0.0
         for runners, workers in ((1, processes), (processes, 1)):
             with tempfile.TemporaryDirectory() as out:
-                wall, used, done = together(runners, workers, Path(out))
+                wall, used, done = together(file, runners, workers, Path(out))
             by_one = by_one or used
             twice = sum(count > 1 for count in done.values())
             row = (runners, workers, f"{wall:.0f}", f"{used:.0f}", f"{used / by_one:.3f}", len(done), twice)
