@@ -156,6 +156,14 @@ def _checksum(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(as_json(document).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def written(path: Path) -> int | None:
+    """When a file was written, in nanoseconds; `None` where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def reading(path: Path, read: Callable[[], T]) -> T:
     """What `read` gives.
 

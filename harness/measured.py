@@ -12,11 +12,9 @@ from backends import Quantized, QuantReport, Supported
 from harness import datasets
 from harness.cell import Configuration
 from harness.cost.counting import Counts, count
-from harness.cost.operations import Prices, Transcriptions, cell_columns, generated, operation_rows
+from harness.cost.operations import Prices, Row, Transcriptions, cell_columns, generated, operation_rows
 from harness.models import Recognizer
 from harness.transcription import Transcription
-
-Row = dict[str, Any]
 
 
 def layer_rows(report: QuantReport) -> list[Row]:

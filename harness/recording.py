@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from harness.files import (
     temporary_beside,
     write_json,
     writing,
+    written,
 )
 from harness.leases import elsewhere
 from harness.store import (
@@ -112,7 +113,7 @@ class RunDirectory(StoredRun):
             os.close(lock)
 
     def _share(self, lock: int) -> None:
-        if not any(_lock(lock, fcntl.LOCK_SH, pause) for pause in _PAUSES):
+        if not _lock_soon(lock, fcntl.LOCK_SH):
             raise self._in_use()
 
     def _in_use(self) -> OutputError:
@@ -199,19 +200,19 @@ class RunDirectory(StoredRun):
         """Keep other runners from making the results meanwhile, as far as the file system can lock a directory."""
         place = os.open(self.cells, os.O_RDONLY)
         try:
-            _wait_for(place)
+            _lock_soon(place, fcntl.LOCK_EX)
             yield
         finally:
             os.close(place)
 
-    def results_made_last(self, cell_ids: Sequence[str]) -> list[dict[str, Any]] | None:
-        """The results, where they are of these cells and were made after all that they are made of; else `None`."""
-        made_of = [self.path / EXPERIMENT, self.path / LATENCY, *(self.cells / cell / "DONE" for cell in cell_ids)]
-        made = _written(self.path / CHECKSUMS)
-        if made is None or any(written >= made for path in made_of if (written := _written(path)) is not None):
+    def results_made_last(self, cell_ids: Iterable[str]) -> list[dict[str, Any]] | None:
+        """The results, where they are of the finished ones of these cells and were made after all they are made of."""
+        finished = {cell: stamp for cell in cell_ids if (stamp := self.stamp(cell)) is not None}
+        made, *others = (written(self.path / name) for name in (CHECKSUMS, EXPERIMENT, LATENCY))
+        if made is None or any(other >= made for other in (*others, *finished.values()) if other is not None):
             return None
         rows = self.results()
-        return rows if [row["cell_id"] for row in rows] == list(cell_ids) else None
+        return rows if [row["cell_id"] for row in rows] == list(finished) else None
 
     def write_results(self, rows: Rows) -> None:
         """Replace `results.parquet` and `results.csv`; text in the latter that a spreadsheet would run is quoted."""
@@ -253,32 +254,20 @@ def _mend_version(path: Path) -> None:
         write_json(about, {"schema": SCHEMA_VERSION})
 
 
-def _wait_for(place: int) -> None:
-    """Lock what is open, or go on without after some seconds, and where the file system cannot."""
-    for pause in _PAUSES:
-        time.sleep(pause)
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        except OSError:
-            return
-        return
+def _lock_soon(file: int, kind: int) -> bool:
+    """Whether a lock could be had within some seconds; where the file system knows none, one goes on without."""
+    return any(_lock(file, kind, pause, without=True) for pause in _PAUSES)
 
 
-def _written(path: Path) -> int | None:
-    return path.stat().st_mtime_ns if path.is_file() else None
-
-
-def _lock(file: int, kind: int, pause: float = 0.0) -> bool:
-    """Whether a lock could be had after a pause; where the file system knows none, all share and nobody is alone."""
+def _lock(file: int, kind: int, pause: float = 0.0, *, without: bool = False) -> bool:
+    """Whether a lock could be had after a pause; `without` where the file system knows none."""
     time.sleep(pause)
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return kind == fcntl.LOCK_SH
+        return without
     return True
 
 

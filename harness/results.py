@@ -95,8 +95,7 @@ def make_results(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[st
         OutputError: they cannot be written, or a cell is not what was written.
     """
     with directory.making_results():
-        finished = [cell.cell_id for cell in cells if directory.stamp(cell.cell_id) is not None]
-        rows = directory.results_made_last(finished)
+        rows = directory.results_made_last(cell.cell_id for cell in cells)
         if rows is None:
             rows = result_rows(directory, cells)
             directory.write_results(rows)

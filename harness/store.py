@@ -26,7 +26,7 @@ from typing import Any
 
 from harness.cell import SCHEMA_VERSION
 from harness.errors import OutputError
-from harness.files import damage, read_json, reading
+from harness.files import damage, read_json, reading, written
 
 Rows = Sequence[Mapping[str, Any]]
 Files = Mapping[str, bytes]
@@ -165,10 +165,7 @@ class StoredRun:
 
     def stamp(self, cell_id: str) -> int | None:
         """Tells one writing of a cell from another; `None` where it is not finished."""
-        try:
-            return (self.cells / cell_id / "DONE").stat().st_mtime_ns
-        except OSError:
-            return None
+        return written(self.cells / cell_id / "DONE")
 
     def files(self, cell_id: str) -> dict[str, bytes]:
         """A finished cell as it is stored."""

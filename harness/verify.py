@@ -26,7 +26,7 @@ from harness.errors import ConfigError, OutputError
 from harness.metrics import Normaliser, scores
 from harness.plan import configurations
 from harness.printing import printable
-from harness.store import StoredRun
+from harness.store import EXPERIMENT, StoredRun
 from harness.task import Ended, Replayed, ReplayTask, Task
 
 if TYPE_CHECKING:
@@ -75,9 +75,7 @@ def _experiment(run: StoredRun) -> Experiment:
         return Experiment.model_validate(run.experiment(), strict=False)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise OutputError(
-            f"{run.path / 'experiment.json'}: {key} is not what this version writes; run it again"
-        ) from None
+        raise OutputError(f"{run.path / EXPERIMENT}: {key} is not what this version writes; run it again") from None
 
 
 class Verification:
