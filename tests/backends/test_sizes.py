@@ -19,6 +19,7 @@ CASES = [
     ("quanto", "weight_only", "per_group:128", 4, {}, -70.5),
     ("quanto", "weight_only", "per_group:128", 2, {}, -75.6),
     ("bitsandbytes", "weight_only", "per_channel", 8, {}, -61.4),
+    ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4", "modules": HEAD}, -68.1),
     ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4"}, -70.5),
     ("bitsandbytes", "weight_only", "per_group:64", 4, {"format": "nf4", "options": {"double_quant": True}}, -71.4),
     ("torchao", "weight_only", "per_channel", 8, {}, -61.4),

@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from harness.report.__main__ import main
 from harness.report.numbers import DASH
@@ -135,10 +135,10 @@ def test_many_rows_and_models(tmp_path):
     models = [
         replace(configuration, model=configuration.model.model_copy(update={"path": f"model-{number}"}))
         for number in range(4)
-        for configuration in PLANNED[:10]
+        for configuration in PLANNED[:20]
     ]
     page = page_of(stored_run(tmp_path, models, failing=(), speakers=3, utterances=6))
-    assert page.count("<tr data-cell=") == 80
+    assert page.count("<tr data-cell=") == 160
     assert "model-3 full precision" in page
     assert len(page) < 1_000_000
 
@@ -164,6 +164,7 @@ def browser():
 def opened(browser, run, page):
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.get((run / "report.html").as_uri())
+    WebDriverWait(browser, 30).until(marks)  # they are drawn with the first frame, which may come after the load
     return browser
 
 
