@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _SHARE = 0.5
 def batch_plan(lengths: Mapping[str, float], batch_size: int) -> BatchPlan:
     """Cut utterances into batches, from the longest to the shortest, those of one length in the order of their ids.
 
+    A batch is decoded until its last transcript ends, so that utterances of like length belong together.
+
     >>> batch_plan({"b": 0.0, "a": 0.0, "c": 1.5}, 2)
     (('c', 'a'), ('b',))
     """
@@ -32,11 +34,8 @@ def batch_plan(lengths: Mapping[str, float], batch_size: int) -> BatchPlan:
     return tuple(tuple(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size))
 
 
-def lengths_for(model_directory: Path, utterances: Sequence[Utterance]) -> dict[str, float]:
-    """What counts as length by id: seconds where a model's inputs are as long as the batch's longest, else nothing."""
-    family = FAMILIES.get(_config(model_directory).get("model_type", ""))
-    if family is None or not family.any_length:
-        return dict.fromkeys((utterance.id for utterance in utterances), 0.0)
+def lengths_of(utterances: Iterable[Utterance]) -> dict[str, float]:
+    """Seconds by id, as the recordings' headers say."""
     return {utterance.id: _seconds(utterance) for utterance in utterances}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from backends import versions
 from harness import datasets
 from harness._hub import model_snapshot
-from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_for, memory_of, settled
+from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_of, memory_of, settled
 from harness.calibration import calibration_corpus
 from harness.cell import SCHEMA_VERSION, Cell, Configuration, hash_of, settings_of, spec_columns
 from harness.config import Data, Experiment, Model
@@ -107,7 +107,7 @@ class Resolved:
 
     models: dict[Model, ResolvedModel]
     batch_size: int
-    batches: dict[tuple[Model, Data], BatchPlan]
+    batches: dict[Data, BatchPlan]
     corpora: dict[Data, Corpus]
     calibration: dict[int | None, Corpus]
 
@@ -133,11 +133,7 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration], directory:
                 calibration[draw.seed] = calibration_corpus(experiment.calibration.drawn(draw))
                 _check_disjoint(calibration[draw.seed], corpora)
     size = settled(experiment.decoding.batch_size, directory, lambda: _fitting(experiment, planned, models))
-    batches = {
-        (model, data): batch_plan(lengths_for(found.directory, corpus.utterances), size)
-        for model, found in models.items()
-        for data, corpus in corpora.items()
-    }
+    batches = {data: batch_plan(lengths_of(corpus.utterances), size) for data, corpus in corpora.items()}
     return Resolved(models, size, batches, corpora, calibration)
 
 
@@ -169,7 +165,7 @@ def cells_of(configuration: Configuration, experiment: Experiment, resolved: Res
     """The cells of one configuration, one for every split of the experiment, identified."""
     cells = []
     for data in experiment.data:
-        batches = resolved.batches[configuration.model, data]
+        batches = resolved.batches[data]
         identity = _identity(configuration, experiment, resolved, data, batches)
         cells.append(Cell(configuration, data, identity, hash_of(identity), batches))
     return cells

@@ -18,6 +18,7 @@ import torch
 
 from backends import quantize
 from harness import cost, datasets
+from harness.batching import batch_plan, lengths_of
 from harness.config import Data, Decoding
 from harness.cost.operations import decoder_prompt, generated
 from harness.embedded import MODEL_DIRECTORY
@@ -71,14 +72,24 @@ def timed(
     return whole, whole - (clock.seconds - encoder), heard
 
 
+def planned(split: str, batches: int) -> list[list[Any]]:
+    """Waveforms of the first batches' worth of utterances of a split, batched as a run would."""
+    data = Data(dataset="embedded", split=split, limit=batches * BATCH)
+    by_id = {u.id: u for u in datasets.get("embedded").load(data).utterances}
+    return [[by_id[name].waveform() for name in names] for names in batch_plan(lengths_of(by_id.values()), BATCH)]
+
+
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
     machine = cost.environment(1, "")
     print(f"{machine['processor']}, one thread, torch {machine['packages']['torch']}")
     print(f"{BATCHES} batches of {BATCH} utterances (clean and other in turn), medians of {REPEATS} runs in turns\n")
-    speech = [datasets.get("embedded").load(Data(dataset="embedded", split=s)).utterances for s in ("clean", "other")]
-    batches = [[u.waveform() for u in speech[i % 2][i // 2 * BATCH :][:BATCH]] for i in range(BATCHES)]
+    batches = [
+        batch
+        for pair in zip(planned("clean", BATCHES // 2), planned("other", BATCHES // 2), strict=True)
+        for batch in pair
+    ]
     full = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
     with decoder_prompt(full.model) as prompt:
         said = [full.transcribe(batch, DECODING) for batch in batches]

@@ -22,7 +22,7 @@ import torch
 from backends import Supported, quantize_spec
 from harness import cost, datasets
 from harness.attended import attended
-from harness.batching import batch_plan, lengths_for
+from harness.batching import batch_plan, lengths_of
 from harness.cell import Configuration
 from harness.config import Decoding, Experiment, load_experiment
 from harness.cost.operations import generated
@@ -75,7 +75,7 @@ class Speech:
                 self._recognizer.prepare([by_id[name].waveform() for name in names], self.decoding)
                 for split in self._splits
                 for by_id in [{u.id: u for u in split}]
-                for names in batch_plan(lengths_for(self.directory, split), size)
+                for names in batch_plan(lengths_of(split), size)
             ]
         return self._prepared[size]
 

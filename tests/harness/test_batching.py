@@ -1,4 +1,4 @@
-"""Batches are decided before a run: by id, by length where a model's inputs are as long as the batch's longest."""
+"""Batches are decided before a run: utterances of like length together."""
 
 import json
 
@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from harness import batching
 from harness.config import Decoding
-from harness.datasets import Data, get
-from harness.embedded import MODELS
+from harness.datasets import Data, Utterance, get
 from harness.errors import CheckpointNotFoundError, ConfigError, OutputError
 
 GIB = 2**30
@@ -27,12 +26,20 @@ def test_batches_depend_on_utterances_and_size_alone(lengths, size, rng):
     assert all(len(batch) == size for batch in plan[:-1])
 
 
-def test_lengths_count_where_inputs_are_as_long_as_the_longest():
+def test_lengths_are_the_seconds_of_the_recordings():
     speech = get("embedded").load(Data(dataset="embedded", split="clean", limit=5)).utterances
-    assert set(batching.lengths_for(MODELS["embedded"], speech).values()) == {0.0}
-    seconds = batching.lengths_for(MODELS["embedded-moonshine"], speech)
+    seconds = batching.lengths_of(speech)
     assert seconds == pytest.approx({u.id: len(u.waveform()) / 16000 for u in speech})
     assert len(set(seconds.values())) > 3
+
+
+def test_what_cannot_be_heard_goes_last(tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    broken = Utterance("a", "1", "WORDS", tmp_path / "broken.wav")
+    speech = get("embedded").load(Data(dataset="embedded", split="clean", limit=3)).utterances
+    lengths = batching.lengths_of([broken, *speech])
+    assert lengths["a"] == 0.0
+    assert batching.batch_plan(lengths, 3)[-1] == ("a",)
 
 
 def write(directory, **config):
@@ -74,7 +81,7 @@ def test_a_size_is_chosen_once(tmp_path):
 def test_broken_files_are_one_sentence(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(CheckpointNotFoundError, match=r"config\.json: cannot be read as JSON"):
-        batching.lengths_for(tmp_path, [])
+        batching.fitting_batch_size(tmp_path, Decoding(), GIB)
     (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
     with pytest.raises(CheckpointNotFoundError, match=r"config\.json: there is no 'd_model'"):
         batching.fitting_batch_size(tmp_path, Decoding(), GIB)
