@@ -1,11 +1,11 @@
 """What it costs to let several runners share the work of one directory, beside one runner with as many workers.
 
     python -m experiments.benchmarks.runners experiments/embedded.toml 2 4 > experiments/benchmarks/runners.txt
-    python -m experiments.benchmarks.runners experiments/edge_asr_outliers.toml 4 >> experiments/benchmarks/runners.txt
 
-An experiment by one runner with two and four workers and by two and four runners with a worker each, in turn; with
-the same number of processes, since these slow each other down whoever started them. Processor time is that of all
-processes, starts included; how often everything was done is read from what the runners print.
+An experiment by one runner with two and four workers and by two and four runners with a worker each, in turn, now
+the one first and now the other; with the same number of processes, since these slow each other down whoever started them.
+Processor time is that of all processes, starts included; how often everything was done is read from what the runners
+print.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ctypes
 import os
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from collections import Counter
 from pathlib import Path
 
 from harness import cost
+
+REPEATS = 3
 
 
 def processor_seconds() -> float:
@@ -49,23 +52,27 @@ def together(file: str, runners: int, workers: int, out: Path) -> tuple[float, f
 
 
 def main() -> None:
-    """Print two rows for every number of processes."""
+    """Print every run, and for every number of processes the ratio of the medians."""
     file, *counts = sys.argv[1:]
     adopt_orphans = 36
     ctypes.CDLL(None).prctl(adopt_orphans, 1)
     machine = f"{cost.environment(1, '')['processor']}, {os.cpu_count()} cores"
     print(f"{file}: {machine}, load {os.getloadavg()[0]:.1f} at the start\n")
-    columns = ("runners", "workers", "wall, s", "processor, s", "to one runner", "done", "done twice")
+    columns = ("runners", "workers", "wall, s", "processor, s", "done", "done twice")
     print(" ".join(f"{column:>13}" for column in columns))
     for processes in map(int, counts):
-        by_one = 0.0
-        for runners, workers in ((1, processes), (processes, 1)):
-            with tempfile.TemporaryDirectory() as out:
-                wall, used, done = together(file, runners, workers, Path(out))
-            by_one = by_one or used
-            twice = sum(count > 1 for count in done.values())
-            row = (runners, workers, f"{wall:.0f}", f"{used:.0f}", f"{used / by_one:.3f}", len(done), twice)
-            print(" ".join(f"{value:>13}" for value in row), flush=True)
+        ways = [(1, processes), (processes, 1)]
+        seconds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+        for repeat in range(REPEATS):
+            for way in ways[:: -1 if repeat % 2 else 1]:
+                with tempfile.TemporaryDirectory() as out:
+                    wall, used, done = together(file, *way, Path(out))
+                seconds[way].append(used)
+                twice = sum(count > 1 for count in done.values())
+                row = (*way, f"{wall:.0f}", f"{used:.0f}", len(done), twice)
+                print(" ".join(f"{value:>13}" for value in row), flush=True)
+        by_one, by_many = (statistics.median(seconds[way]) for way in ways)
+        print(f"{processes} runners, medians: {by_many / by_one:.3f} of the processor time of one\n", flush=True)
 
 
 if __name__ == "__main__":
