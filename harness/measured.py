@@ -73,7 +73,9 @@ def operations_of(
 def traffic(operations: list[Row], found: Transcription) -> Row:
     """MACs, BOPs and bytes that are moved, for a second of the audio that was heard."""
     tokens = tuple(len(generated(row["tokens"], found.prompt)) for row in found.rows if not row["error"])
-    return cell_columns(operations, Transcriptions(len(found.prompt), tokens, found.audio_seconds))
+    silent = len(found.rows) - len(tokens)
+    windows = int(found.measured["windows"]) - silent
+    return cell_columns(operations, Transcriptions(len(found.prompt), tokens, found.audio_seconds, windows))
 
 
 def speed(configuration: Configuration, found: Transcription) -> Row:

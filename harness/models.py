@@ -47,6 +47,8 @@ class Recognizer:
     """Tokens that the decoder was started with for what it heard last in one pass."""
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
+    windows: int = 0
+    """That the encoder heard: one for an utterance, several for a long one that is heard window after window."""
 
     @property
     def inside(self) -> Any | None:
@@ -108,7 +110,7 @@ class Recognizer:
         With `drafts`, tokens after the prompt for each, greedy decoding checks these instead of going token by
         token (see `harness.drafts`); the transcripts are the same. They are not used for what takes several passes.
 
-        Adds the time taken to `feature_seconds` and `decode_seconds`. Greedy or beam search without
+        Adds to `feature_seconds`, `decode_seconds` and `windows`. Greedy or beam search without
         sampling, so deterministic for the same batch on the same machine. Utterances that are heard
         in one pass are decoded first, together; then the longer ones.
 
@@ -148,9 +150,18 @@ class Recognizer:
         """What the model generates, and the tokens that its decoder was started with."""
         with torch.no_grad():
             if self.inside is None:
-                return self.model.generate(**arguments), self.model.prompt
-            with decoder_prompt(self.inside) as prompt:
-                return self.model.generate(**arguments), prompt
+                sequences = self.model.generate(**arguments)
+                self.windows += len(sequences)
+                return sequences, self.model.prompt
+            counting = self.inside.get_encoder().register_forward_hook(self._encoded)
+            try:
+                with decoder_prompt(self.inside) as prompt:
+                    return self.model.generate(**arguments), prompt
+            finally:
+                counting.remove()
+
+    def _encoded(self, encoder: Any, args: Any, output: Any) -> None:
+        self.windows += len(output.last_hidden_state)
 
     def calibration_inputs(
         self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int

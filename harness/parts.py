@@ -19,7 +19,7 @@ class Part:
     Attributes:
         rows: one for every utterance, as they are stored.
         prompt: tokens that the decoder started with.
-        measured: seconds of feature extraction and of decoding, and peaks of memory in bytes.
+        measured: seconds of feature extraction and of decoding, windows encoded, and peaks of memory in bytes.
         drafted: utterances whose decoding checked a draft.
         alone: whether nothing ran beside it.
     """

@@ -32,7 +32,7 @@ class Transcription:
     Attributes:
         rows: one for every utterance, as they are stored.
         prompt: tokens that the decoder starts with.
-        measured: seconds of audio, of feature extraction and of decoding; peaks of memory in bytes.
+        measured: seconds of feature extraction and of decoding; windows encoded; peaks of memory in bytes.
         drafted: utterances whose decoding checked a draft.
         alone: whether nothing ran beside it.
     """
@@ -138,6 +138,7 @@ class Listening:
         utterances, recognizer = [by_id[name] for name in batch], self.recognizer
         cost.reset_peak_memory()
         recognizer.feature_seconds = recognizer.decode_seconds = 0.0
+        recognizer.windows = 0
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
         heard = list(_heard(utterances, speech, recognizer, self.decoding, drafts))
@@ -149,6 +150,7 @@ class Listening:
         measured = {
             "feature_seconds": recognizer.feature_seconds,
             "decode_seconds": recognizer.decode_seconds,
+            "windows": recognizer.windows,
             "peak_rss_bytes": cost.peak_memory(),
             "peak_device_bytes": cost.peak_device_memory(),
         }

@@ -2,8 +2,8 @@
 
     python -m experiments.benchmarks.runners experiments/embedded.toml 2 4 > experiments/benchmarks/runners.txt
 
-An experiment by one runner with two and four workers and by two and four runners with a worker each, in turn, now
-the one first and now the other; with the same number of processes, since these slow each other down whoever started them.
+An experiment by one runner with two and four workers and by two and four runners with a worker each, now the one
+first and now the other; with the same number of processes, since these slow each other down whoever started them.
 Processor time is that of all processes, starts included; how often everything was done is read from what the runners
 print.
 """

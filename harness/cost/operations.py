@@ -126,11 +126,14 @@ class Transcriptions:
             step, the last of which yields the end-of-text; one more than was computed where an
             utterance ran into the limit instead. Beams beside the best are not counted.
         audio_seconds: of all utterances.
+        windows: that the encoder heard, each of which has the prompt; the steps of an utterance of several windows
+            are counted at the positions that they would have in one.
     """
 
     prompt: int
     generated: tuple[int, ...]
     audio_seconds: float
+    windows: int
 
     @property
     def steps(self) -> int:
@@ -156,11 +159,11 @@ class Transcriptions:
 def cell_columns(rows: Sequence[Row], heard: Transcriptions) -> dict[str, float]:
     """The columns of a cell's result: its whole work per second of audio, one pass of each part, and its caches.
 
-    Work is utterances x (encoder + prefill) + the sum of the steps at their positions, as if every
+    Work is windows x (encoder + prefill) + the sum of the steps at their positions, as if every
     utterance were transcribed alone.
     """
     encoder, prefill, base, slope = (total(rows, phase) for phase in Phase)
-    work = (encoder + prefill) * len(heard.generated) + base * heard.steps + slope * heard.positions
+    work = (encoder + prefill) * heard.windows + base * heard.steps + slope * heard.positions
     per_second = work * (1 / heard.audio_seconds)
     step = base + slope * heard.mean_position
     per_position = _written(rows, Phase.STEP, LayerKind.SELF_ATTENTION)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas
 import pytest
@@ -109,7 +110,7 @@ def test_whisper_small_memory_io_by_hand(small):
 
 
 def test_whisper_small_caches_by_hand(small):
-    columns = cell_columns(operation_rows(small, FLOAT), Transcriptions(PROMPT, (10, 20), 9.0))
+    columns = cell_columns(operation_rows(small, FLOAT), Transcriptions(PROMPT, (10, 20), 9.0, 2))
     assert columns["self_attention_cache_bytes"] == 4 * LAYERS * 2 * WIDTH * (PROMPT + 15)
     assert columns["cross_attention_cache_bytes"] == 4 * LAYERS * 2 * WIDTH * WINDOW
     written = {kind: sum(x.cache_written for x in of_kind(small[Phase.PREFILL], kind)) for kind in LayerKind}
@@ -194,7 +195,7 @@ def test_quantized_layers_are_8_by_8_and_the_rest_32_by_32():
     assert {row["kind"]: row["bops"] / row["macs"] for row in rows if row["macs"]} == {
         "linear": 64, "head": 1024, "conv": 1024, "self_attention": 1024, "cross_attention": 1024
     }  # fmt: skip
-    step = cell_columns(rows, Transcriptions(PROMPT, (1,), 1.0))["decoder_step_bops"]
+    step = cell_columns(rows, Transcriptions(PROMPT, (1,), 1.0, 1))["decoder_step_bops"]
     width, ffn, window = 128, 256, 150
     linear = 6 * width**2 + 2 * width * ffn
     assert step == 64 * linear + 1024 * (width * 512 + 2 * width * (PROMPT + 1 + window))
@@ -219,15 +220,17 @@ def test_a_second_of_audio_costs_the_utterances_and_every_step_at_its_position()
         return operation_rows({phase: [LayerCount("x", LayerKind.LINEAR, macs)]}, FLOAT)
 
     layers = [row for phase, macs in zip(Phase, (1000, 100, 10, 1), strict=True) for row in rows(phase, macs)]
-    heard = Transcriptions(prompt=2, generated=(3, 1), audio_seconds=4.0)
+    heard = Transcriptions(prompt=2, generated=(3, 1), audio_seconds=4.0, windows=2)
     steps = (10 + 2) + (10 + 3) + (10 + 4) + (10 + 2)
     columns = cell_columns(layers, heard)
     assert columns["macs_per_audio_second"] == (2 * 1100 + steps) / 4
     assert columns["bops_per_audio_second"] == 1024 * (2 * 1100 + steps) / 4
     assert columns["decoder_step_bops"] == 1024 * (10 + (2 + 3 + 4 + 2) / 4)
-    silent = cell_columns(layers, Transcriptions(2, (0,), 1.0))
+    silent = cell_columns(layers, Transcriptions(2, (0,), 1.0, 1))
     assert silent["macs_per_audio_second"] == 1100
     assert silent["decoder_step_bops"] == 1024 * 12
+    long = cell_columns(layers, replace(heard, windows=5))
+    assert long["macs_per_audio_second"] == (5 * 1100 + steps) / 4
 
 
 def test_the_prompt_is_what_the_decoder_starts_with():

@@ -54,7 +54,8 @@ def noise(seconds):
 
 
 def passes(recognizer, waveforms, policy):
-    """How often the encoder is called, and with how many rows."""
+    """How often the encoder is called, and with how many rows: the windows that are told."""
+    recognizer.windows = 0
     calls = []
     hook = recognizer.model.get_encoder().register_forward_hook(
         lambda _, args, output: calls.append(len(output.last_hidden_state))
@@ -62,6 +63,7 @@ def passes(recognizer, waveforms, policy):
     heard = recognizer.transcribe(waveforms, Decoding(max_new_tokens=5, long_audio=policy))
     hook.remove()
     assert len(heard) == len(waveforms)
+    assert recognizer.windows == sum(calls)
     return calls
 
 
@@ -103,6 +105,8 @@ def test_a_run_says_what_it_did(policy, whisper, tmp_path):
     utterances = pandas.read_parquet(tmp_path / "long" / "cells" / row["cell_id"] / "utterances.parquet")
     assert list(utterances["seconds"]) == [31, 3]
     assert (utterances["reference_tokens"] > 0).tolist() == [policy == "truncate", True]
+    operations = row["bops_per_audio_second"] * row["audio_seconds"] / row["encoder_bops"]
+    assert int(operations) == (2 if policy == "truncate" else 3), "windows, prompts and steps cost less than one more"
     assert row["nll"] > 0
 
 
