@@ -3,10 +3,11 @@
     python -m experiments.benchmarks.drafts_exact [FILE.toml ...] > experiments/benchmarks/drafts_exact.txt
 
 Each quantized model hears every planned batch plainly (`generate()`, greedy, float32) and with the drafts of full
-precision; the generated tokens are compared. Where they differ, the two tokens' logits at the first difference are
-shown, which tells a tie within the rounding of floats from an error. Where activations are quantized, one unit in the
-last place can change a code: there the same batches are also heard plainly at half the size, which tells how much the
-model's own words hang on the shape of a batch.
+precision; the generated tokens are compared. Where they differ, the margin of the drafted token over the plain one at
+the first difference is shown, relative to the larger logit, twice: the same batch with all tokens before it in one
+pass, and token by token. Of opposite signs, the model itself says one thing and the other. Where activations are
+quantized, one unit in the last place can change a code: there the same batches are also heard plainly at half the
+size, which tells how much the model's own words hang on the shape of a batch.
 """
 
 from __future__ import annotations
@@ -41,19 +42,32 @@ def words(recognizer: Recognizer, batch: PreparedBatch, decoding: Decoding, draf
     return [tuple(generated(t.tokens, recognizer.prompt)) for t in heard]
 
 
-def gap(recognizer: Recognizer, batch: PreparedBatch, row: int, plain: Tokens, drafted: Tokens) -> float:
-    """Difference of the logits of the two tokens where one utterance's transcripts part, relative to the larger."""
+def margins(
+    recognizer: Recognizer, batch: PreparedBatch, said: Sequence[Tokens], row: int, drafted: Tokens
+) -> tuple[float, float]:
+    """By how much the drafted token is likelier than the plain one where they part: in one pass, and token by token."""
+    plain = said[row]
     place = next((i for i, (a, b) in enumerate(zip(plain, drafted, strict=False)) if a != b), None)
     place = min(len(plain), len(drafted)) if place is None else place
-    end = min(recognizer.ends)
-    ours, theirs = ((*tokens, end)[place] for tokens in (drafted, plain))
+    end, start = min(recognizer.ends), len(recognizer.prompt)
+    both = [(*tokens, end)[place] for tokens in (drafted, plain)]
     (group,) = batch.groups
-    inputs = {key: value[row : row + 1] for key, value in group.inputs.items()}
-    with torch.no_grad(), attended(recognizer.model) as seen:
-        recognizer.model.generate(**inputs, max_new_tokens=1)
-        tokens = torch.tensor([[*recognizer.prompt, *plain[:place]]])
-        logits = recognizer.model(**seen.arguments(), decoder_input_ids=tokens).logits[0, -1]
-    return float((logits[ours] - logits[theirs]).abs() / logits[[ours, theirs]].abs().max())
+    model = recognizer.model
+    texts = [(*tokens, *[end] * place)[:place] for tokens in said]
+    with torch.no_grad(), attended(model) as seen:
+        model.generate(**group.inputs, max_new_tokens=1)
+        tokens = torch.tensor([[*recognizer.prompt, *text] for text in texts])
+        at_once = model(**seen.arguments(), decoder_input_ids=tokens)
+        cached = seen.arguments()
+        by_step = model(**cached, decoder_input_ids=tokens[:, :start])
+        for token in tokens[:, start:].unbind(1):
+            by_step = model(**cached, decoder_input_ids=token[:, None])
+
+    def margin(found: Any) -> float:
+        likelier, other = (float(found.logits[row, -1, token]) for token in both)
+        return (likelier - other) / max(abs(likelier), abs(other))
+
+    return margin(at_once), margin(by_step)
 
 
 class Speech:
@@ -97,7 +111,7 @@ def compare(configuration: Configuration, experiment: Experiment, speech: Speech
     plain = [words(recognizer, batch, speech.decoding) for batch in batches]
     drafted = [words(recognizer, b, speech.decoding, d) for b, d in zip(batches, speech.said, strict=True)]
     parted = [
-        gap(recognizer, batch, row, a, b)
+        margins(recognizer, batch, ours, row, b)
         for batch, ours, theirs in zip(batches, plain, drafted, strict=True)
         for row, (a, b) in enumerate(zip(ours, theirs, strict=True))
         if a != b
@@ -107,9 +121,9 @@ def compare(configuration: Configuration, experiment: Experiment, speech: Speech
     if spec.activations is not None or parted:
         half = [words(recognizer, b, speech.decoding) for b in speech.batches(speech.decoding.batch_size // 2)]
         shapes = str(sum(a != b for a, b in zip(flat(plain), flat(half), strict=True)))
-    gaps = " ".join(f"{value:.1e}" for value in parted)
+    shown = " ".join(f"{at_once:+.1e}/{by_step:+.1e}" for at_once, by_step in parted)
     total = len(flat(plain))
-    print(f"{configuration.label:62} {total:6} {total - len(parted):6} {as_full:6} {shapes:>6}  {gaps}", flush=True)
+    print(f"{configuration.label:62} {total:6} {total - len(parted):6} {as_full:6} {shapes:>6}  {shown}", flush=True)
 
 
 def main() -> None:
@@ -124,7 +138,7 @@ def main() -> None:
         others = [c for c in planned if isinstance(c.capability, Supported) and not c.takes_drafts]
         print(f"\n{file}: {len(eligible)} eligible configurations; decoded plainly: {len(others)}")
         head = ("utt.", "same", "=fp32", "shape")
-        print(f"{'configuration':62} " + " ".join(f"{h:>6}" for h in head) + "  gaps of the logits where they part")
+        print(f"{'configuration':62} " + " ".join(f"{h:>6}" for h in head) + "  margins where they part")
         speech = cache(lambda model, experiment=experiment: Speech(experiment, model))
         for configuration in eligible:
             compare(configuration, experiment, speech(configuration.model))
