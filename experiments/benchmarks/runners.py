@@ -1,9 +1,10 @@
 """What it costs to let several runners share the work of one directory, beside one runner with as many workers.
 
-    python -m experiments.benchmarks.runners experiments/embedded.toml 2 4 > experiments/benchmarks/runners.txt
+    python -m experiments.benchmarks.runners experiments/embedded.toml 4 3 > experiments/benchmarks/runners.txt
+    python -m experiments.benchmarks.runners experiments/embedded.toml 2 1 >> experiments/benchmarks/runners.txt
 
-An experiment by one runner with two and four workers and by two and four runners with a worker each, now the one
-first and now the other; with the same number of processes, since these slow each other down whoever started them.
+An experiment by one runner with four workers and by four runners with a worker each, three times, now the one first
+and now the other; with the same number of processes, since these slow each other down whoever started them.
 Processor time is that of all processes, starts included; how often everything was done is read from what the runners
 print.
 """
@@ -23,8 +24,6 @@ from collections import Counter
 from pathlib import Path
 
 from harness import cost
-
-REPEATS = 3
 
 
 def processor_seconds() -> float:
@@ -52,27 +51,26 @@ def together(file: str, runners: int, workers: int, out: Path) -> tuple[float, f
 
 
 def main() -> None:
-    """Print every run, and for every number of processes the ratio of the medians."""
-    file, *counts = sys.argv[1:]
+    """Print every run, and the ratio of the medians."""
+    file, processes, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     adopt_orphans = 36
     ctypes.CDLL(None).prctl(adopt_orphans, 1)
     machine = f"{cost.environment(1, '')['processor']}, {os.cpu_count()} cores"
     print(f"{file}: {machine}, load {os.getloadavg()[0]:.1f} at the start\n")
     columns = ("runners", "workers", "wall, s", "processor, s", "done", "done twice")
     print(" ".join(f"{column:>13}" for column in columns))
-    for processes in map(int, counts):
-        ways = [(1, processes), (processes, 1)]
-        seconds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
-        for repeat in range(REPEATS):
-            for way in ways[:: -1 if repeat % 2 else 1]:
-                with tempfile.TemporaryDirectory() as out:
-                    wall, used, done = together(file, *way, Path(out))
-                seconds[way].append(used)
-                twice = sum(count > 1 for count in done.values())
-                row = (*way, f"{wall:.0f}", f"{used:.0f}", len(done), twice)
-                print(" ".join(f"{value:>13}" for value in row), flush=True)
-        by_one, by_many = (statistics.median(seconds[way]) for way in ways)
-        print(f"{processes} runners, medians: {by_many / by_one:.3f} of the processor time of one\n", flush=True)
+    ways = [(1, processes), (processes, 1)]
+    seconds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
+    for repeat in range(repeats):
+        for way in ways[:: -1 if repeat % 2 else 1]:
+            with tempfile.TemporaryDirectory() as out:
+                wall, used, done = together(file, *way, Path(out))
+            seconds[way].append(used)
+            twice = sum(count > 1 for count in done.values())
+            row = (*way, f"{wall:.0f}", f"{used:.0f}", len(done), twice)
+            print(" ".join(f"{value:>13}" for value in row), flush=True)
+    by_one, by_many = (statistics.median(seconds[way]) for way in ways)
+    print(f"{processes} runners, medians: {by_many / by_one:.3f} of the processor time of one\n", flush=True)
 
 
 if __name__ == "__main__":
