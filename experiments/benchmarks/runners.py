@@ -1,10 +1,9 @@
 """What it costs to let several runners share the work of one directory, beside one runner with as many workers.
 
-    python -m experiments.benchmarks.runners experiments/embedded.toml 4 3 > experiments/benchmarks/runners.txt
-    python -m experiments.benchmarks.runners experiments/embedded.toml 2 1 >> experiments/benchmarks/runners.txt
+    python -m experiments.benchmarks.runners experiments/embedded.toml 4 2 > experiments/benchmarks/runners.txt
 
-An experiment by one runner with four workers and by four runners with a worker each, three times, now the one first
-and now the other; with the same number of processes, since these slow each other down whoever started them.
+An experiment by one runner with four workers and by four runners with a worker each, at the same time, so that both
+meet the same moods of the machine: run one after the other, either takes 6 % more or less from one hour to the next.
 Processor time is that of all processes, starts included; how often everything was done is read from what the runners
 print.
 """
@@ -15,12 +14,13 @@ import ctypes
 import os
 import re
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from harness import cost
@@ -32,8 +32,15 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def together(file: str, runners: int, workers: int, out: Path) -> tuple[float, float, Counter[str]]:
+def together(file: str, runners: int, workers: int) -> tuple[float, float, Counter[str]]:
     """Wall and processor seconds of so many runners, and how often every configuration was done."""
+    adopt_orphans = 36
+    ctypes.CDLL(None).prctl(adopt_orphans, 1)
+    with tempfile.TemporaryDirectory() as out:
+        return _together(file, runners, workers, Path(out))
+
+
+def _together(file: str, runners: int, workers: int, out: Path) -> tuple[float, float, Counter[str]]:
     began, used = time.monotonic(), processor_seconds()
     command = [sys.executable, "-m", "harness.grid", file, "--workers", str(workers), "--out", str(out)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(runners)]
@@ -51,26 +58,21 @@ def together(file: str, runners: int, workers: int, out: Path) -> tuple[float, f
 
 
 def main() -> None:
-    """Print every run, and the ratio of the medians."""
-    file, processes, repeats = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    adopt_orphans = 36
-    ctypes.CDLL(None).prctl(adopt_orphans, 1)
+    """Print two rows for every number of processes."""
+    file, *counts = sys.argv[1:]
     machine = f"{cost.environment(1, '')['processor']}, {os.cpu_count()} cores"
     print(f"{file}: {machine}, load {os.getloadavg()[0]:.1f} at the start\n")
-    columns = ("runners", "workers", "wall, s", "processor, s", "done", "done twice")
-    print(" ".join(f"{column:>13}" for column in columns))
-    ways = [(1, processes), (processes, 1)]
-    seconds: dict[tuple[int, int], list[float]] = {way: [] for way in ways}
-    for repeat in range(repeats):
-        for way in ways[:: -1 if repeat % 2 else 1]:
-            with tempfile.TemporaryDirectory() as out:
-                wall, used, done = together(file, *way, Path(out))
-            seconds[way].append(used)
+    columns = ("runners", "workers", "wall, s", "processor, s", "to one runner", "done", "done twice")
+    print(" ".join(f"{column:>13}" for column in columns), flush=True)
+    for processes in map(int, counts):
+        ways = [(1, processes), (processes, 1)]
+        with ProcessPoolExecutor(max_workers=2, max_tasks_per_child=1, mp_context=get_context("spawn")) as side_by_side:
+            found = [side_by_side.submit(together, file, *way) for way in ways]
+        _, by_one, _ = found[0].result()
+        for way, (wall, used, done) in zip(ways, (future.result() for future in found), strict=True):
             twice = sum(count > 1 for count in done.values())
-            row = (*way, f"{wall:.0f}", f"{used:.0f}", len(done), twice)
+            row = (*way, f"{wall:.0f}", f"{used:.0f}", f"{used / by_one:.3f}", len(done), twice)
             print(" ".join(f"{value:>13}" for value in row), flush=True)
-    by_one, by_many = (statistics.median(seconds[way]) for way in ways)
-    print(f"{processes} runners, medians: {by_many / by_one:.3f} of the processor time of one\n", flush=True)
 
 
 if __name__ == "__main__":
