@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 
 @dataclass
@@ -33,9 +34,9 @@ class Attended:
         cache = EncoderDecoderCache(DynamicCache(), self._cross(chosen))
         return {"encoder_outputs": states, "past_key_values": cache, "use_cache": True}
 
-    def _cross(self, chosen: Sequence[int] | None) -> DynamicCache:
+    def _cross(self, chosen: Sequence[int] | None) -> Cache:
         if self.cross is None:
-            return DynamicCache()
+            return Cache(layer_class_to_replicate=_SpeechLayer)
         beams = len(self.cross.layers[0].keys) // self._utterances
         if chosen is None and beams == 1:
             return self.cross
@@ -45,6 +46,16 @@ class Attended:
     @property
     def _utterances(self) -> int:
         return len(self.states.last_hidden_state)
+
+
+class _SpeechLayer(DynamicLayer):
+    """Keys and values of the speech in one layer, kept as they are made; `DynamicLayer` copies them behind nothing."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Takes what is given once, and gives it back."""
+        self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states, value_states
+        return key_states, value_states
 
 
 @contextmanager
