@@ -48,7 +48,7 @@ class Attended:
         return len(self.states.last_hidden_state)
 
 
-class _SpeechLayer(DynamicLayer):
+class _SpeechLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of the speech in one layer, kept as they are made; `DynamicLayer` copies them behind nothing."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

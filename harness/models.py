@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Recognizer:
     """Tokens that the decoder was started with for what it heard last in one pass."""
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    """Of `decode_seconds`, those in the encoder."""
     windows: int = 0
     """That the encoder heard: one for an utterance, several for a long one that is heard window after window."""
 
@@ -110,7 +113,7 @@ class Recognizer:
         With `drafts`, tokens after the prompt for each, greedy decoding checks these instead of going token by
         token (see `harness.drafts`); the transcripts are the same. They are not used for what takes several passes.
 
-        Adds to `feature_seconds`, `decode_seconds` and `windows`. Greedy or beam search without
+        Adds to `feature_seconds`, `decode_seconds`, `encode_seconds` and `windows`. Greedy or beam search without
         sampling, so deterministic for the same batch on the same machine. Utterances that are heard
         in one pass are decoded first, together; then the longer ones.
 
@@ -153,15 +156,27 @@ class Recognizer:
                 sequences = self.model.generate(**arguments)
                 self.windows += len(sequences)
                 return sequences, self.model.prompt
-            counting = self.inside.get_encoder().register_forward_hook(self._encoded)
-            try:
-                with decoder_prompt(self.inside) as prompt:
-                    return self.model.generate(**arguments), prompt
-            finally:
-                counting.remove()
+            with self._encoding(self.inside.get_encoder()), decoder_prompt(self.inside) as prompt:
+                return self.model.generate(**arguments), prompt
 
-    def _encoded(self, encoder: Any, args: Any, output: Any) -> None:
-        self.windows += len(output.last_hidden_state)
+    @contextmanager
+    def _encoding(self, encoder: Any) -> Iterator[None]:
+        """Count windows and seconds of the encoder in the block; a GPU computes later, and takes no time here."""
+        began: list[float] = []
+
+        def started(*_: Any) -> None:
+            began.append(time.perf_counter())
+
+        def ended(encoder: Any, args: Any, output: Any) -> None:
+            self.encode_seconds += time.perf_counter() - began.pop()
+            self.windows += len(output.last_hidden_state)
+
+        hooks = encoder.register_forward_pre_hook(started), encoder.register_forward_hook(ended)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def calibration_inputs(
         self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int

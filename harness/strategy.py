@@ -12,13 +12,12 @@ class Strategy:
 
     Args:
         asked: `plain`, `draft`, or `auto`: the first batch plainly, the second with drafts, and all others in the way
-            that took less time for a token.
+            that took less time for a token. Later batches change nothing: they are shorter, and cost more for a token.
     """
 
     def __init__(self, asked: Literal["auto", "plain", "draft"]) -> None:
         self._asked = asked
-        self._seconds: dict[Way, float] = {}
-        self._tokens: dict[Way, int] = {}
+        self._pace: dict[Way, float] = {}
 
     def way(self, *, possible: bool) -> Way:
         """The way of the next batch; `possible` says whether it has drafts."""
@@ -27,14 +26,10 @@ class Strategy:
         if self._asked == "draft":
             return "draft"
         for way in ("plain", "draft"):
-            if way not in self._seconds:
+            if way not in self._pace:
                 return way  # type: ignore[return-value]
-        return min(self._seconds, key=self._pace)
+        return min(self._pace, key=self._pace.__getitem__)
 
     def took(self, way: Way, seconds: float, tokens: int) -> None:
-        """What a batch took that was decoded so."""
-        self._seconds[way] = self._seconds.get(way, 0.0) + seconds
-        self._tokens[way] = self._tokens.get(way, 0) + tokens
-
-    def _pace(self, way: Way) -> float:
-        return self._seconds[way] / max(self._tokens[way], 1)
+        """What a batch took that was decoded so, in the decoder: the encoder takes the same time either way."""
+        self._pace.setdefault(way, seconds / max(tokens, 1))

@@ -76,9 +76,9 @@ class Drafting:
         possible = all(name in self._said for name in batch)
         return [self._said[name] for name in batch] if self._strategy.way(possible=possible) == "draft" else None
 
-    def took(self, drafts: object | None, decode_seconds: float, tokens: int) -> None:
-        """What the decoding of the batch took."""
-        self._strategy.took("plain" if drafts is None else "draft", decode_seconds, tokens)
+    def took(self, drafts: object | None, seconds: float, tokens: int) -> None:
+        """What the decoder took for the batch."""
+        self._strategy.took("plain" if drafts is None else "draft", seconds, tokens)
 
 
 def speech_of(cell: Cell) -> dict[str, Utterance]:
@@ -137,12 +137,13 @@ class Listening:
         batch, by_id = cell.batches[index], speech_of(cell)
         utterances, recognizer = [by_id[name] for name in batch], self.recognizer
         cost.reset_peak_memory()
-        recognizer.feature_seconds = recognizer.decode_seconds = 0.0
+        recognizer.feature_seconds = recognizer.decode_seconds = recognizer.encode_seconds = 0.0
         recognizer.windows = 0
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
         heard = list(_heard(utterances, speech, recognizer, self.decoding, drafts))
-        drafting.took(drafts, recognizer.decode_seconds, sum(len(transcript.tokens) for transcript, _ in heard))
+        seconds = recognizer.decode_seconds - recognizer.encode_seconds
+        drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in heard))
         rows = [
             _row(utterance, transcript, reference, speech, place, self.normalise)
             for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, heard, strict=True))

@@ -10,18 +10,19 @@ which way is faster, then that one.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from backends import quantize
+from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
 from harness.batching import batch_plan, lengths_of
 from harness.config import Data, Decoding
-from harness.cost.operations import decoder_prompt, generated
+from harness.cost.operations import generated
 from harness.embedded import MODEL_DIRECTORY
+from harness.features import PreparedBatch
 from harness.models import Recognizer, Transcript, load_recognizer
 from harness.strategy import Strategy
 
@@ -34,6 +35,8 @@ CASES: Sequence[tuple[str, dict[str, Any]]] = (
         "quanto int8 with head",
         {"backend": "quanto", "granularity": "per_channel", "bits": 8, "modules": ["linear", "head"]},
     ),
+    ("quanto fp8", {"backend": "quanto", "granularity": "per_channel", "bits": 8, "format": "fp8_e4m3"}),
+    ("quanto int2 g64", {"backend": "quanto", "granularity": "per_group:64", "bits": 2}),
     ("hqq int8 g64", {"backend": "hqq", "granularity": "per_group:64", "bits": 8}),
     ("hqq int4 g64", {"backend": "hqq", "granularity": "per_group:64", "bits": 4}),
     ("hqq int3 g64", {"backend": "hqq", "granularity": "per_group:64", "bits": 3}),
@@ -47,29 +50,13 @@ CASES: Sequence[tuple[str, dict[str, Any]]] = (
 )
 
 
-class Clock:
-    """Seconds in the encoder of a model."""
-
-    def __init__(self, model: Any) -> None:
-        self.seconds = self._began = 0.0
-        model.get_encoder().register_forward_pre_hook(self._start)
-        model.get_encoder().register_forward_hook(self._stop)
-
-    def _start(self, *_: Any) -> None:
-        self._began = time.perf_counter()
-
-    def _stop(self, *_: Any) -> None:
-        self.seconds += time.perf_counter() - self._began
-
-
 def timed(
-    recognizer: Recognizer, clock: Clock, waveforms: Sequence[Any], drafts: Sequence[Sequence[int]] | None
+    recognizer: Recognizer, batch: PreparedBatch, drafts: Sequence[Sequence[int]] | None
 ) -> tuple[float, float, list[Transcript]]:
     """Seconds of generation, of it without the encoder, and the transcripts of one batch."""
-    encoder, decode = clock.seconds, recognizer.decode_seconds
-    heard = recognizer.transcribe(waveforms, DECODING, drafts)
-    whole = recognizer.decode_seconds - decode
-    return whole, whole - (clock.seconds - encoder), heard
+    recognizer.decode_seconds = recognizer.encode_seconds = 0.0
+    heard = recognizer.transcribe(batch, DECODING, drafts)
+    return recognizer.decode_seconds, recognizer.decode_seconds - recognizer.encode_seconds, heard
 
 
 def planned(split: str, batches: int) -> list[list[Any]]:
@@ -85,15 +72,14 @@ def main() -> None:
     machine = cost.environment(1, "")
     print(f"{machine['processor']}, one thread, torch {machine['packages']['torch']}")
     print(f"{BATCHES} batches of {BATCH} utterances (clean and other in turn), medians of {REPEATS} runs in turns\n")
-    batches = [
-        batch
-        for pair in zip(planned("clean", BATCHES // 2), planned("other", BATCHES // 2), strict=True)
-        for batch in pair
-    ]
     full = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
-    with decoder_prompt(full.model) as prompt:
-        said = [full.transcribe(batch, DECODING) for batch in batches]
-    drafts = [[generated(t.tokens, prompt) for t in batch] for batch in said]
+    batches = [
+        full.prepare(waveforms, DECODING)
+        for pair in zip(planned("clean", BATCHES // 2), planned("other", BATCHES // 2), strict=True)
+        for waveforms in pair
+    ]
+    said = [full.transcribe(batch, DECODING) for batch in batches]
+    drafts = [[generated(t.tokens, full.prompt) for t in batch] for batch in said]
     print(
         f"{'configuration':24} {'plain, s':>8} {'decoding':>9} {'draft, s':>9} {'decoding':>9} "
         f"{'whole':>6} {'decoding':>9} {'auto':>6}  {'same':>8} {'as fp32':>8}"
@@ -101,23 +87,22 @@ def main() -> None:
     for label, arguments in CASES:
         recognizer = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
         recognizer.model = quantize(recognizer.model, "weight_only", **arguments).model
-        clock = Clock(recognizer.model)
         runs: dict[str, list[tuple[float, float]]] = {"plain": [], "draft": [], "auto": []}
         texts: dict[str, list[str]] = {}
-        recognizer.transcribe(batches[0][:4], DECODING)
+        recognizer.transcribe(batches[-1], DECODING)
         for _ in range(REPEATS):
             each: dict[str, list[tuple[float, float]]] = {"plain": [], "draft": []}
             for way in ("plain", "draft"):
                 texts[way] = []
             for batch, own in zip(batches, drafts, strict=True):
                 for way, given in (("plain", None), ("draft", own)):
-                    whole, decoding, heard = timed(recognizer, clock, batch, given)
+                    whole, decoding, heard = timed(recognizer, batch, given)
                     each[way].append((whole, decoding))
                     texts[way] += [t.text for t in heard]
             strategy, chosen = Strategy("auto"), []
             for index in range(BATCHES):
                 way = strategy.way(possible=True)
-                strategy.took(way, each[way][index][0], sum(map(len, drafts[index])))
+                strategy.took(way, each[way][index][1], sum(map(len, drafts[index])))
                 chosen.append(each[way][index])
             each["auto"] = chosen
             for way, rows in each.items():
@@ -139,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    in_worker(main)

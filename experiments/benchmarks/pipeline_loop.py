@@ -7,6 +7,9 @@ process: `harness.grid` with one worker a core and one thread each; the loop wit
 of 8, and greedy decoding like the grid (the pipeline's own default is five beams). The loop loads the model, quantizes
 it with the same adapter, transcribes both splits and counts word errors; the grid also saves, counts operations,
 judges the references and keeps everything that it measured.
+
+The last lines say what the encoders of the grid take alone, in its batches: they hear every utterance once for every
+configuration, however it is decoded, so that no way of decoding is more times as fast as the loop than is said there.
 """
 
 from __future__ import annotations
@@ -16,8 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from experiments.benchmarks._worker import in_worker
 
 REPEATS = 2
 BATCH = 8
@@ -29,35 +36,21 @@ def loop() -> None:
     import jiwer
     import torch
     from transformers import pipeline
-    from transformers.utils import logging
 
-    from backends import Supported, quantize_spec
     from harness import datasets
     from harness.config import load_experiment
     from harness.embedded import MODEL_DIRECTORY
     from harness.metrics import Normaliser
-    from harness.models import calibration_inputs, load_recognizer
-    from harness.plan import configurations
 
-    logging.set_verbosity_error()
     torch.set_num_threads(_cores())
     experiment = load_experiment(FILE)
     normalise = Normaliser(MODEL_DIRECTORY)
     speech = [datasets.get(data.dataset).load(data).utterances for data in experiment.data]
     waveforms = [[utterance.waveform() for utterance in split] for split in speech]
-    for configuration in configurations(experiment):
-        if not isinstance(configuration.capability, Supported):
-            continue
-        recognizer = load_recognizer(MODEL_DIRECTORY, configuration.model.dtype, "cpu")
-        inputs = None
-        if configuration.calibrates:
-            inputs = calibration_inputs(recognizer, experiment.calibration, experiment.decoding)
-        model: Any = quantize_spec(
-            recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
-        ).model
-        recognise = pipeline(
+    for label, recognizer in _quantized(experiment):
+        recognise: Any = pipeline(
             "automatic-speech-recognition",
-            model=model,
+            model=recognizer.model,
             tokenizer=recognizer.processor.tokenizer,
             feature_extractor=recognizer.processor.feature_extractor,
             batch_size=BATCH,
@@ -70,7 +63,59 @@ def loop() -> None:
             )
             expected = [normalise(utterance.text) for utterance in split]
             rates.append(100 * jiwer.wer(expected, [normalise(one["text"]) for one in heard]))
-        print(f"{configuration.label}  {rates[0]:.2f} {rates[1]:.2f}", flush=True)
+        print(f"{label}  {rates[0]:.2f} {rates[1]:.2f}", flush=True)
+
+
+def encoders() -> None:
+    """Print the seconds that the encoders of all configurations take, on one thread, the first batch of each twice."""
+    import torch
+
+    from harness import datasets
+    from harness.batching import batch_plan, lengths_of
+    from harness.config import load_experiment
+    from harness.embedded import MODEL_DIRECTORY
+    from harness.models import load_recognizer
+
+    torch.set_num_threads(1)
+    experiment = load_experiment(FILE)
+    full, batches = load_recognizer(MODEL_DIRECTORY, "float32", "cpu"), []
+    for data in experiment.data:
+        by_id = {u.id: u for u in datasets.get(data.dataset).load(data).utterances}
+        for names in batch_plan(lengths_of(by_id.values()), experiment.decoding.batch_size):
+            batches.append(full.inputs([by_id[name].waveform() for name in names])["input_features"])
+    seconds = 0.0
+    with torch.no_grad():
+        for _, recognizer in _quantized(experiment):
+            encoder, dtype = recognizer.model.get_encoder(), recognizer.model.dtype
+            encoder(batches[0].to(dtype))
+            began = time.perf_counter()
+            for batch in batches:
+                encoder(batch.to(dtype))
+            seconds += time.perf_counter() - began
+    print(seconds)
+
+
+def _quantized(experiment: Any) -> Iterator[tuple[str, Any]]:
+    """The label of every configuration that can be done, and its recogniser, one after the other."""
+    from transformers.utils import logging
+
+    from backends import Supported, quantize_spec
+    from harness.embedded import MODEL_DIRECTORY
+    from harness.models import calibration_inputs, load_recognizer
+    from harness.plan import configurations
+
+    logging.set_verbosity_error()
+    for configuration in configurations(experiment):
+        if not isinstance(configuration.capability, Supported):
+            continue
+        recognizer = load_recognizer(MODEL_DIRECTORY, configuration.model.dtype, "cpu")
+        inputs = None
+        if configuration.calibrates:
+            inputs = calibration_inputs(recognizer, experiment.calibration, experiment.decoding)
+        recognizer.model = quantize_spec(
+            recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
+        ).model
+        yield configuration.label, recognizer
 
 
 def _cores() -> int:
@@ -90,13 +135,19 @@ def main() -> None:
     machine = cost.environment(_cores(), "")
     print(f"{machine['processor']}, {_cores()} cores, torch {machine['packages']['torch']}")
     print(f"{'run':>3} {'grid, s':>8} {'loop, s':>8} {'ratio':>6}")
+    slowest, rows = 0.0, ""
     for run in range(REPEATS):
         with tempfile.TemporaryDirectory() as directory:
             ours, _ = _seconds("-m", "harness.grid", str(FILE), "--out", directory)
         theirs, rows = _seconds("-m", "experiments.benchmarks.pipeline_loop", "loop")
+        slowest = max(slowest, theirs)
         print(f"{run + 1:3} {ours:8.1f} {theirs:8.1f} {theirs / ours:6.2f}", flush=True)
+    alone = float(_seconds("-m", "experiments.benchmarks.pipeline_loop", "encoders")[1])
+    least = alone / _cores()
+    print(f"\nthe encoders alone: {alone:.1f} s of one core, {least:.1f} s on {_cores()}")
+    print(f"so at most {slowest / least:.2f} times as fast as the loop, were decoding and all else free")
     print(f"\nword error rates of the loop, %: clean, other\n{rows}")
 
 
 if __name__ == "__main__":
-    loop() if sys.argv[1:] == ["loop"] else main()
+    {"loop": loop, "encoders": partial(in_worker, encoders)}.get(sys.argv[-1], main)()

@@ -22,7 +22,7 @@ import torch
 
 from backends import quantize
 from experiments.benchmarks._shapes import processor, whisper
-from experiments.benchmarks.drafts import Clock
+from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
 from harness.config import Data, Decoding
 from harness.cost.operations import generated
@@ -81,7 +81,7 @@ def main() -> None:
 
 def measure(label: str, recognizer: Recognizer, waveforms: Sequence[Any], repeats: int) -> None:
     """Print the rows of one configuration."""
-    batch, clock = recognizer.prepare(waveforms, DECODING), Clock(recognizer.model)
+    batch = recognizer.prepare(waveforms, DECODING)
     ways: dict[str, list[list[int]] | None] = {"plain": None}
     measured: dict[str, list[tuple[float, float, float]]] = {}
     words: dict[str, list[list[int]]] = {}
@@ -90,12 +90,12 @@ def measure(label: str, recognizer: Recognizer, waveforms: Sequence[Any], repeat
             if way not in ways:
                 ways[way] = perturbed(words["plain"], int(way.split()[2]))
             cost.reset_peak_memory()
-            encoder, decode = clock.seconds, recognizer.decode_seconds
+            recognizer.decode_seconds = recognizer.encode_seconds = 0.0
             heard = recognizer.transcribe(batch, DECODING, ways[way])
-            whole = recognizer.decode_seconds - decode
+            whole = recognizer.decode_seconds
             words[way] = [list(generated(t.tokens, recognizer.prompt)) for t in heard]
             peak = (cost.peak_memory() or 0) / 2**20
-            measured.setdefault(way, []).append((whole, whole - (clock.seconds - encoder), peak))
+            measured.setdefault(way, []).append((whole, whole - recognizer.encode_seconds, peak))
     middle = {way: [statistics.median(column) for column in zip(*rows, strict=True)] for way, rows in measured.items()}
     for way, (whole, decoding, peak) in middle.items():
         same = sum(a == b for a, b in zip(words["plain"], words[way], strict=True))
@@ -107,4 +107,4 @@ def measure(label: str, recognizer: Recognizer, waveforms: Sequence[Any], repeat
 
 
 if __name__ == "__main__":
-    main()
+    in_worker(main)

@@ -96,7 +96,7 @@ def test_the_choice():
     auto.took("draft", 2.0, 100)
     assert auto.way(possible=True) == "draft"
     auto.took("draft", 9.0, 100)
-    assert auto.way(possible=True) == "plain"
+    assert auto.way(possible=True) == "draft", "it is decided"
     assert auto.way(possible=False) == "plain"
     assert Strategy("plain").way(possible=True) == "plain"
     assert Strategy("draft").way(possible=True) == "draft"
