@@ -171,12 +171,8 @@ class Recognizer:
             self.encode_seconds += time.perf_counter() - began.pop()
             self.windows += len(output.last_hidden_state)
 
-        hooks = encoder.register_forward_pre_hook(started), encoder.register_forward_hook(ended)
-        try:
+        with encoder.register_forward_pre_hook(started), encoder.register_forward_hook(ended):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def calibration_inputs(
         self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int
