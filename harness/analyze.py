@@ -123,7 +123,7 @@ def _about(configuration: Configuration, cell: Cell) -> Row:
     return {
         "configuration_id": configuration.id,
         "configuration": configuration.label,
-        "model": configuration.model.path,
+        "model": configuration.model.label,
         "split": cell.data.label,
     }
 

@@ -25,15 +25,13 @@ def calibration_corpus(calibration: Calibration, *, cached_only: bool = False) -
     """
     data = calibration.data
     ((seed, _),) = calibration.draws
-    if seed is None:
-        data = data.model_copy(update={"limit": calibration.utterances})
     corpus = datasets.get(data.dataset).load(data, cached_only=cached_only)
     found = len(corpus.utterances)
     if found < calibration.utterances:
         raise ConfigError(f"calibration.utterances is {calibration.utterances}, but {data.label} has {found}")
-    if seed is None:
-        return corpus
     ordered = sorted(corpus.utterances, key=lambda u: u.id)
+    if seed is None:
+        return dataclasses.replace(corpus, utterances=tuple(ordered[: calibration.utterances]))
     chosen = np.random.default_rng(seed).permutation(found)[: calibration.utterances]
     return dataclasses.replace(corpus, utterances=tuple(ordered[i] for i in sorted(chosen)))
 

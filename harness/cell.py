@@ -27,7 +27,7 @@ from backends import (
 from harness.config import NO_DRAW, Calibration, Data, Decoding, Draw, Model, Reference
 from harness.printing import printable
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Of cells and of the run directory; see `harness.store`."""
 
 
@@ -73,7 +73,7 @@ class Configuration:
     @property
     def id(self) -> str:
         """Hash of its columns: what its rows have in common in the results of a run."""
-        return hash_of(spec_columns(self))
+        return id_of(spec_columns(self))
 
     @property
     def option_values(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class Cell:
             "identity": self.identity,
             "configuration_id": self.configuration.id,
             "configuration": self.configuration.label,
-            "model": self.configuration.model.path,
+            "model": self.configuration.model.label,
             "split": self.data.label,
             "status": status,
             "reason": printable(reason),
@@ -177,11 +177,20 @@ def hash_of(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+def id_of(value: Any) -> str:
+    """What names a cell or a configuration: its hash behind a letter, so that no spreadsheet takes it for a number.
+
+    >>> id_of({"bits": 4})
+    'c82371be0f920a4e'
+    """
+    return f"c{hash_of(value)[:15]}"
+
+
 def spec_columns(configuration: Configuration) -> dict[str, Any]:
     """The configuration as columns of the results."""
     spec = configuration.spec
     return {
-        "model": configuration.model.path,
+        "model": configuration.model.label,
         "revision": configuration.model.revision,
         "backend": configuration.backend,
         "method": spec.method,
@@ -205,10 +214,10 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
     """Decoding and calibration settings as JSON values, for a cell's identity.
 
-    Left out are the strategy of decoding, because it changes no hypothesis, where data lies, and seed and noise,
-    which are among the configuration's columns.
+    Left out are the strategy of decoding, because it changes no hypothesis, where data lies and how much of it is
+    taken, which the samples tell, and seed and noise, which are among the configuration's columns.
     """
-    where: dict[str, Any] = {"data": {"root", "revision", "name", "limit"}, "seed": True, "noise_db": True}
+    where: dict[str, Any] = {"data": {"root", "revision", "name", "limit", "seed"}, "seed": True, "noise_db": True}
     return {
         "decoding": decoding.model_dump(mode="json", exclude={"strategy"}),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),

@@ -13,18 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.command import run_command
 from harness.errors import ConfigError
+from harness.metrics import NORMALIZERS, Normaliser
 from harness.report.comparison import as_json, as_text
 from harness.stats import Sample, Study, compare
 from harness.store import StoredRun
-
-_NORMALIZERS = ("none", "whisper-english")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ref", type=Path, help="file of references; A and B are then files of hypotheses")
     parser.add_argument(
         "--normalizer",
-        choices=_NORMALIZERS,
-        help="of files: none (default) compares words as they are; whisper-english has no table of spellings here",
+        choices=NORMALIZERS,
+        help="of files: none (default) compares words as they are; whisper-english as experiments do",
     )
     parser.add_argument("--json", action="store_true", help="print JSON: rates are fractions")
     parser.add_argument("--show", type=int, default=10, metavar="N", help="how many differing utterances; default 10")
@@ -79,16 +78,8 @@ def _from_files(reference: Path, files: Sequence[str], normalizer: str) -> tuple
 
     if len(files) != 2:
         raise ConfigError(f"--ref takes two files of hypotheses, A and B; there are {len(files)}")
-    normalise = _normaliser(normalizer)
+    normalise = Normaliser(normalizer)
     return list(files), [read_sample(reference, Path(file), normalise) for file in files]
-
-
-def _normaliser(name: str) -> Callable[[str], str]:
-    if name == "none":
-        return lambda text: " ".join(text.split())
-    from harness.metrics import Normaliser
-
-    return Normaliser()
 
 
 def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample]]:

@@ -43,17 +43,27 @@ class Model(Table):
     """A recogniser.
 
     Attributes:
-        path: `embedded`, `embedded-moonshine` or a stress twin (`embedded-outliers`), a local directory, or a
-            repository on the hub such as `openai/whisper-small`.
+        path: where it lies: `embedded`, `embedded-moonshine` or an outlier variant (`embedded-outliers`), a local
+            directory, or a repository on the hub such as `openai/whisper-small`.
+        name: what results, `[[published]]`, `models` and claims call it; its `path` where nothing is said.
         revision: of a hub repository; a commit, tag or branch.
-        dtype: in which it is loaded, and relative to which sizes are reported.
+        dtype: in which it is loaded, and relative to which `size_reduction` is reported.
+        published_dtype: in which its weights were published, relative to which `size_reduction_published` is
+            reported; without it the narrowest that holds every weight bit for bit.
         license: shown in the plan, for models that are not free of conditions.
     """
 
     path: str
+    name: str | None = None
     revision: str | None = None
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    published_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     license: str = ""
+
+    @property
+    def label(self) -> str:
+        """What results call it."""
+        return self.name or self.path
 
 
 class Data(Table):
@@ -65,7 +75,8 @@ class Data(Table):
         name: what the results call it; the split, unless two entries have the same.
         root: local directory of the corpus; without it, a corpus that has one is taken from the hub.
         revision: of the hub's data set.
-        limit: only the first N utterances, in the order of their ids.
+        limit: only so many utterances: a sample that is balanced over speakers, drawn with `seed`.
+        seed: of that draw.
     """
 
     dataset: str
@@ -74,6 +85,7 @@ class Data(Table):
     root: str | None = None
     revision: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
 
     @property
     def label(self) -> str:
@@ -102,6 +114,16 @@ class Decoding(Table):
     language: str = "en"
     task: Literal["transcribe", "translate"] = "transcribe"
     long_audio: Literal["truncate", "sequential"] = "truncate"
+
+
+class Scoring(Table):
+    """How hypotheses are compared with references; the same for all models.
+
+    Attributes:
+        normalizer: `whisper-english` (see `harness.metrics.Normaliser`), or `none`, which compares words as they are.
+    """
+
+    normalizer: Literal["whisper-english", "none"] = "whisper-english"
 
 
 class Draw(NamedTuple):
@@ -211,7 +233,7 @@ class Published(Reference):
     """Published values of a model in full precision.
 
     Attributes:
-        model: its `path`.
+        model: its `name`.
     """
 
     model: str
@@ -236,7 +258,7 @@ class Grid(Table):
         modules, parts: one set (a list of names) or a list of sets.
         options: by backend, the adapter's own options; each one value or a list.
         device: where this block runs, if not where `[run]` says.
-        models: paths of the models that the block is for; all of them without it.
+        models: names of the models that the block is for; all of them without it.
         reference: published values for this block.
     """
 
@@ -264,6 +286,7 @@ class Experiment(Table):
     model: list[Model] = Field(min_length=1)
     data: list[Data] = Field(min_length=1)
     decoding: Decoding = Decoding()
+    scoring: Scoring = Scoring()
     calibration: Calibration | None = None
     run: Run = Run()
     published: list[Published] = Field(default_factory=list)
@@ -285,12 +308,15 @@ class Experiment(Table):
 
     @model_validator(mode="after")
     def _known_models(self) -> Experiment:
-        known = {model.path for model in self.model}
+        paths: dict[str, str] = {}
+        for model in self.model:
+            if paths.setdefault(model.label, model.path) != model.path:
+                raise ValueError(f"two [[model]] entries are called {model.label!r}: give each a name of its own")
         named = [(entry.model, "[[published]]") for entry in self.published]
-        named += [(path, "a [[grid]] block") for block in self.grid for path in block.models or ()]
-        for path, where in named:
-            if path not in known:
-                raise ValueError(f"{where} is for {path!r}, which is not the path of a [[model]]")
+        named += [(name, "a [[grid]] block") for block in self.grid for name in block.models or ()]
+        for name, where in named:
+            if name not in paths:
+                raise ValueError(f"{where} is for {name!r}, which is not the name of a [[model]]")
         return self
 
     @field_validator("model", "data", "grid")
@@ -331,7 +357,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def _table_of(table: Any, key: str) -> Any:
-    tables = (Model, Data, Decoding, Calibration, Run, Grid, Published, Reference)
+    tables = (Model, Data, Decoding, Scoring, Calibration, Run, Grid, Published, Reference)
     by_key = {kind.__name__.lower(): kind for kind in tables} | {"activations": ActivationsTable}
     return by_key.get(key, table)
 

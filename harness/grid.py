@@ -80,7 +80,7 @@ def _print_plan(planned: Sequence[Configuration], experiment: Experiment, consol
     if brief:
         for configuration in planned:
             console.print(
-                f"{configuration.model.path}  {configuration.label}", markup=False, highlight=False, soft_wrap=True
+                f"{configuration.model.label}  {configuration.label}", markup=False, highlight=False, soft_wrap=True
             )
         return
     console.print(plan_table(planned, experiment))
@@ -115,7 +115,7 @@ def _run_planned(
         missing = [cell for cell in own if _is_missing(cell, directory, retry=retry)]
         try:
             if missing:
-                _run_missing(experiment, missing, before, _twins(cells), directory, resolved, console)
+                _run_missing(experiment, missing, before, _baselines(cells), directory, resolved, console)
             else:
                 sweep()  # after a run that was killed when it had done all
         finally:  # also when interrupted: what is finished is in the results
@@ -129,13 +129,13 @@ def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
     return stored is None or (retry and stored["status"] != CellStatus.DONE)
 
 
-def _twins(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str]:
-    """By the id of every cell that takes drafts: the full-precision cell of the same split."""
+def _baselines(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str]:
+    """By the id of every cell that is no baseline's itself: the full-precision cell of the same split."""
     by_place = {(c, cell.data.label): cell.cell_id for c, own in cells.items() for cell in own}
     return {
         cell.cell_id: by_place[twin_of(c), cell.data.label]
         for c, own in cells.items()
-        if not c.is_baseline and c.takes_drafts
+        if not c.is_baseline
         for cell in own
     }
 
@@ -144,7 +144,7 @@ def _run_missing(
     experiment: Experiment,
     missing: Sequence[Cell],
     before: Mapping[str, int | None],
-    twins: Mapping[str, str],
+    baselines: Mapping[str, str],
     directory: RunDirectory,
     resolved: Resolved,
     console: Console,
@@ -163,7 +163,7 @@ def _run_missing(
             resolved.models[own[0].configuration.model].directory,
             directory.path,
             alone=workers == 1 and experiment.run.engine == "local",
-            drafts={cell.cell_id: twins[cell.cell_id] for cell in own if cell.cell_id in twins},
+            baselines={cell.cell_id: baselines[cell.cell_id] for cell in own if cell.cell_id in baselines},
         )
         for own in groups
     ]
@@ -203,7 +203,7 @@ def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:
     """Cells that one worker does, in the order in which they are begun: all of a configuration.
 
     A baseline's come first, one by one, since others wait for them; then what is decoded without drafts, which takes
-    longest, so that no worker is left with it at the end.
+    longest, so that no worker is left with it at the end, and which a worker that is free can decode beside them.
     """
     groups: dict[tuple[Configuration, str | None], list[Cell]] = {}
     for cell in missing:

@@ -20,7 +20,7 @@ from harness import datasets
 from harness._hub import model_snapshot
 from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_of, memory_of, settled
 from harness.calibration import calibration_corpus
-from harness.cell import SCHEMA_VERSION, Cell, Configuration, hash_of, settings_of, spec_columns
+from harness.cell import SCHEMA_VERSION, Cell, Configuration, hash_of, id_of, settings_of, spec_columns
 from harness.config import Data, Experiment, Model
 from harness.datasets import Corpus
 from harness.embedded import MODEL_DIRECTORY, MODELS, PLANTED
@@ -167,7 +167,7 @@ def cells_of(configuration: Configuration, experiment: Experiment, resolved: Res
     for data in experiment.data:
         batches = resolved.batches[data]
         identity = _identity(configuration, experiment, resolved, data, batches)
-        cells.append(Cell(configuration, data, identity, hash_of(identity), batches))
+        cells.append(Cell(configuration, data, identity, id_of(identity), batches))
     return cells
 
 
@@ -193,7 +193,7 @@ def _identity(
         "calibration_speech": _speech(resolved.calibration[configuration.draw.seed]) if calibrated else None,
         "threads": experiment.run.threads_per_worker,
         "seed": experiment.run.seed,
-        "normaliser": Normaliser(model.directory).version,
+        "normaliser": Normaliser(experiment.scoring.normalizer).version,
     }
 
 

@@ -142,7 +142,7 @@ class Timing:
         return {
             "configuration_id": configuration.id,
             "configuration": configuration.label,
-            "model": configuration.model.path,
+            "model": configuration.model.label,
             "status": str(status),
             "reason": printable(reason.partition("\n")[0]),
             "threads": self.experiment.run.threads_per_worker,

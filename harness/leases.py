@@ -136,9 +136,8 @@ class Leases:
 
     def _lives(self, owner: Path) -> bool:
         try:
-            with owner.open("r+") as file:
-                if file.read() == _boot() and _locks(file):
-                    return False
+            if _is_dead_here(owner):
+                return False
             changed = owner.stat().st_mtime_ns
         except (OSError, ValueError):
             return False
@@ -168,6 +167,25 @@ class Leases:
 def elsewhere(directory: Path) -> bool:
     """Whether a runner of another machine has been at work there, and may be still."""
     return any(_boot_of(owner) not in (_boot(), None) for owner in directory.glob(f"*{_OWNER}"))
+
+
+def is_held(directory: Path, name: str) -> bool:
+    """Whether somebody has the lease of that name; an owner of another machine counts as alive."""
+    return any(_is_owned(lease) for lease in directory.glob(f"{name}.[0-9]*"))
+
+
+def _is_owned(lease: Path) -> bool:
+    try:
+        owner = lease.with_name(Path(lease.read_text(encoding="utf-8")).name)
+        return not _is_dead_here(owner)
+    except (OSError, ValueError):
+        return False
+
+
+def _is_dead_here(owner: Path) -> bool:
+    """Whether an owner was on this machine, and is no more; raises `OSError` where its file is gone."""
+    with owner.open("r+") as file:
+        return file.read() == _boot() and _locks(file)
 
 
 def shared(directory: Path) -> bool:

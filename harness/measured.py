@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
 
 from backends import Quantized, QuantReport, Supported
 from harness import datasets
@@ -47,6 +50,42 @@ def sizes(quantized: Quantized, recognizer: Recognizer, scratch: Path) -> Row:
         "file_bytes": saved,
         "size_reduction": report.size_reduction,
         "effective_bits": report.effective_bits,
+    }
+
+
+def published(model_directory: Path) -> Row:
+    """How many numbers the checkpoint's files hold, and the narrowest float that holds each of them bit for bit."""
+    counted, fitting = 0, ["float16", "bfloat16", "float32"]
+    for path in sorted(model_directory.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (a method, not a mapping's)
+                tensor = file.get_tensor(name)
+                if tensor.is_floating_point():
+                    counted += tensor.numel()
+                    fitting = [dtype for dtype in fitting if _holds(getattr(torch, dtype), tensor)]
+    return {"checkpoint_parameters": counted, "narrowest_dtype": fitting[0] if fitting else "float64"}
+
+
+def _holds(dtype: torch.dtype, tensor: Tensor) -> bool:
+    return bool(torch.equal(tensor.to(dtype).to(tensor.dtype), tensor))
+
+
+def apart(found: Transcription) -> Row:
+    """How far the answers to the references are from the baseline's; empty where these were not at hand.
+
+    The share of tokens at which both find the same one likeliest, and the lower bound of the divergence (see
+    `harness.likelihood.divergences`): mean, 99th percentile and maximum over all tokens, nats.
+    """
+    told = [row for row in found.rows if row["reference_same_top"] is not None]
+    tokens = sum(row["reference_tokens"] for row in told)
+    if not tokens:
+        return {}
+    nats = np.array(found.divergences)
+    return {
+        "same_top": sum(row["reference_same_top"] for row in told) / tokens,
+        "divergence_mean": float(nats.mean()),
+        "divergence_p99": float(np.percentile(nats, 99)),
+        "divergence_max": float(nats.max()),
     }
 
 

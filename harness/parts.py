@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.files import seal, sealed
 from harness.store import PARTS
+
+ANSWERS_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Part:
         measured: seconds of feature extraction and of decoding, windows encoded, and peaks of memory in bytes.
         drafted: utterances whose decoding checked a draft.
         alone: whether nothing ran beside it.
+        divergences: from the baseline, of every token of the references (see `harness.likelihood`), nats.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -29,6 +32,7 @@ class Part:
     measured: Mapping[str, float | None]
     drafted: int
     alone: bool
+    divergences: Sequence[float] = ()
 
 
 class Parts:
@@ -46,6 +50,22 @@ class Parts:
         """What a planned batch came to; `None` where it is not finished, or was changed since."""
         path = sealed(self._directory, f"{index:05}", ".json")
         return None if path is None else Part(**json.loads(path.read_text(encoding="utf-8")))
+
+    def count(self) -> int:
+        """How many batches are finished."""
+        return len(list(self._directory.glob("[0-9]*.json")))
+
+    def answers(self, index: int) -> Path | None:
+        """The file of a batch's answers to the references; `None` where there is none, or it was changed since."""
+        return sealed(self._directory, f"{index:05}", ANSWERS_SUFFIX)
+
+    def save_answers(self, index: int, write: Callable[[Path], object]) -> None:
+        """Keep the answers of a batch, before the batch itself, so that whoever finds it finds them too.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        seal(self._directory, f"{index:05}", ANSWERS_SUFFIX, write)
 
     def save(self, index: int, part: Part) -> None:
         """Keep a finished batch.

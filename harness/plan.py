@@ -40,7 +40,7 @@ def configurations(experiment: Experiment) -> list[Configuration]:
     found: dict[Configuration, None] = {}
     for model in experiment.model:
         for number, block in enumerate(experiment.grid):
-            if block.models is not None and model.path not in block.models:
+            if block.models is not None and model.label not in block.models:
                 continue
             for configuration in _of_block(model, block, number, experiment):
                 found.setdefault(configuration)
@@ -54,7 +54,7 @@ def configurations(experiment: Experiment) -> list[Configuration]:
 
 def _with_published(configuration: Configuration, experiment: Experiment) -> Configuration:
     """The configuration, with the experiment's published values of its model where it is full precision."""
-    own = next((entry for entry in experiment.published if entry.model == configuration.model.path), None)
+    own = next((entry for entry in experiment.published if entry.model == configuration.model.label), None)
     if own is None or not configuration.is_baseline:
         return configuration
     return dataclasses.replace(configuration, reference=own)

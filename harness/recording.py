@@ -28,6 +28,7 @@ from harness.files import (
 from harness.leases import elsewhere
 from harness.store import (
     ANALYSES,
+    ANSWERS,
     CHECKSUMS,
     EXPERIMENT,
     FEATURES,
@@ -284,6 +285,8 @@ def _write_files(record: CellRecord, directory: Path) -> None:
     for name in ("utterances", "layers", "operations"):
         if rows := getattr(record, name):
             _write_table(directory / f"{name}.parquet", rows)
+    if record.answers:
+        (directory / ANSWERS).write_bytes(record.answers)
     written = sorted(directory.iterdir())
     for path in written:
         sync(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import datasets
 from harness.cell import Cell, CellStatus, spec_columns
-from harness.config import Data
+from harness.config import Data, Model
 from harness.metrics import ErrorRate
 from harness.store import StoredRun
 
@@ -22,6 +22,10 @@ MEASURED = (
     "file_bytes",
     "size_reduction",
     "effective_bits",
+    "same_top",
+    "divergence_mean",
+    "divergence_p99",
+    "divergence_max",
     "quantize_seconds",
     "quantize_peak_bytes",
     "audio_seconds",
@@ -55,6 +59,7 @@ _SCORES = (
     "empty_rate",
     "loop_rate",
 )
+_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 LATENCY = {
     f"{measure}{batch}": f"{column}{batch}"
     for batch in ("", "_batch")
@@ -129,9 +134,18 @@ def _row(cell: Cell, stored: dict[str, Any], utterances: list[dict[str, Any]]) -
         "split": cell.data.label,
         **_scores(utterances, done=stored["status"] == CellStatus.DONE),
         **{key: stored["measured"].get(key) for key in MEASURED},
+        **_published(cell.configuration.model, stored["measured"]),
         "reference_wer": None if reference is None else _reference_wer(reference.wer, cell.data.label),
         "reference_source": None if reference is None else reference.source,
     }
+
+
+def _published(model: Model, measured: dict[str, Any]) -> dict[str, Any]:
+    """In which dtype the weights were published, and what is saved against that."""
+    dtype = model.published_dtype or measured.get("narrowest_dtype")
+    size, numbers = measured.get("size_bytes"), measured.get("checkpoint_parameters")
+    reduction = None if None in (dtype, size, numbers) else 1 - size / (numbers * _BYTES[dtype])  # type: ignore[index,operator]
+    return {"published_dtype": dtype, "size_reduction_published": reduction}
 
 
 @cache

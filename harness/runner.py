@@ -66,7 +66,7 @@ class Runner:
     _open: dict[str, _Open] = field(default_factory=dict)
 
     def run(self, tasks: Sequence[Task]) -> None:
-        """Do all tasks, or see them done by others, each after the cells whose transcripts are its drafts.
+        """Do all tasks, or see them done by others; an engine that cannot begin early has them after their baselines.
 
         After Ctrl-C nothing new is begun, batches that are finished within seconds are kept, and
         `KeyboardInterrupt` is raised.
@@ -114,7 +114,7 @@ class Runner:
         return tuple(c for c in task.cells if self.directory.stamp(c.cell_id) == self.before[c.cell_id])
 
     def _ready(self, task: Task) -> bool:
-        return all(map(self.directory.finished, task.drafts.values()))
+        return self.engine.begins_early or all(map(self.directory.finished, task.baselines.values()))
 
     def _begin(self, task: Task) -> None:
         missing = self._missing(task)

@@ -4,7 +4,7 @@
       run.json          the layout's version
       experiment.json   what was asked for last
       cells/<cell_id>/  cell.json  utterances.parquet  layers.parquet  operations.parquet
-                        environment.json  log.txt  DONE
+                        environment.json  log.txt  DONE  answers.safetensors (of baselines)
       parts/<cell_id>/  finished batches of a cell that is not
       leases/           who does what now
       damaged/          cells that were set aside
@@ -40,6 +40,7 @@ FEATURES = "features"
 """Prepared speech, for as long as a run works."""
 LEASES = "leases"
 """Who does what now."""
+ANSWERS = "answers.safetensors"
 PARTS = "parts"
 """Finished batches of unfinished cells."""
 
@@ -57,6 +58,7 @@ class CellRecord:
         environment: versions, machine, command.
         log: what the worker and the libraries printed.
         operations: one row per layer and phase of a transcription: MACs, BOPs and bytes.
+        answers: of a baseline, what it answers to the references (see `harness.likelihood`), as a file.
     """
 
     cell_id: str
@@ -66,6 +68,7 @@ class CellRecord:
     environment: Mapping[str, Any] | None = None
     log: str = ""
     operations: Rows = ()
+    answers: bytes = b""
 
 
 def cell_versions(run: Path) -> set[Any]:
@@ -190,6 +193,11 @@ class StoredRun:
     def unheard(self, cell_id: str) -> list[dict[str, Any]]:
         """The rows of the utterances whose audio could not be heard; `error` says why."""
         return [row for row in self._table(cell_id, "utterances") if row.get("error")]
+
+    def answers(self, cell_id: str) -> Path | None:
+        """The file of a finished baseline's answers to the references; `None` where it has none."""
+        path = self.cells / cell_id / ANSWERS
+        return path if path.is_file() else None
 
     def layers(self, cell_id: str) -> list[dict[str, Any]]:
         """The layer rows of a finished cell; empty where it produced none."""

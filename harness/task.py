@@ -21,10 +21,10 @@ class Task:
     Attributes:
         configuration: what to quantize, and how.
         cells: its splits that are not finished yet.
-        drafts: for each of them the cell whose transcripts are drafts: that of the full-precision twin.
+        baselines: for each of them the full-precision cell of the same split, which gives drafts and answers.
         model_directory: local files of the model.
         run_directory: where finished cells are written.
-        decoding, calibration: as in the experiment.
+        decoding, calibration, normalizer: as in the experiment.
         threads: for torch.
         alone: nothing else runs beside it, so that speed may be reported.
         command: the command line, recorded with every cell.
@@ -32,11 +32,12 @@ class Task:
 
     configuration: Configuration
     cells: tuple[Cell, ...]
-    drafts: Mapping[str, str]
+    baselines: Mapping[str, str]
     model_directory: Path
     run_directory: Path
     decoding: Decoding
     calibration: Calibration | None
+    normalizer: str
     threads: int
     alone: bool
     command: str
@@ -50,18 +51,19 @@ class Task:
         run_directory: Path,
         *,
         alone: bool = True,
-        drafts: Mapping[str, str] = MappingProxyType({}),
+        baselines: Mapping[str, str] = MappingProxyType({}),
     ) -> Task:
         """The task of this command line for cells of one configuration of `experiment`."""
         configuration = cells[0].configuration
         return cls(
             configuration,
             tuple(cells),
-            dict(drafts),
+            dict(baselines),
             model_directory,
             run_directory.resolve(),
             experiment.decoding,
             configuration.drawn(experiment.calibration),
+            experiment.scoring.normalizer,
             experiment.run.threads_per_worker,
             alone,
             shlex.join(sys.argv),

@@ -13,12 +13,13 @@ import numpy as np
 
 from harness import cost, datasets
 from harness.attended import attended
+from harness.baseline import Baseline
 from harness.cell import Cell
 from harness.config import Data, Decoding
 from harness.datasets import Utterance
 from harness.errors import DataError
 from harness.features import FeatureStore, PreparedBatch
-from harness.likelihood import Likelihood, reference_likelihoods
+from harness.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
 from harness.metrics import Normaliser, scores
 from harness.models import Recognizer, Transcript
 from harness.parts import Part, Parts
@@ -35,6 +36,7 @@ class Transcription:
         measured: seconds of feature extraction and of decoding; windows encoded; peaks of memory in bytes.
         drafted: utterances whose decoding checked a draft.
         alone: whether nothing ran beside it.
+        divergences: from the baseline, of every token of the references, nats.
     """
 
     rows: list[Mapping[str, Any]] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Transcription:
     measured: dict[str, Any] = field(default_factory=dict)
     drafted: int = 0
     alone: bool = True
+    divergences: list[float] = field(default_factory=list)
 
     def add(self, part: Part) -> None:
         """One more batch: seconds add up, and the largest peak counts."""
@@ -49,6 +52,7 @@ class Transcription:
         self.prompt = list(part.prompt)
         self.drafted += part.drafted
         self.alone &= part.alone
+        self.divergences += part.divergences
         for key, value in part.measured.items():
             known = self.measured.get(key)
             together = max if key.endswith("_bytes") else operator.add
@@ -111,11 +115,12 @@ class Listening:
     alone: Callable[[], bool]
 
     def transcribe(
-        self, cell: Cell, drafting: Drafting, parts: Parts, progress: Callable[[int], None]
+        self, cell: Cell, drafting: Drafting, baseline: Baseline, parts: Parts, progress: Callable[[int], None]
     ) -> Transcription:
         """Transcribe and score all planned batches of a cell, each of which is kept in `parts` once it is finished.
 
-        What is there already is taken from there. `progress` is told after each how many utterances it had.
+        What is there already is taken from there. `progress` is told after each how many utterances it had. A
+        full-precision baseline's answers to the references are kept beside its batches, for the others.
 
         Raises:
             DataError: not one utterance can be heard.
@@ -124,7 +129,9 @@ class Listening:
         for index, batch in enumerate(cell.batches):
             part = parts.load(index)
             if part is None:
-                part = self.hear(cell, index, drafting)
+                part, answers = self.hear(cell, index, drafting, baseline)
+                if cell.configuration.is_baseline:
+                    parts.save_answers(index, partial(save_answers, answers=answers))
                 parts.save(index, part)
             found.add(part)
             progress(len(batch))
@@ -132,8 +139,8 @@ class Listening:
             raise DataError(f"{cell.data.label}: not one utterance can be heard; the first: {found.rows[0]['error']}")
         return found
 
-    def hear(self, cell: Cell, index: int, drafting: Drafting) -> Part:
-        """Transcribe and score one planned batch."""
+    def hear(self, cell: Cell, index: int, drafting: Drafting, baseline: Baseline) -> tuple[Part, dict[str, Answers]]:
+        """Transcribe and score one planned batch; with it, what the model answers to the references."""
         batch, by_id = cell.batches[index], speech_of(cell)
         utterances, recognizer = [by_id[name] for name in batch], self.recognizer
         cost.reset_peak_memory()
@@ -141,7 +148,8 @@ class Listening:
         recognizer.windows = 0
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
-        heard = list(_heard(utterances, speech, recognizer, self.decoding, drafts))
+        expected = baseline.answers(index, batch)
+        heard = list(_heard(utterances, speech, recognizer, self.decoding, drafts, expected))
         seconds = recognizer.decode_seconds - recognizer.encode_seconds
         drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in heard))
         rows = [
@@ -155,7 +163,18 @@ class Listening:
             "peak_rss_bytes": cost.peak_memory(),
             "peak_device_bytes": cost.peak_device_memory(),
         }
-        return Part(rows, list(recognizer.prompt), measured, 0 if drafts is None else len(batch), self.alone())
+        likelihoods = {
+            n: own for i, (n, (_, own)) in enumerate(zip(batch, heard, strict=True)) if i not in speech.errors
+        }
+        part = Part(
+            rows,
+            list(recognizer.prompt),
+            measured,
+            0 if drafts is None else len(batch),
+            self.alone(),
+            [nats for reference in likelihoods.values() for nats in reference.divergence],
+        )
+        return part, {name: own.answers for name, own in likelihoods.items() if own.answers is not None}
 
 
 def _row(
@@ -177,6 +196,8 @@ def _row(
         "estimated_snr_db": speech.estimated_snr_db[place],
         "reference_nll": reference.nll,
         "reference_tokens": reference.tokens,
+        "reference_same_top": None if error else reference.same_top,
+        "reference_divergence": None if error or not reference.divergence else sum(reference.divergence),
         "error": error,
     }
 
@@ -198,6 +219,7 @@ def _heard(
     recognizer: Recognizer,
     decoding: Decoding,
     drafts: Sequence[Sequence[int]] | None,
+    expected: Mapping[str, Answers],
 ) -> Iterator[tuple[Transcript, Likelihood]]:
     """Transcripts of a batch with the likelihood of their references.
 
@@ -207,7 +229,9 @@ def _heard(
         transcripts = recognizer.transcribe(speech, decoding, drafts)
     asked = [] if recognizer.inside is None else speech.groups
     at_once = {row for group in asked if not group.whole for row in group.rows}
-    texts = [utterance.text for row, utterance in enumerate(utterances) if row in at_once]
-    likelihoods = iter(reference_likelihoods(recognizer, seen, recognizer.prompt, texts) if texts else ())
+    chosen = [utterance for row, utterance in enumerate(utterances) if row in at_once]
+    texts, known = [utterance.text for utterance in chosen], [expected.get(utterance.id) for utterance in chosen]
+    found = reference_likelihoods(recognizer, seen, recognizer.prompt, texts, known) if texts else []
+    likelihoods = iter(found)
     for row, transcript in enumerate(transcripts):
-        yield transcript, next(likelihoods) if row in at_once else Likelihood(0.0, 0)
+        yield transcript, next(likelihoods) if row in at_once else Likelihood()

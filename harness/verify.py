@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from backends import AsrQuantError
-from harness.cell import Cell, CellStatus, Configuration, hash_of
+from harness.cell import Cell, CellStatus, Configuration, id_of
 from harness.command import run_command
 from harness.config import Data, Experiment
 from harness.errors import ConfigError, OutputError
@@ -90,6 +90,7 @@ class Verification:
     def __init__(self, run: StoredRun, experiment: Experiment) -> None:
         self._run, self._experiment = run, experiment
         self._rows = run.results()
+        self._normalise = Normaliser(experiment.scoring.normalizer)
         self._resolved: Resolved | None = None
         self.remarks: list[str] = []
         self.heard_again = 0
@@ -142,7 +143,7 @@ class Verification:
         where = f"{cell.configuration.label} on {cell.data.label} ({cell.cell_id})"
         stored = self._run.finished(cell.cell_id)
         assert stored is not None
-        if hash_of(cell.identity) != cell.cell_id:
+        if id_of(cell.identity) != cell.cell_id:
             yield f"{where}: its identity does not have this id"
         if stored.get("configuration_id") != cell.configuration.id or stored.get("split") != cell.data.label:
             yield f"{where}: cell.json is of {stored.get('configuration')} on {stored.get('split')}"
@@ -157,7 +158,7 @@ class Verification:
         model = self._resolved.models[cell.configuration.model]
         if model.revision != cell.identity["model"]["revision"]:
             yield (
-                f"the model {cell.configuration.model.path} is another one now: {model.revision}, "
+                f"the model {cell.configuration.model.label} is another one now: {model.revision}, "
                 f"and it was {cell.identity['model']['revision']}"
             )
         corpus = self._resolved.corpora[cell.data]
@@ -169,7 +170,7 @@ class Verification:
 
     def _of_utterances(self, cell: Cell) -> Iterator[str]:
         rows = [*self._run.utterances(cell.cell_id), *self._run.unheard(cell.cell_id)]
-        normalise, decode = self._normaliser(cell), self._decoder(cell)
+        normalise, decode = self._normalise, self._decoder(cell)
         speech = self._speech(cell.data)
         if speech is not None and {row["id"] for row in rows} != set(speech):
             yield "its utterances are not those of the corpus"
@@ -182,11 +183,6 @@ class Verification:
                 wrong.append("hypothesis, which its tokens do not say,")
             if wrong:
                 yield f"utterance {row['id']}: {', '.join(dict.fromkeys(wrong))} is not what follows from the rest"
-
-    def _normaliser(self, cell: Cell) -> Any:
-        if self._resolved is None:
-            return Normaliser()
-        return Normaliser(self._resolved.models[cell.configuration.model].directory)
 
     def _decoder(self, cell: Cell) -> Any:
         """From tokens to text, where tokens say all: not where audio was heard window after window."""

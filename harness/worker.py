@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
@@ -22,26 +22,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save
 from transformers.utils import logging as transformers_logging
 
 from backends import AsrQuantError, ModelError, Quantized, UnsupportedError, quantize_spec
 from harness import cost
+from harness.baseline import Baseline
 from harness.cell import Cell, CellStatus
 from harness.cost.counting import Counts
-from harness.cost.operations import generated
 from harness.cost.timing import timed
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
 from harness.errors import OutputError
 from harness.features import FeatureStore
 from harness.leases import shared
-from harness.measured import layer_rows, operations_of, sizes, speed, traffic
+from harness.measured import apart, layer_rows, operations_of, published, sizes, speed, traffic
 from harness.metrics import Normaliser
 from harness.models import Recognizer, calibration_inputs, load_recognizer
 from harness.parts import Parts
 from harness.processes import die_with_parent
 from harness.recording import RunDirectory
-from harness.store import FEATURES, LEASES, CellRecord, StoredRun
+from harness.store import FEATURES, LEASES, CellRecord
 from harness.strategy import Strategy
 from harness.task import (
     Analysed,
@@ -157,11 +158,12 @@ def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -
     quantized = _quantize(task, recognizer)
     recognizer.model = quantized.model
     features = FeatureStore(scratch / FEATURES, task.model_directory)
-    listening = Listening(recognizer, task.decoding, Normaliser(task.model_directory), features, lambda: False)
+    listening = Listening(recognizer, task.decoding, Normaliser(task.normalizer), features, lambda: False)
     layers = layer_rows(quantized.report)
     for cell in task.cells:
         for index in wanted.batches[cell.cell_id]:
-            part = listening.hear(cell, index, Drafting(Strategy("plain"), {}))
+            baseline = Baseline(task.run_directory, None, lambda: None)
+            part, _ = listening.hear(cell, index, Drafting(Strategy("plain"), {}), baseline)
             channel.send(Replayed(cell.cell_id, part.rows, layers))
 
 
@@ -187,19 +189,22 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     quantized = _quantize(task, recognizer)
     quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
     recognizer.model = quantized.model
-    size, layers = sizes(quantized, recognizer, scratch), layer_rows(quantized.report)
+    size = {**sizes(quantized, recognizer, scratch), **published(task.model_directory)}
+    layers = layer_rows(quantized.report)
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
     listening = Listening(
         recognizer,
         task.decoding,
-        Normaliser(task.model_directory),
+        Normaliser(task.normalizer),
         features,
         alone=lambda: task.alone and not shared(task.run_directory / LEASES),
     )
     strategy, counts = Strategy(task.decoding.strategy), dict[Any, Counts]()
     for cell in task.cells:
-        drafting, parts = Drafting(strategy, _said(cell, task)), Parts(task.run_directory, cell.cell_id)
-        found = listening.transcribe(cell, drafting, parts, partial(_tell, channel))
+        parts = Parts(task.run_directory, cell.cell_id)
+        baseline = Baseline(task.run_directory, task.baselines.get(cell.cell_id), partial(_tell, channel, 0))
+        drafting = Drafting(strategy, baseline.transcripts() if _takes_drafts(task) else {})
+        found = listening.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
         operations = operations_of(configuration, quantized, recognizer, found, counts)
         measured = {
             **size,
@@ -207,6 +212,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             **found.measured,
             **speed(configuration, found),
             **traffic(operations, found),
+            **apart(found),
             "drafted": found.drafted / len(found.rows),
         }
         record = CellRecord(
@@ -221,6 +227,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             cost.environment(task.threads, task.command, cell.identity["seed"]),
             _text_of(log),
             operations,
+            _answers(cell, parts),
         )
         RunDirectory(task.run_directory).write(record)
         channel.send(CellDone(cell.cell_id))
@@ -241,21 +248,17 @@ def _remarks(quantized: Quantized, found: Transcription) -> str:
     return "; ".join([*quantized.report.notes, *more])
 
 
-def _said(cell: Cell, task: Task) -> dict[str, Sequence[int]]:
-    """What full precision said, tokens after the prompt by utterance; empty where it may not be used as a draft.
+def _takes_drafts(task: Task) -> bool:
+    """Whether the baseline's transcripts may be checked as drafts."""
+    return task.configuration.takes_drafts and task.decoding.strategy != "plain" and task.decoding.num_beams == 1
 
-    Without a prompt in front, stored tokens are those after it (`harness.cost.operations.generated`).
-    """
-    twin = task.drafts.get(cell.cell_id)
-    if twin is None or task.decoding.strategy == "plain" or task.decoding.num_beams > 1:
-        return {}
-    run = StoredRun(task.run_directory)
-    stored = run.finished(twin, CellStatus.DONE)
-    if stored is None:
-        return {}
-    prompt = stored["prompt"]
-    rows = [*run.utterances(twin), *run.unheard(twin)]
-    return {row["id"]: generated(row["tokens"], prompt) for row in rows}
+
+def _answers(cell: Cell, parts: Parts) -> bytes:
+    """What a baseline answers to the references of all its batches, as one file; nothing for any other cell."""
+    if not cell.configuration.is_baseline:
+        return b""
+    files = [path for index in range(len(cell.batches)) if (path := parts.answers(index)) is not None]
+    return save({name: tensor for path in files for name, tensor in load_file(path).items()})
 
 
 def _quantize(task: Task, recognizer: Recognizer) -> Quantized:

@@ -39,12 +39,11 @@ def loop() -> None:
 
     from harness import datasets
     from harness.config import load_experiment
-    from harness.embedded import MODEL_DIRECTORY
     from harness.metrics import Normaliser
 
     torch.set_num_threads(_cores())
     experiment = load_experiment(FILE)
-    normalise = Normaliser(MODEL_DIRECTORY)
+    normalise = Normaliser()
     speech = [datasets.get(data.dataset).load(data).utterances for data in experiment.data]
     waveforms = [[utterance.waveform() for utterance in split] for split in speech]
     for label, recognizer in _quantized(experiment):

@@ -45,7 +45,7 @@ def main() -> None:
     """Print the table and the rank correlations."""
     torch.set_num_threads(1)
     began = time.monotonic()
-    recognizer, normalise = load_recognizer(MODEL_DIRECTORY, "float32", "cpu"), Normaliser(MODEL_DIRECTORY)
+    recognizer, normalise = load_recognizer(MODEL_DIRECTORY, "float32", "cpu"), Normaliser()
     full = recognizer.model
     speech = Calibration(data=Data(dataset="embedded", split="calibration"), utterances=32)
     batches = calibration_inputs(recognizer, speech, DECODING)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,13 +35,13 @@ class Utterance:
 
     Attributes:
         id: unique in its corpus.
-        speaker: whom statistics are blocked by; the id itself where speakers are unknown.
+        speaker: whom statistics are blocked by; `None` where that is not known.
         text: the reference as the corpus writes it.
         audio: a file, or a function that returns the bytes of one.
     """
 
     id: str
-    speaker: str
+    speaker: str | None
     text: str
     audio: Path | Callable[[], bytes]
 
@@ -124,7 +125,7 @@ class Corpus:
 
     @cached_property
     def revision(self) -> str:
-        """Commit of the hub, or hash of local transcripts and recordings; these are read when it is asked for."""
+        """Commit of the hub, or hash of local transcripts, speakers and recordings, which are read when it is asked."""
         return self.commit or _contents_hash(self.utterances)
 
 
@@ -157,7 +158,9 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | 
     Raises:
         DataError: there are none, ids repeat, or a file is missing.
     """
-    ordered = sorted(utterances, key=lambda utterance: utterance.id)[: data.limit]
+    ordered = sorted(utterances, key=lambda utterance: utterance.id)
+    if data.limit is not None:
+        ordered = balanced(ordered, data.limit, data.seed)
     if not ordered:
         raise DataError(f"{name}: there is no utterance in split {data.split!r}")
     repeated = [a.id for a, b in itertools.pairwise(ordered) if a.id == b.id]
@@ -169,11 +172,30 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | 
     return Corpus(name, tuple(ordered), commit)
 
 
+def balanced(utterances: Sequence[Utterance], count: int, seed: int) -> list[Utterance]:
+    """At most `count` of the utterances, in their order: from every speaker as many as from any other, while there are.
+
+    Speakers and their utterances are shuffled once, so that a larger sample holds the smaller ones. One whose speaker
+    is not known is a speaker of its own.
+    """
+    rng = np.random.default_rng(seed)
+    by_speaker: dict[tuple[str | None, str], list[Utterance]] = {}
+    for utterance in utterances:
+        alone = utterance.id if utterance.speaker is None else ""
+        by_speaker.setdefault((utterance.speaker, alone), []).append(utterance)
+    speakers = [[own[i] for i in rng.permutation(len(own))] for own in by_speaker.values()]
+    shuffled = [speakers[i] for i in rng.permutation(len(speakers))]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*shuffled))
+    chosen = {utterance.id for utterance in itertools.islice((u for u in turns if u is not None), count)}
+    return [utterance for utterance in utterances if utterance.id in chosen]
+
+
 def _contents_hash(utterances: tuple[Utterance, ...]) -> str:
-    """Hash of ids, transcripts and recordings."""
+    """Hash of ids, speakers, transcripts and recordings."""
     digest = hashlib.sha256()
     for utterance in utterances:
-        digest.update(f"{utterance.id}\t{utterance.text}\t{utterance.digest()}\n".encode())
+        about = [utterance.id, utterance.speaker, utterance.text, utterance.digest()]
+        digest.update(f"{json.dumps(about)}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -19,8 +19,7 @@ class Source:
     Attributes:
         repository, configuration, split: on the hub.
         texts: columns of the reference; the first that there is.
-        speaker: column of the speaker, and `speaker_of` finds it in the id; without either an utterance
-            stands for itself.
+        speaker: column of the speaker, and `speaker_of` finds it in the id; without either it is not known.
         numbered: whether ids begin with the number of the row, which then decides the order.
         scored: whether a reference counts; the others are left out.
     """
@@ -83,10 +82,11 @@ def load_from_hub(source: Source, data: Data, *, cached_only: bool = False) -> C
 def _utterance(source: Source, index: int, row: dict[str, Any], text: str, audio: Callable[[], bytes]) -> Utterance:
     own = str(row[source.id])
     name = f"{index:06}-{own}" if source.numbered else own
-    if source.speaker is not None:
+    speaker = None
+    if source.speaker is not None and row[source.speaker] is not None:
         speaker = str(row[source.speaker])
-    else:
-        speaker = source.speaker_of(own) if source.speaker_of is not None else name
+    elif source.speaker_of is not None:
+        speaker = source.speaker_of(own)
     return Utterance(name, speaker, text, audio)
 
 

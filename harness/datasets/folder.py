@@ -62,8 +62,9 @@ def _utterance(path: Path, number: int, row: dict[str, Any]) -> Utterance:
         raise DataError(
             f"{path}: row {number} has no {missing[0]}; the columns are file_name, text and perhaps speaker"
         )
-    name = str(row["file_name"])
-    return Utterance(name, str(row.get("speaker") or name), str(row["text"]), path.parent / name)
+    name, speaker = str(row["file_name"]), row.get("speaker")
+    known = None if speaker is None or speaker == "" else str(speaker)
+    return Utterance(name, known, str(row["text"]), path.parent / name)
 
 
 DATASET = Folder()

@@ -47,7 +47,7 @@ class OpenAsr:
         """From the hub, without the references that the leaderboard does not score.
 
         These are the ones without words once they are normalised, and those that say so. Ids begin with the
-        row's number, so that the order, of which a limit takes the first, is the repository's.
+        row's number, so that the order is the repository's.
         """
         if data.root is not None:
             raise DataError("open_asr: it comes from the hub; leave data.root out")

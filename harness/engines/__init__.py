@@ -10,7 +10,13 @@ from harness.task import Event, Task
 
 
 class Engine(Protocol):
-    """Does tasks; to be entered before the first one, and over when it is left: nothing of it lives on."""
+    """Does tasks; to be entered before the first one, and over when it is left: nothing of it lives on.
+
+    Attributes:
+        begins_early: whether tasks may begin while their baselines are being decoded, and wait for them where they do.
+    """
+
+    begins_early: bool
 
     def __enter__(self) -> Engine: ...
 

@@ -34,6 +34,8 @@ class LocalEngine:
         stall_timeout: seconds without an event after which a worker is ended.
     """
 
+    begins_early = True
+
     def __init__(self, workers: int, threads: int, stall_timeout: float) -> None:
         self._workers, self._threads, self._stall_timeout = workers, threads, stall_timeout
         self._running: list[_Worker] = []

@@ -59,10 +59,13 @@ class RayEngine:
         duty: what a node does with an order.
     """
 
+    begins_early = False
+    """A node that does not share the run directory gets the baselines' cells with the task."""
+
     def __init__(self, run: Run, directory: RunDirectory, duty: Callable[[Order, Post], None] = work) -> None:
         self._run, self._directory, self._duty = run, directory, duty
         self._running: dict[str, _Running] = {}
-        self._drafts: dict[str, Any] = {}
+        self._baselines: dict[str, Any] = {}
         self._open = ExitStack()
         self._ray: Any = None
         self._nodes: tuple[float, list[Mapping[str, float]]] = (-math.inf, [])
@@ -135,7 +138,7 @@ class RayEngine:
         attempt, task = uuid4().hex, running.rest()
         running.attempts, running.began, running.utterances = running.attempts + 1, False, 0
         order = Order(task, self._token, self._run.stall_timeout)
-        post = RayPost(attempt, self._mailbox, {twin: [ref] for twin, ref in self._said(task).items()})
+        post = RayPost(attempt, self._mailbox, {cell: [ref] for cell, ref in self._of_baselines(task).items()})
         running.ref = self._task.options(**self._needs(task)).remote(self._duty, order, post)
         self._running[attempt] = running
 
@@ -152,13 +155,13 @@ class RayEngine:
     def _cpus(self) -> float:
         return self._run.cpus or self._run.threads_per_worker
 
-    def _said(self, task: Task) -> dict[str, Any]:
-        """Where nodes that do not share the run directory find the cells whose transcripts are drafts."""
-        twins = {} if task.decoding.strategy == "plain" else dict.fromkeys(task.drafts.values())
-        for twin in twins:
-            if twin not in self._drafts and self._directory.finished(twin, CellStatus.DONE):
-                self._drafts[twin] = self._ray.put(self._directory.files(twin))
-        return {twin: self._drafts[twin] for twin in twins if twin in self._drafts}
+    def _of_baselines(self, task: Task) -> dict[str, Any]:
+        """Where nodes that do not share the run directory find the baselines' cells."""
+        cells = dict.fromkeys(task.baselines.values())
+        for cell in cells:
+            if cell not in self._baselines and self._directory.finished(cell, CellStatus.DONE):
+                self._baselines[cell] = self._ray.put(self._directory.files(cell))
+        return {cell: self._baselines[cell] for cell in cells if cell in self._baselines}
 
     def _alive(self) -> list[Mapping[str, float]]:
         """The resources of all nodes, at most some seconds ago."""

@@ -4,7 +4,17 @@ from harness.metrics.alignment import align
 from harness.metrics.counts import ErrorRate, UtteranceCounts, count_errors
 from harness.metrics.loops import is_loop
 from harness.metrics.noise import estimated_snr
-from harness.metrics.normalisation import Normaliser
+from harness.metrics.normalisation import NORMALIZERS, Normaliser
 from harness.metrics.scores import scores
 
-__all__ = ["ErrorRate", "Normaliser", "UtteranceCounts", "align", "count_errors", "estimated_snr", "is_loop", "scores"]
+__all__ = [
+    "NORMALIZERS",
+    "ErrorRate",
+    "Normaliser",
+    "UtteranceCounts",
+    "align",
+    "count_errors",
+    "estimated_snr",
+    "is_loop",
+    "scores",
+]

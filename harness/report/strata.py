@@ -52,7 +52,9 @@ def _by_number(by: str, unit: str, pairs: Sequence[Pair], value: Callable[[Row],
 def _by_speaker(pairs: Sequence[Pair]) -> Iterator[Stratum]:
     by_speaker: dict[str, list[Pair]] = {}
     for pair in pairs:
-        by_speaker.setdefault(str(pair[0]["speaker"]), []).append(pair)
+        if pair[0]["speaker"] is None:
+            return
+        by_speaker.setdefault(pair[0]["speaker"], []).append(pair)
     if not 1 < len(by_speaker) < len(pairs):
         return
     found = [stratum for name, own in by_speaker.items() for stratum in _stratum("speaker", name, own)]

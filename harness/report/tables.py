@@ -31,7 +31,7 @@ def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Tabl
             possible = f"[red]no[/]: {escape(answer.reason)}"
         else:
             possible = "[green]yes[/]" + (f": {escape(answer.note)}" if answer.note else "")
-        table.add_row(escape(configuration.model.path), escape(configuration.label), configuration.device, possible)
+        table.add_row(escape(configuration.model.label), escape(configuration.label), configuration.device, possible)
     return table
 
 

@@ -40,9 +40,17 @@ def test_what_can_change_a_hypothesis_changes_the_id_and_nothing_else():
         "run.seed=1",
         "run.threads_per_worker=2",
         "data.0.limit=4",
+        "data.0.seed=1",
+        "scoring.normalizer=none",
     ):
         assert not ids >= set(cell_ids(setting)), setting
-    for setting in ("run.workers=7", "run.output='elsewhere'", "run.stall_timeout=5", "description='other'"):
+    for setting in (
+        "run.workers=7",
+        "run.output='elsewhere'",
+        "run.stall_timeout=5",
+        "description='other'",
+        "model.0.name=other",
+    ):
         assert ids == set(cell_ids(setting)), setting
 
 

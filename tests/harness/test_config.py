@@ -174,7 +174,7 @@ def test_an_empty_openslr_transcript(experiment_file, tmp_path, capsys):
 
 
 def test_calibration_speech_is_never_test_speech(experiment_file, tmp_path, capsys):
-    text = MINIMAL + '\n[calibration]\ndata = { dataset = "embedded", split = "clean" }\n'
+    text = MINIMAL + '\n[calibration]\ndata = { dataset = "embedded", split = "clean" }\nutterances = 500\n'
     assert "shares utterances" in sentence_of(capsys, [experiment_file(text), "--out", tmp_path / "runs"])
 
 

@@ -9,18 +9,19 @@ from harness.attended import attended
 from harness.config import Data, Decoding
 from harness.cost.operations import decoder_prompt
 from harness.embedded import MODEL_DIRECTORY
-from harness.likelihood import reference_likelihoods
+from harness.likelihood import divergences, load_answers, reference_likelihoods, save_answers
 from harness.models import load_recognizer
 from tests.harness.checkpoints import save_moonshine
 
 SPEECH = datasets.get("embedded").load(Data(dataset="embedded", split="clean", limit=6)).utterances
 
 
-def likelihoods(recognizer, utterances, texts=None):
+def likelihoods(recognizer, utterances, texts=None, expected=None):
     waveforms = [utterance.waveform() for utterance in utterances]
     with decoder_prompt(recognizer.model) as prompt, attended(recognizer.model) as seen:
         recognizer.transcribe(waveforms, Decoding(max_new_tokens=20))
-    return reference_likelihoods(recognizer, seen, prompt, texts or [u.text for u in utterances]), prompt
+    texts = texts or [u.text for u in utterances]
+    return reference_likelihoods(recognizer, seen, prompt, texts, expected or [None] * len(texts)), prompt
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,40 @@ def test_wrong_words_and_fewer_bits_are_less_likely(recognizer):
     coarse = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
     coarse.model = quantize(coarse.model, "weight_only", "per_channel", 2, backend="ptq", method="rtn").model
     assert sum(c.nll for c in likelihoods(coarse, SPEECH)[0]) > 2 * sum(r.nll for r in right)
+
+
+def test_the_bound_of_the_divergence_is_one_and_is_reached_where_all_is_kept():
+    torch.manual_seed(0)
+    expected, found = (torch.log_softmax(3 * torch.randn(200, 500, dtype=torch.float64), -1) for _ in range(2))
+    whole = (expected.exp() * (expected - found)).sum(1)
+    before = torch.zeros(200)
+    for kept in (1, 8, 64, 500):
+        top = expected.topk(kept, -1)
+        bound = divergences(top.values, found.gather(1, top.indices))
+        assert bool((bound <= whole + 1e-5).all())
+        assert bool((bound >= before - 1e-5).all())
+        before = bound
+    assert torch.allclose(before, whole, atol=1e-5)
+
+
+def test_answers_beside_the_baselines(recognizer, tmp_path):
+    own, _ = likelihoods(recognizer, SPEECH)
+    save_answers(tmp_path / "answers", {u.id: found.answers for u, found in zip(SPEECH, own, strict=True)})
+    ids = [u.id for u in SPEECH]
+    assert load_answers(tmp_path / "answers", ["of nobody"]) == {}
+    expected = [load_answers(tmp_path / "answers", ids)[name] for name in ids]
+    again, _ = likelihoods(recognizer, SPEECH, expected=expected)
+    assert all(found.same_top == found.tokens == len(found.divergence) for found in again)
+    assert max(nats for found in again for nats in found.divergence) < 1e-6
+    means = []
+    for bits in (8, 4, 2):
+        coarse = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+        coarse.model = quantize(coarse.model, "weight_only", "per_channel", bits, backend="ptq", method="rtn").model
+        found, _ = likelihoods(coarse, SPEECH, expected=expected)
+        means.append(sum(sum(f.divergence) for f in found) / sum(f.tokens for f in found))
+    assert 0 < means[0] < means[1] < means[2]
+    assert any(f.same_top < f.tokens for f in found)
+    assert all(f.same_top is None and not f.divergence for f in own)
 
 
 def test_a_reference_without_words_still_ends(recognizer):

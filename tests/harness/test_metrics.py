@@ -1,11 +1,11 @@
 import math
+import re
 
 import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.embedded import MODEL_DIRECTORY
 from harness.metrics import ErrorRate, Normaliser, count_errors, is_loop
 
 words = st.lists(st.sampled_from(["a", "b", "c", "dd", "ee"]), max_size=12).map(" ".join)
@@ -33,18 +33,19 @@ def test_an_empty_reference_has_no_rate_but_its_insertions_count():
     assert (empty + count_errors("one two", "one two").words).rate == 1.0
 
 
-def test_the_normaliser_is_whispers():
-    normalise = Normaliser(MODEL_DIRECTORY)
-    assert normalise("Mr. Brown's TWENTY-first, uh, [noise] day") == "mister brown is 21st day"
-    assert normalise.version.startswith("whisper-english transformers=")
+def test_the_normaliser_is_whispers_with_its_spelling_table():
+    normalise = Normaliser()
+    assert normalise("Mr. Brown's TWENTY-first, uh, [noise] colour") == "mister brown is 21st color"
+    assert re.fullmatch(
+        r"whisper-english transformers=\S+ spelling=openai-whisper-20250625:[0-9a-f]{8}", normalise.version
+    )
 
 
-def test_the_checkpoints_spelling_table_is_used(tmp_path):
-    (tmp_path / "normalizer.json").write_text('{"colour": "color"}')
-    with_table, without = Normaliser(tmp_path), Normaliser(MODEL_DIRECTORY)
-    assert with_table("colour") == "color"
-    assert without("colour") == "colour"
-    assert with_table.version != without.version
+def test_without_a_normaliser_words_stay_as_they_are():
+    assert Normaliser("none")(" Mr. Brown's  colour ") == "Mr. Brown's colour"
+    assert Normaliser("none").version == "none"
+    with pytest.raises(ValueError, match="whisper-english"):
+        Normaliser("basic")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_cells_come_back_from_nodes_that_do_not_share_the_directory(file, local,
     model = resolved.models[quantized.model].directory
     events = []
     with RayEngine(Run(address=nodes.address), directory, work_without_sharing) as engine:
-        engine.submit(Task.of(own, experiment, model, directory.path, alone=False, drafts=drafts))
+        engine.submit(Task.of(own, experiment, model, directory.path, alone=False, baselines=drafts))
         while engine.busy():
             events += [event for _, event in engine.events(1.0)]
     assert [type(event) for event in events if isinstance(event, CellDone | Ended)] == [CellDone, CellDone, Ended]

@@ -88,7 +88,7 @@ def worse(row):
 def consistently_worse(row):
     """Another hypothesis with all that follows from it, so that only the tokens tell."""
     worse(row)
-    row.update(scores(row["reference"], row["hypothesis"], Normaliser(MODEL_DIRECTORY)))
+    row.update(scores(row["reference"], row["hypothesis"], Normaliser()))
 
 
 COUNTS = ["substitutions", "deletions", "insertions", "reference_words", "character_errors", "reference_characters"]

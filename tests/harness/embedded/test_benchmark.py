@@ -107,7 +107,7 @@ def test_the_second_model_is_a_true_moonshine_with_the_same_words():
 )
 def test_error_rates_are_within_the_bar(directory, clean, other):
     recognizer = load_recognizer(directory, "float32", "cpu")
-    normalise = Normaliser(directory)
+    normalise = Normaliser()
     rates = {}
     for split in SPLITS:
         total = ErrorRate()

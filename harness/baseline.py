@@ -1,0 +1,86 @@
+"""What a cell takes from its baseline's cell: transcripts as drafts, and answers to the references.
+
+The baseline's may be decoded at the same time by another worker: then its transcripts are waited for until the cell is
+finished, and its answers batch by batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from harness.cell import CellStatus
+from harness.cost.operations import generated
+from harness.leases import is_held
+from harness.likelihood import Answers, load_answers
+from harness.parts import Parts
+from harness.store import LEASES, StoredRun
+
+T = TypeVar("T")
+_PAUSE = 0.2
+_PATIENCE = 1800.0
+"""Seconds without a new batch after which the baseline is not waited for any more: who decodes it may be stopped."""
+
+
+class Baseline:
+    """The baseline's cell of one cell.
+
+    Args:
+        run_directory: of the run.
+        cell_id: of the baseline's cell; `None` where there is none.
+        waiting: called again and again while it is waited for.
+    """
+
+    def __init__(self, run_directory: Path, cell_id: str | None, waiting: Callable[[], None]) -> None:
+        self._directory, self._cell, self._waiting = run_directory, cell_id, waiting
+
+    def transcripts(self) -> dict[str, Sequence[int]]:
+        """Tokens after the prompt by utterance, once the cell is finished; empty where it is not done.
+
+        Without a prompt in front, stored tokens are those after it (`harness.cost.operations.generated`).
+        """
+        if self._cell is None or self._awaited(lambda: self._finished()) is None:
+            return {}
+        run, cell = StoredRun(self._directory), self._cell
+        stored = run.finished(cell, CellStatus.DONE)
+        if stored is None:
+            return {}
+        rows = [*run.utterances(cell), *run.unheard(cell)]
+        return {row["id"]: generated(row["tokens"], stored["prompt"]) for row in rows}
+
+    def answers(self, index: int, ids: Sequence[str]) -> Mapping[str, Answers]:
+        """What the baseline answers to the references of a planned batch; empty where it is not done."""
+        if self._cell is None:
+            return {}
+        return self._awaited(lambda: self._answers(index, ids)) or {}
+
+    def _answers(self, index: int, ids: Sequence[str]) -> Mapping[str, Answers] | None:
+        """Of a batch that is finished, whether the cell is or not; `None` where it is neither."""
+        assert self._cell is not None
+        parts = Parts(self._directory, self._cell)
+        try:
+            path = StoredRun(self._directory).answers(self._cell) if self._finished() else parts.answers(index)
+            return None if path is None else load_answers(path, ids)
+        except FileNotFoundError:  # the cell was finished at this moment
+            return None
+
+    def _finished(self) -> bool | None:
+        assert self._cell is not None
+        return StoredRun(self._directory).stamp(self._cell) is not None or None
+
+    def _awaited(self, look: Callable[[], T | None]) -> T | None:
+        """What `look` finds, as long as the baseline is being decoded."""
+        assert self._cell is not None
+        began, known = time.monotonic(), -1
+        while (found := look()) is None:
+            done = Parts(self._directory, self._cell).count()
+            if done != known:
+                began, known = time.monotonic(), done
+            is_open = is_held(self._directory / LEASES, self._cell) and not self._finished()
+            if not is_open or time.monotonic() - began > _PATIENCE:
+                return look()
+            self._waiting()
+            time.sleep(_PAUSE)
+        return found
