@@ -31,10 +31,14 @@ class Baseline:
         run_directory: of the run.
         cell_id: of the baseline's cell; `None` where there is none.
         waiting: called again and again while it is waited for.
+
+    Attributes:
+        waited: seconds so far.
     """
 
     def __init__(self, run_directory: Path, cell_id: str | None, waiting: Callable[[], None]) -> None:
         self._directory, self._cell, self._waiting = run_directory, cell_id, waiting
+        self.waited = 0.0
 
     def transcripts(self) -> dict[str, Sequence[int]]:
         """Tokens after the prompt by utterance, once the cell is finished; empty where it is not done.
@@ -83,4 +87,5 @@ class Baseline:
                 return look()
             self._waiting()
             time.sleep(_PAUSE)
+            self.waited += _PAUSE
         return found

@@ -22,6 +22,8 @@ from harness.attended import Attended
 
 ROUNDS = 3
 """Passes over drafts before the rest is decoded step by step."""
+_PLACES = 256
+"""Whose logits are in memory at once: 50 MB with Whisper's vocabulary."""
 _LOOK_AHEAD = 4
 """An own token that comes so soon in the draft means that the draft has words too many."""
 
@@ -107,14 +109,16 @@ class _Rule:
             hidden: what the decoder made of them, (rows, places, width); the head is computed where a place is open.
             starts, ends: of every row, how many tokens are accepted, and how many there are.
         """
-        place = torch.arange(tokens.shape[1])
-        is_open = (place >= torch.tensor(starts)[:, None] - 1) & (place < torch.tensor(ends)[:, None])
-        row, column = (index.to(self._device) for index in is_open.nonzero(as_tuple=True))
-        logits = self._model.get_output_embeddings()(hidden[row, column])
-        own = torch.zeros_like(tokens)
-        for j in range(min(starts) - 1, tokens.shape[1]):
-            here = column == j
-            own[row[here], j] = self._next(tokens[row[here], : j + 1], logits[here])
+        head, own = self._model.get_output_embeddings(), torch.zeros_like(tokens)
+        first, last = (torch.tensor(places, device=self._device) for places in (starts, ends))
+        together = max(1, _PLACES // len(tokens))
+        for block in torch.arange(min(starts) - 1, tokens.shape[1], device=self._device).split(together):
+            is_open = (block >= first[:, None] - 1) & (block < last[:, None])
+            row, offset = is_open.nonzero(as_tuple=True)
+            logits = head(hidden[row, block[offset]])
+            for i, j in enumerate(block.tolist()):
+                here = offset == i
+                own[row[here], j] = self._next(tokens[row[here], : j + 1], logits[here])
         return own
 
     def _take(self, row: Row, draft: Sequence[int], predicted: Sequence[int]) -> None:

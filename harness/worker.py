@@ -214,6 +214,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             **traffic(operations, found),
             **apart(found),
             "drafted": found.drafted / len(found.rows),
+            "waited_seconds": baseline.waited,
         }
         record = CellRecord(
             cell.cell_id,
