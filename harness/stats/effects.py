@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.stats.resampling import Interval, Values, interval
+from harness.stats.rates import Rate, combined
+from harness.stats.resampling import Interval, Values
 
 FACTORS = (
     "model",
@@ -268,12 +269,6 @@ def contrast(columns: Sequence[tuple[Values, Values]]) -> tuple[float, Interval]
         columns: of one or two samples, errors and words by block.
     """
 
-    def rates(*indices: Values) -> Values:
-        each = [
-            errors[i].sum(-1) / np.maximum(words[i].sum(-1), 1)
-            for (errors, words), i in zip(columns, indices, strict=True)
-        ]
-        return each[-1] - each[0] if len(each) > 1 else each[0]
-
-    estimate = float(rates(*(np.arange(len(errors)) for errors, _ in columns)))
-    return estimate, interval(columns, rates)
+    signs = (1,) if len(columns) == 1 else (-1, 1)
+    found = combined([[Rate(errors, words, sign)] for (errors, words), sign in zip(columns, signs, strict=True)])
+    return found.estimate, found.interval
