@@ -115,14 +115,15 @@ def factors_of(row: Mapping[str, Any]) -> dict[str, str]:
     >>> factors_of(row)
     {'backend': 'hqq', 'granularity': 'per_group:64', 'bits': '4', 'hqq.axis': '1'}
     """
-    levels = {name: _text(row[name]) for name in FACTORS if name in row}
+    levels = {name: text_of(row[name]) for name in FACTORS if name in row}
     if row["granularity"] == "per_group":
         levels["granularity"] += f":{int(row['group_size'])}"
-    own = {f"{row['backend']}.{name}": _text(value) for name, value in json.loads(row["options"]).items()}
+    own = {f"{row['backend']}.{name}": text_of(value) for name, value in json.loads(row["options"]).items()}
     return levels | own
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of the results as the text of a level; what is missing is `none`."""
     missing = value is None or value != value
     return "none" if missing else str(value).lower() if isinstance(value, bool) else str(value)
 

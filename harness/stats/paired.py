@@ -100,9 +100,14 @@ def compare(a: Sample, b: Sample) -> Comparison:
         DataError: they are of different utterances, or there is nothing to compare.
     """
     check_paired(a, b)
-    identical = all(x.hypothesis == y.hypothesis for x, y in zip(a.utterances, b.utterances, strict=True))
+    identical = same_words(a, b)
     found = _no_difference() if identical else difference(a.blocks, b.blocks)
     return Comparison((a, b), found, matched_pairs(a, b), identical, a.blocked_by, len(a.block_names))
+
+
+def same_words(a: Sample, b: Sample) -> bool:
+    """Whether two systems gave the same words for every utterance."""
+    return all(x.hypothesis == y.hypothesis for x, y in zip(a.utterances, b.utterances, strict=True))
 
 
 def system(sample: Sample) -> System:
