@@ -119,9 +119,9 @@ def check_columns(wanted: Wanted) -> None:
 
 
 def differing(one: Row, other: Row) -> tuple[str, ...]:
-    """The columns in which two configurations differ, options as `library.option`."""
+    """The columns in which two configurations differ; options that only one of the libraries has are left out."""
     a, b = _levels(one), _levels(other)
-    return tuple(name for name in {**a, **b} if a.get(name) != b.get(name))
+    return tuple(name for name in a if name in b and a[name] != b[name])
 
 
 def _planned(stored: StoredRun) -> list[Row]:

@@ -220,4 +220,4 @@ def test_a_claim_on_its_boundary_is_seldom_decided(boundary):
         words = rng.integers(150, 250, SPEAKERS)
         cost = boundary * words + rng.normal(0, 0.02, SPEAKERS) * words + rng.normal(0, 2, SPEAKERS)
         errors += combined([[Rate(cost, words)]], 1999).p(boundary) < 0.05
-    assert errors <= 0.05 * 400 + 2 * math.sqrt(400 * 0.05 * 0.95)
+    assert errors <= 0.05 * 400
