@@ -6,7 +6,6 @@ A file has `name`, tables `[run]`, `[decoding]`, `[calibration]`, and the repeat
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from harness._overrides import apply_override
 from harness._sentences import first_sentence
+from harness._toml import read_toml
 from harness.errors import ConfigError
 from harness.printing import printable
 
@@ -338,16 +338,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         ConfigError: names the file, the key and the allowed values.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such experiment file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as text: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not valid TOML: values are nested too deeply") from None
+    document = read_toml(path, "experiment file")
     for override in overrides:
         apply_override(document, override)
     try:

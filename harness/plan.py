@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from backends import (
     FULL_PRECISION,
     Activations,
@@ -26,9 +28,23 @@ from backends import (
 )
 from harness.cell import Configuration, spec_columns
 from harness.config import NO_DRAW, ActivationsTable, Draw, Experiment, Grid, Model
-from harness.errors import ConfigError
+from harness.errors import ConfigError, OutputError
+from harness.store import EXPERIMENT, StoredRun
 
 _MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations")
+
+
+def recorded_experiment(run: StoredRun) -> Experiment:
+    """The experiment that a run was last asked for.
+
+    Raises:
+        OutputError: what was kept of it is missing, was changed, or is not what this version writes.
+    """
+    try:
+        return Experiment.model_validate(run.experiment(), strict=False)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise OutputError(f"{run.path / EXPERIMENT}: {key} is not what this version writes; run it again") from None
 
 
 def configurations(experiment: Experiment) -> list[Configuration]:

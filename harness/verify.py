@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 from rich.console import Console
 
 from backends import AsrQuantError
@@ -24,9 +23,9 @@ from harness.command import run_command
 from harness.config import Data, Experiment
 from harness.errors import ConfigError, OutputError
 from harness.metrics import Normaliser, scores
-from harness.plan import configurations
+from harness.plan import configurations, recorded_experiment
 from harness.printing import printable
-from harness.store import EXPERIMENT, StoredRun
+from harness.store import StoredRun
 from harness.task import Ended, Replayed, ReplayTask, Task
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if not options.run.is_dir():
         raise OutputError(f"{options.run}: there is no such directory")
     stored = StoredRun(options.run)
-    check = Verification(stored, _experiment(stored))
+    check = Verification(stored, recorded_experiment(stored))
     found = 0
     for finding in check.findings(options.again, np.random.default_rng(options.seed)):
         found += 1
@@ -68,14 +67,6 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     what = f"{found} {'difference' if found == 1 else 'differences'}" if found else "all as recorded"
     console.print(f"{len(check.cells)} cells, {check.heard_again} batches heard again: {what}")
     return 1 if found else 0
-
-
-def _experiment(run: StoredRun) -> Experiment:
-    try:
-        return Experiment.model_validate(run.experiment(), strict=False)
-    except ValidationError as error:
-        key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise OutputError(f"{run.path / EXPERIMENT}: {key} is not what this version writes; run it again") from None
 
 
 class Verification:

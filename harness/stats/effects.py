@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.stats.resampling import Interval, Values, interval
+from harness.stats.rates import Rate, combined
+from harness.stats.resampling import Interval, Values
 
 FACTORS = (
     "model",
@@ -114,14 +115,15 @@ def factors_of(row: Mapping[str, Any]) -> dict[str, str]:
     >>> factors_of(row)
     {'backend': 'hqq', 'granularity': 'per_group:64', 'bits': '4', 'hqq.axis': '1'}
     """
-    levels = {name: _text(row[name]) for name in FACTORS if name in row}
+    levels = {name: text_of(row[name]) for name in FACTORS if name in row}
     if row["granularity"] == "per_group":
         levels["granularity"] += f":{int(row['group_size'])}"
-    own = {f"{row['backend']}.{name}": _text(value) for name, value in json.loads(row["options"]).items()}
+    own = {f"{row['backend']}.{name}": text_of(value) for name, value in json.loads(row["options"]).items()}
     return levels | own
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A value of the results as the text of a level; what is missing is `none`."""
     missing = value is None or value != value
     return "none" if missing else str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -268,12 +270,6 @@ def contrast(columns: Sequence[tuple[Values, Values]]) -> tuple[float, Interval]
         columns: of one or two samples, errors and words by block.
     """
 
-    def rates(*indices: Values) -> Values:
-        each = [
-            errors[i].sum(-1) / np.maximum(words[i].sum(-1), 1)
-            for (errors, words), i in zip(columns, indices, strict=True)
-        ]
-        return each[-1] - each[0] if len(each) > 1 else each[0]
-
-    estimate = float(rates(*(np.arange(len(errors)) for errors, _ in columns)))
-    return estimate, interval(columns, rates)
+    signs = (1,) if len(columns) == 1 else (-1, 1)
+    found = combined([[Rate(errors, words, sign)] for (errors, words), sign in zip(columns, signs, strict=True)])
+    return found.estimate, found.interval

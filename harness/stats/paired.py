@@ -100,9 +100,14 @@ def compare(a: Sample, b: Sample) -> Comparison:
         DataError: they are of different utterances, or there is nothing to compare.
     """
     check_paired(a, b)
-    identical = all(x.hypothesis == y.hypothesis for x, y in zip(a.utterances, b.utterances, strict=True))
+    identical = same_words(a, b)
     found = _no_difference() if identical else difference(a.blocks, b.blocks)
     return Comparison((a, b), found, matched_pairs(a, b), identical, a.blocked_by, len(a.block_names))
+
+
+def same_words(a: Sample, b: Sample) -> bool:
+    """Whether two systems gave the same words for every utterance."""
+    return all(x.hypothesis == y.hypothesis for x, y in zip(a.utterances, b.utterances, strict=True))
 
 
 def system(sample: Sample) -> System:
@@ -119,10 +124,10 @@ def difference(a: Values, b: Values, resamples: int = RESAMPLES, draws: int = VE
     resamples, in all `draws` blocks.
     """
     errors_a, errors_b, words = a[:, 0], b[:, 0], a[:, 1]
-    gap, excess = errors_a - errors_b, errors_a - (1 + MARGIN) * errors_b
+    gap, more = errors_a - errors_b, excess(a, b, MARGIN)
     absolute = interval([[gap]], lambda i: gap[i].sum(-1) / _some(words[i].sum(-1)), resamples)
     ratio = interval([[gap]], lambda i: _log_ratio(errors_a[i].sum(-1), errors_b[i].sum(-1)), resamples)
-    beyond = interval([[gap]], lambda i: excess[i].sum(-1) / _some(words[i].sum(-1)), max(resamples, draws // len(gap)))
+    beyond = interval([[gap]], lambda i: more[i].sum(-1) / _some(words[i].sum(-1)), max(resamples, draws // len(gap)))
     return Difference(
         float(gap.sum() / words.sum()),
         absolute.low,
@@ -134,6 +139,11 @@ def difference(a: Values, b: Values, resamples: int = RESAMPLES, draws: int = VE
         detectable(absolute.standard_error, len(gap)) if np.count_nonzero(gap) >= FEWEST_BLOCKS else math.nan,
         beyond.high < 0,
     )
+
+
+def excess(a: Values, b: Values, margin: float) -> Values:
+    """Errors of the first less (1 + margin) times the second's, by block: above 0 where it is worse than the margin."""
+    return a[:, 0] - (1 + margin) * b[:, 0]
 
 
 def _no_difference() -> Difference:

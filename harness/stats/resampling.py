@@ -32,8 +32,45 @@ class Interval:
     standard_error: float
 
 
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """A statistic with what it was in every resample.
+
+    Attributes:
+        estimate: of the samples as they are.
+        interval: of the estimate, with its standard error.
+        distribution: the statistic in every resample; empty where there are fewer than two blocks.
+        blocks: of the smallest sample.
+    """
+
+    estimate: float
+    interval: Interval
+    distribution: Values
+    blocks: int
+
+    def p(self, boundary: float) -> float:
+        """Two-sided p-value of the true value being `boundary`; NaN where there is no interval.
+
+        The interval inverted: 1 less the confidence of the widest interval that leaves the boundary out, its tails
+        expanded and its sides made equal in the same way. So it is below .05 just where the boundary lies outside of
+        the 95 % interval. The smallest value depends on the number of resamples.
+        """
+        if not len(self.distribution):
+            return math.nan
+        deviations, distance = self.distribution - self.estimate, abs(boundary - self.estimate)
+        beyond = max(np.count_nonzero(deviations >= distance), np.count_nonzero(deviations <= -distance))
+        tail = (beyond + 1) / (len(deviations) + 1)
+        quantile = -stats.norm.ppf(min(tail, 0.5)) / _inflation(self.blocks)
+        return float(min(1.0, 2 * stats.t.sf(quantile, self.blocks - 1)))
+
+
 def interval(samples: Sequence[Sequence[Values]], statistic: Statistic, resamples: int = RESAMPLES) -> Interval:
-    """Bootstrap interval of `statistic` over independent samples of blocks.
+    """The interval of `resample` alone."""
+    return resample(samples, statistic, resamples).interval
+
+
+def resample(samples: Sequence[Sequence[Values]], statistic: Statistic, resamples: int = RESAMPLES) -> Resampled:
+    """Bootstrap of `statistic` over independent samples of blocks, with its interval.
 
     Args:
         samples: of each the columns, arrays of (blocks,); the columns of one sample are resampled together.
@@ -51,9 +88,10 @@ def interval(samples: Sequence[Sequence[Values]], statistic: Statistic, resample
     """
     sizes = [len(columns[0]) for columns in samples]
     fewest = min(sizes)
+    estimate = float(statistic(*(np.arange(size) for size in sizes)))
     if fewest < 2:
-        return Interval(math.nan, math.nan, math.nan)
-    inflation = math.sqrt(fewest / (fewest - 1))
+        return Resampled(estimate, Interval(math.nan, math.nan, math.nan), np.empty(0), fewest)
+    inflation = _inflation(fewest)
     tail = stats.norm.cdf(-inflation * stats.t.ppf((1 + CONFIDENCE) / 2, fewest - 1))
 
     def value(*indices: Values, axis: int = -1) -> Values:
@@ -72,10 +110,14 @@ def interval(samples: Sequence[Sequence[Values]], statistic: Statistic, resample
             method="percentile",
             rng=np.random.default_rng(SEED),
         )
-    estimate = float(statistic(*(np.arange(size) for size in sizes)))
     low, high = drawn.confidence_interval
     half = max(estimate - float(low), float(high) - estimate)
-    return Interval(estimate - half, estimate + half, float(drawn.standard_error) * inflation)
+    found = Interval(estimate - half, estimate + half, float(drawn.standard_error) * inflation)
+    return Resampled(estimate, found, drawn.bootstrap_distribution, fewest)
+
+
+def _inflation(blocks: int) -> float:
+    return math.sqrt(blocks / (blocks - 1))
 
 
 def sign_flip_p(differences: Values, resamples: int = RESAMPLES) -> float:

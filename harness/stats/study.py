@@ -76,7 +76,7 @@ class Study:
         """
         twins = {row["cell_id"]: twin["cell_id"] for row in self.scored if (twin := self.twin_of(row)) is not None}
         compared = {cell: compare(self.sample(cell), self.sample(twin)) for cell, twin in twins.items()}
-        adjusted = _holm({cell: c.difference.p_permutation for cell, c in compared.items()})
+        adjusted = holm({cell: c.difference.p_permutation for cell, c in compared.items()})
         return {cell: AgainstTwin(twins[cell], compared[cell], adjusted[cell]) for cell in compared}
 
     @cached_property
@@ -105,7 +105,8 @@ def _equal(one: Any, other: Any) -> bool:
     return one == other or (one != one and other != other) or (one is None and other is None)
 
 
-def _holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjustment of all p-values that are there; NaN stays NaN."""
     from statsmodels.stats.multitest import multipletests
 
     tested = [cell for cell, p in p_values.items() if not np.isnan(p)]
