@@ -56,7 +56,8 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(
         title="results, smallest first; differences from full precision in points with 95 % interval",
         caption=f"=  as good as full precision: certainly fewer than {MARGIN:.0%} more errors\n"
-        "NLL  of the reference, nats a token",
+        "NLL  of the reference, nats a token\n"
+        "of published  saved of the size in the dtype in which the weights were published",
         title_justify="left",
         caption_justify="left",
     )
@@ -67,7 +68,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column("NLL", justify="right")
     means = averages(rows)
     headings = (f"mean of {len(splits)} sets", f"of {len(corpora(rows))} corpora") if means else ()
-    for heading in (*headings, "size", "saved", "bits/weight"):
+    for heading in (*headings, "size", "saved", "of published", "bits/weight"):
         table.add_column(heading, justify="right")
     by_configuration = _by_configuration(rows)
     for cells in sorted(by_configuration.values(), key=_size):
@@ -79,6 +80,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
             *(_means(means.get(first["configuration_id"])) if means else ()),
             f"{first['size_bytes'] / 1e6:.2f} MB",
             f"{first['size_reduction']:.1%}",
+            "" if first["size_reduction_published"] is None else f"{first['size_reduction_published']:.1%}",
             f"{first['effective_bits']:.2f}",
         )
     return table

@@ -1,0 +1,102 @@
+"""The README's tables of results, written from published runs: `python -m experiments.readme [--check]`.
+
+What stands in README.md between `<!-- NAME -->` and `<!-- /NAME -->` is replaced, and never edited. With `--check`
+nothing is written, and the status is 1 where a table is not what the published runs say.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.claims import markdown
+from harness.reading import open_run
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "experiments" / "results"
+STUDIES = ("study_tiny_en", "study_base")
+SPLITS = ("test-clean", "test-other")
+G64 = {"granularity": "per_group", "group_size": 64}
+PTQ = {"backend": "ptq", "scheme": "weight_only", **G64}
+ROWS: dict[str, dict[str, Any]] = {
+    "full precision (float32)": {"backend": "none"},
+    "float16": {"backend": "cast", "format": "fp16"},
+    "Quanto int8": {"backend": "quanto", "scheme": "weight_only", "bits": 8, "modules": "linear"},
+    "Quanto int8, head too": {"backend": "quanto", "scheme": "weight_only", "bits": 8, "modules": "head+linear"},
+    "torch dynamic int8, per channel": {"backend": "torch_dynamic", "granularity": "per_channel"},
+    "torch static int8, per channel": {"backend": "torch_static", "granularity": "per_channel", "outputs": True},
+    "torch static int8, outputs in float": {"backend": "torch_static", "granularity": "per_channel", "outputs": False},
+    "SmoothQuant W8A8": {"backend": "ptq", "method": "smoothquant"},
+    "bitsandbytes nf4": {"backend": "bitsandbytes", "format": "nf4", "options": '"double_quant": false'},
+    "HQQ int4": {"backend": "hqq", "bits": 4},
+    "GPTQ int4": {**PTQ, "method": "gptq", "bits": 4},
+    "HQQ int3": {"backend": "hqq", "bits": 3},
+    "rounding int3": {**PTQ, "method": "rtn", "bits": 3},
+    "GPTQ int3": {**PTQ, "method": "gptq", "bits": 3},
+}
+"""Rows of the table: what they are called, and the values by column that their cells have (options: a part of them)."""
+Row = Mapping[str, Any]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write or check the tables; returns the exit status."""
+    text = README.read_text(encoding="utf-8")
+    made = text
+    for name, table in (("study", study_table()), ("claims", markdown(ROOT / "experiments" / "claims.toml"))):
+        made = replaced(made, name, table)
+    if arguments == ["--check"]:
+        if made != text:
+            print("README.md: its tables are not what the published runs say; run make readme", file=sys.stderr)
+        return int(made != text)
+    README.write_text(made, encoding="utf-8")
+    return 0
+
+
+def replaced(text: str, name: str, table: str) -> str:
+    """`text` with the table of that name between its markers."""
+    pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)"
+    return re.sub(pattern, lambda _: f"{table.strip()}\n", text, flags=re.DOTALL)
+
+
+def study_table() -> str:
+    """Word errors and sizes of both studies side by side, as Markdown."""
+    runs = [open_run(RESULTS / study).results() for study in STUDIES if (RESULTS / study).is_dir()]
+    heads = [f"{rows[0]['model']}: saved | {' | '.join(SPLITS)}" for rows in runs]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(runs) * (1 + len(SPLITS))}"]
+    for name, columns in ROWS.items():
+        lines.append(f"| {name} | {' | '.join(_cells(rows, columns) for rows in runs)} |")
+    return "\n".join(lines)
+
+
+def _cells(rows: Sequence[Row], columns: Row) -> str:
+    """Of one configuration: both reductions of the size, and WER with its difference on every split."""
+    own = {row["split"]: row for row in rows if row["status"] == "done" and _fits(row, columns)}
+    saved = next((f"{_share(r['size_reduction'])} ({_share(r['size_reduction_published'])})" for r in own.values()), "")
+    return " | ".join([saved, *(_score(own[split]) if split in own else "" for split in SPLITS)])
+
+
+def _fits(row: Row, columns: Row) -> bool:
+    return all(value in row[key] if key == "options" else row[key] == value for key, value in columns.items())
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %".replace("-", "−")
+
+
+def _score(row: Row) -> str:
+    wer = f"{100 * row['wer']:.2f}"
+    if row["difference"] is None:
+        return f"{wer} %"
+    if row["identical"]:
+        return f"{wer}, the same words"
+    bounds = [row["difference"], row["difference_low"], row["difference_high"]]
+    gap, low, high = (f"{100 * value:+.2f}".replace("-", "−") for value in bounds)
+    return f"{wer}, {gap} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
