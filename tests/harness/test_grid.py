@@ -140,7 +140,7 @@ def test_cells_keep_raw_transcripts_layers_and_environment(finished):
     assert utterances["id"].is_unique
     assert utterances["seconds"].is_monotonic_decreasing, "in the order of the batches, the longest first"
     assert utterances["reference"].str.isupper().all()
-    assert set(utterances["speaker"]) == {"101"}
+    assert utterances["speaker"].is_unique, "six of twenty-four"
     layers = pandas.read_parquet(cell / "layers.parquet")
     assert set(layers["kind"]) == {"linear", "head", "embedding", "conv"}
     assert set(layers.query("kind == 'linear'")["effective"]) == {"int8 per_channel symmetric"}
