@@ -20,6 +20,18 @@ class Normaliser:
         path = None if model_directory is None else model_directory / "normalizer.json"
         self._spelling = path.read_bytes() if path is not None and path.is_file() else b"{}"
 
+    @classmethod
+    def with_spellings(cls, table: bytes) -> Normaliser:
+        """The one with a table of spellings that was kept, as the checkpoint's file has it."""
+        found = cls()
+        found._spelling = table
+        return found
+
+    @property
+    def spellings(self) -> bytes:
+        """The table of spellings, as the checkpoint's file has it."""
+        return self._spelling
+
     @property
     def version(self) -> str:
         """What identifies it: the release of transformers, and a hash of the spelling table."""
