@@ -59,7 +59,10 @@ class Publication:
         experiment = paths.experiment(original)
         plans = (planned_cells(asked) for asked in (original, experiment))
         ids = {one.id: other.id for (one, _), (other, _) in zip(*plans, strict=True)}
-        return cls(run, _with_unlisted(run, listed, original), original, experiment, paths, ids)
+        rows = _with_unlisted(run, listed, original)
+        if not rows:
+            raise OutputError(f"{run.path}: no cell is finished, so there is nothing to publish")
+        return cls(run, rows, original, experiment, paths, ids)
 
     def write(self, directory: Path) -> None:
         """Write all files into an empty directory, the checksums last.
@@ -193,8 +196,8 @@ def _at_hand(run: RecordedRun, experiment: Experiment) -> Iterator[Normaliser]:
 
 def _listed(run: RecordedRun) -> list[dict[str, Any]]:
     """The rows of the results; none for a run that was killed before it had any."""
-    there = any((run.path / "cells").glob("*/DONE")) and not (run.path / RESULTS[0]).is_file()
-    return [] if there else run.results()
+    unlisted = not (run.path / RESULTS[0]).is_file() and any((run.path / "cells").glob("*/DONE"))
+    return [] if unlisted else run.results()
 
 
 def _with_unlisted(run: RecordedRun, rows: list[dict[str, Any]], experiment: Experiment) -> list[dict[str, Any]]:

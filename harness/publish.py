@@ -90,12 +90,14 @@ def _put(directory: Path, fill: Callable[[Path], None]) -> None:
                 directory.rename(aside)
             temporary.rename(directory)
             sync(directory.parent)
-    finally:
+    except BaseException:
         if aside.exists() and not directory.exists():
             aside.rename(directory)
-        for path in directory.parent.glob(f".{directory.name}-*"):  # also of one that was killed
-            if is_temporary(path):
-                shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for path in directory.parent.glob(f".{directory.name}-*"):  # also of one that was killed
+        if is_temporary(path):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ class Verification:
 
         if isinstance(self._run, PublishedRun):
             self.remarks.append("models and speech were not looked at: a published run is checked by itself")
+            if self._run.dropped:
+                self.remarks.append(f"what follows from {', '.join(self._run.dropped)}, which were not published")
             return None
         chosen = list(dict.fromkeys(cell.configuration for cell in self.cells))
         try:
@@ -259,7 +261,9 @@ class Verification:
         by_id = {row["id"]: row for row in known}
         for row in event.rows:
             before = by_id.get(row["id"], {})
-            wrong = [key for key in ("hypothesis", "tokens", "error", "seconds") if row[key] != before.get(key)]
+            wrong = [key for key in ("hypothesis", "tokens", "seconds") if row[key] != before.get(key)]
+            # the text of an error says where the recording lay, which need not be where it lies
+            wrong += [] if bool(row["error"]) == bool(before.get("error")) else ["error"]
             wrong += [] if close(row["reference_nll"], before.get("reference_nll")) else ["reference_nll"]
             if wrong:
                 yield f"utterance {row['id']}: {', '.join(wrong)} differ"
