@@ -12,12 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.claims import markdown
+from harness.claims import claims_of
 from harness.reading import open_run
+from harness.report.claims import as_markdown
+from harness.report.numbers import percent, points_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "experiments" / "results"
+CLAIMS = ROOT / "experiments" / "claims.toml"
 STUDIES = ("study_tiny_en", "study_base")
 SPLITS = ("test-clean", "test-other")
 G64 = {"granularity": "per_group", "group_size": 64}
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write or check the tables; returns the exit status."""
     text = README.read_text(encoding="utf-8")
     made = text
-    for name, table in (("study", study_table()), ("claims", markdown(ROOT / "experiments" / "claims.toml"))):
+    for name, table in (("study", study_table()), ("claims", as_markdown(claims_of(CLAIMS)))):
         made = replaced(made, name, table)
     if arguments == ["--check"]:
         if made != text:
@@ -65,7 +68,7 @@ def replaced(text: str, name: str, table: str) -> str:
 def study_table() -> str:
     """Word errors and sizes of both studies side by side, as Markdown."""
     runs = [open_run(RESULTS / study).results() for study in STUDIES if (RESULTS / study).is_dir()]
-    heads = [f"{rows[0]['model']}: saved | {' | '.join(SPLITS)}" for rows in runs]
+    heads = [f"{rows[0]['model']}: saved, % | {' | '.join(SPLITS)}" for rows in runs]
     lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(runs) * (1 + len(SPLITS))}"]
     for name, columns in ROWS.items():
         lines.append(f"| {name} | {' | '.join(_cells(rows, columns) for rows in runs)} |")
@@ -75,7 +78,8 @@ def study_table() -> str:
 def _cells(rows: Sequence[Row], columns: Row) -> str:
     """Of one configuration: both reductions of the size, and WER with its difference on every split."""
     own = {row["split"]: row for row in rows if row["status"] == "done" and _fits(row, columns)}
-    saved = next((f"{_share(r['size_reduction'])} ({_share(r['size_reduction_published'])})" for r in own.values()), "")
+    sizes = [[percent(row[f"size_reduction{of}"], 0) for of in ("", "_published")] for row in own.values()]
+    saved = "{} ({})".format(*sizes[0]) if sizes else ""
     return " | ".join([saved, *(_score(own[split]) if split in own else "" for split in SPLITS)])
 
 
@@ -83,19 +87,12 @@ def _fits(row: Row, columns: Row) -> bool:
     return all(value in row[key] if key == "options" else row[key] == value for key, value in columns.items())
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %".replace("-", "−")
-
-
 def _score(row: Row) -> str:
-    wer = f"{100 * row['wer']:.2f}"
+    wer = percent(row["wer"])
     if row["difference"] is None:
-        return f"{wer} %"
-    if row["identical"]:
-        return f"{wer}, the same words"
-    bounds = [row["difference"], row["difference_low"], row["difference_high"]]
-    gap, low, high = (f"{100 * value:+.2f}".replace("-", "−") for value in bounds)
-    return f"{wer}, {gap} [{low}, {high}]"
+        return wer
+    gap = [row[key] for key in ("difference", "difference_low", "difference_high")]
+    return f"{wer}, {'the same words' if row['identical'] else points_interval(*gap)}"
 
 
 if __name__ == "__main__":

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from backends import FULL_PRECISION, Supported
+from harness import reading
 from harness.cell import Configuration, spec_columns
 from harness.config import Model
 from harness.errors import ConfigError
-from harness.plan import configurations, recorded_experiment
+from harness.plan import recorded_experiment
+from harness.planned import planned_cells, ran_on
+from harness.reading import RecordedRun
 from harness.stats import Sample, Study
 from harness.stats.effects import factors_of, text_of
-from harness.store import EXPERIMENT, RESULTS, StoredRun
+from harness.store import EXPERIMENT, RESULTS
 
 Row = Mapping[str, Any]
 Wanted = Mapping[str, str | int | float | bool]
@@ -34,10 +37,10 @@ class Run:
         stored: the run, to be read.
     """
 
-    def __init__(self, path: str, stored: StoredRun) -> None:
+    def __init__(self, path: str, stored: RecordedRun) -> None:
         self.path = path
         self._rows = stored.results()
-        self._planned = _planned(stored) if (stored.path / EXPERIMENT).is_file() else self._rows
+        self._planned = _planned(stored, self._rows) if (stored.path / EXPERIMENT).is_file() else self._rows
         self.study = Study(self._rows, stored)
 
     def cell(self, wanted: Wanted, split: str | None) -> Row:
@@ -103,7 +106,7 @@ def open_run(path: str) -> Run:
     """
     if not (Path(path) / RESULTS[0]).is_file():
         raise NotMeasuredError(f"{path}: there are no results yet")
-    return Run(path, StoredRun(Path(path)))
+    return Run(path, reading.open_run(Path(path)))
 
 
 def check_columns(wanted: Wanted) -> None:
@@ -124,9 +127,9 @@ def differing(one: Row, other: Row) -> tuple[str, ...]:
     return tuple(name for name in a if name in b and a[name] != b[name])
 
 
-def _planned(stored: StoredRun) -> list[Row]:
-    experiment = recorded_experiment(stored)
-    return [{**spec_columns(c), "split": d.label} for c in configurations(experiment) for d in experiment.data]
+def _planned(stored: RecordedRun, rows: Sequence[Row]) -> list[Row]:
+    experiment = ran_on(recorded_experiment(stored), rows)
+    return [{**spec_columns(c), "split": data.label} for c, data in planned_cells(experiment)]
 
 
 @cache

@@ -21,9 +21,9 @@ from rich.console import Console
 from harness.command import run_command
 from harness.errors import ConfigError
 from harness.metrics import NORMALIZERS, Normaliser
+from harness.reading import open_run
 from harness.report.comparison import as_json, as_text
 from harness.stats import Sample, Study, compare
-from harness.store import StoredRun
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def _from_files(reference: Path, files: Sequence[str], normalizer: str) -> tuple
 
 
 def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample]]:
-    run = StoredRun(path)
+    run = open_run(path)
     study = Study(run.results(), run)
     rows = [_cell(study, name, path) for name in names]
     return [f"{r['configuration']} @ {r['split']}" for r in rows], [study.sample(r["cell_id"]) for r in rows]

@@ -18,23 +18,24 @@ from harness.errors import OutputError
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m harness.figures", description=__doc__)
-    parser.add_argument("run", type=Path, help="directory of a run, such as runs/embedded")
-    parser.add_argument("--out", type=Path, help="where to write; default: RUN/figures")
+    parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
+    parser.add_argument("--out", type=Path, help="where to write; default: RUN/figures; of a published one below runs/")
     options = parser.parse_args(arguments)
-    return run_command(lambda: _run(options.run, options.out or options.run / "figures"))
+    return run_command(lambda: _run(options.run, options.out))
 
 
-def _run(run: Path, out: Path) -> int:
+def _run(run: Path, out: Path | None) -> int:
     for path in _draw(run, out):
         print(path)
     return 0
 
 
-def _draw(run: Path, out: Path) -> Iterator[Path]:
+def _draw(path: Path, chosen: Path | None) -> Iterator[Path]:
+    from harness.reading import open_run, place_for
     from harness.report.charts import figures, save
-    from harness.store import StoredRun
 
-    drawn = list(figures(StoredRun(run)))
+    run = open_run(path)
+    drawn, out = list(figures(run)), chosen or place_for(run, "figures")
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn:

@@ -28,6 +28,7 @@ from harness.task import Task
 if TYPE_CHECKING:
     from harness.engines import Engine
     from harness.identity import Resolved
+    from harness.published import PublishedRun
     from harness.recording import RunDirectory
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
@@ -49,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of every split")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
     parser.add_argument("--engine", choices=("local", "ray"), help="processes of this machine, or a Ray cluster")
+    parser.add_argument(
+        "--from", type=Path, dest="source", metavar="DIR", help="take over what is finished in a published run"
+    )
     parser.add_argument("--retry", action="store_true", help="try again what is recorded as not done")
     return parser
 
@@ -60,7 +64,16 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.list or options.dry_run:
         _print_plan(chosen, experiment, console, brief=options.list)
         return 0
-    return _run_planned(experiment, planned, chosen, console, retry=options.retry)
+    return _run_planned(experiment, planned, chosen, console, source=_source(options.source), retry=options.retry)
+
+
+def _source(path: Path | None) -> PublishedRun | None:
+    """The published run that `--from` names."""
+    from harness.published import is_published, open_published
+
+    if path is not None and not is_published(path):
+        raise ConfigError(f"--from {path}: it is not a published run; python -m harness.publish makes one")
+    return None if path is None else open_published(path)
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
@@ -93,6 +106,7 @@ def _run_planned(
     chosen: Sequence[Configuration],
     console: Console,
     *,
+    source: PublishedRun | None,
     retry: bool,
 ) -> int:
     """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models."""
@@ -111,6 +125,8 @@ def _run_planned(
         for wrong in directory.set_aside(cell.cell_id for cell in every):
             console.print(f"{printable(wrong)}; the cell is set aside and done again", highlight=False, markup=False)
         own = [cell for c in chosen for cell in cells[c]]
+        if source is not None:
+            _take_over(source, own, every, directory, console)
         before = {cell.cell_id: directory.stamp(cell.cell_id) for cell in own}
         missing = [cell for cell in own if _is_missing(cell, directory, retry=retry)]
         try:
@@ -122,6 +138,15 @@ def _run_planned(
             rows = make_results(directory, every)
     ids = {cell.cell_id for cell in own}
     return _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
+
+
+def _take_over(
+    source: PublishedRun, own: Sequence[Cell], every: Sequence[Cell], directory: RunDirectory, console: Console
+) -> None:
+    from harness.takeover import take_over
+
+    for sentence in take_over(source, own, every, directory).sentences(str(source.path)):
+        console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
 def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:

@@ -10,7 +10,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -29,12 +29,15 @@ from backends import (
 from harness.cell import Configuration, spec_columns
 from harness.config import NO_DRAW, ActivationsTable, Draw, Experiment, Grid, Model
 from harness.errors import ConfigError, OutputError
-from harness.store import EXPERIMENT, StoredRun
+from harness.store import EXPERIMENT
+
+if TYPE_CHECKING:
+    from harness.reading import RecordedRun
 
 _MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations")
 
 
-def recorded_experiment(run: StoredRun) -> Experiment:
+def recorded_experiment(run: RecordedRun) -> Experiment:
     """The experiment that a run was last asked for.
 
     Raises:
@@ -53,6 +56,25 @@ def configurations(experiment: Experiment) -> list[Configuration]:
     Raises:
         ConfigError: a block names something unknown, or no configuration of the whole grid can be done.
     """
+    found = _found(experiment)
+    refused = [c for c in found if not isinstance(c.capability, Supported)]
+    if len(refused) == len(found):
+        first = refused[0]
+        raise ConfigError(f"grid: no configuration can be done; the first, {first.label}: {first.capability.reason}")  # type: ignore[union-attr]
+    return _planned(found, experiment)
+
+
+def recorded_configurations(experiment: Experiment) -> list[Configuration]:
+    """The same of an experiment that was run, here or elsewhere: whatever is installed now.
+
+    Raises:
+        ConfigError: a block names something unknown.
+    """
+    return _planned(_found(experiment), experiment)
+
+
+def _found(experiment: Experiment) -> list[Configuration]:
+    """What the grid names, each once."""
     found: dict[Configuration, None] = {}
     for model in experiment.model:
         for number, block in enumerate(experiment.grid):
@@ -60,12 +82,11 @@ def configurations(experiment: Experiment) -> list[Configuration]:
                 continue
             for configuration in _of_block(model, block, number, experiment):
                 found.setdefault(configuration)
-    planned = [_with_published(c, experiment) for c in with_twins(list(found), list(found))]
-    refused = [c for c in found if not isinstance(c.capability, Supported)]
-    if len(refused) == len(found):
-        first = refused[0]
-        raise ConfigError(f"grid: no configuration can be done; the first, {first.label}: {first.capability.reason}")  # type: ignore[union-attr]
-    return planned
+    return list(found)
+
+
+def _planned(found: Sequence[Configuration], experiment: Experiment) -> list[Configuration]:
+    return [_with_published(c, experiment) for c in with_twins(found, found)]
 
 
 def _with_published(configuration: Configuration, experiment: Experiment) -> Configuration:

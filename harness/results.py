@@ -11,7 +11,7 @@ from harness import datasets
 from harness.cell import Cell, CellStatus, spec_columns
 from harness.config import Data, Model
 from harness.metrics import ErrorRate
-from harness.store import StoredRun
+from harness.reading import RecordedRun
 
 if TYPE_CHECKING:
     from harness.recording import RunDirectory
@@ -107,7 +107,7 @@ def make_results(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[st
         return rows
 
 
-def result_rows(directory: StoredRun, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def result_rows(directory: RecordedRun, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One row for every planned cell that is finished, in the order of `cells`, with its comparison with its twin."""
     rows = []
     ratios = _latency_ratios(directory)
@@ -154,7 +154,7 @@ def _corpus(data: Data) -> str:
     return datasets.get(data.dataset).corpus(data)
 
 
-def _latency_ratios(directory: StoredRun) -> dict[str, dict[str, float]]:
+def _latency_ratios(directory: RecordedRun) -> dict[str, dict[str, float]]:
     """By configuration and column, what `latency.json` holds."""
     ratios: dict[str, dict[str, float]] = {}
     for row in directory.latency().get("rows", []):
@@ -199,7 +199,7 @@ def _sum(utterances: list[dict[str, Any]]) -> ErrorRate:
     return sum(rates, ErrorRate())
 
 
-def _with_statistics(rows: list[dict[str, Any]], directory: StoredRun) -> list[dict[str, Any]]:
+def _with_statistics(rows: list[dict[str, Any]], directory: RecordedRun) -> list[dict[str, Any]]:
     """The rows with intervals and with the difference from the full-precision twin, empty where there is none."""
     from harness.stats import Study
 

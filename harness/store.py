@@ -24,9 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backends import AsrQuantError
 from harness.cell import SCHEMA_VERSION
 from harness.errors import OutputError
 from harness.files import damage, read_json, reading, written
+from harness.metrics import Normaliser
 
 Rows = Sequence[Mapping[str, Any]]
 Files = Mapping[str, bytes]
@@ -132,6 +134,20 @@ class StoredRun:
             OutputError: it is missing or was changed.
         """
         return read_json(self.path / EXPERIMENT)
+
+    def planned(self) -> list[Mapping[str, Any]]:
+        """The planned cells, finished or not; none where the plan cannot be made here."""
+        from harness.plan import recorded_experiment
+        from harness.planned import ran_on, rows_of_plan
+
+        with suppress(AsrQuantError):
+            return rows_of_plan(ran_on(recorded_experiment(self), self.results()))
+        return []
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """The experiment's."""
+        return Normaliser(self.experiment()["scoring"]["normalizer"])
 
     def damage(self, cell_id: str) -> str | None:
         """What is wrong with a finished cell: the file, and how; `None` for a whole one, or one that is not there."""

@@ -1,12 +1,13 @@
 """Check a run: compute every score and statistic again from what was heard, and hear some of it again.
 
+Of a published run files, ids, scores and statistics are checked; it has neither models nor speech.
+
 Exit status: 0 all is as it was recorded, 1 something is not, 2 something is for you to mend, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -22,18 +23,21 @@ from harness.cell import Cell, CellStatus, Configuration, id_of
 from harness.command import run_command
 from harness.config import Data, Experiment
 from harness.errors import ConfigError, OutputError
-from harness.metrics import Normaliser, scores
-from harness.plan import configurations, recorded_experiment
+from harness.files import damage
+from harness.metrics import scores
+from harness.plan import recorded_experiment
+from harness.planned import planned_cells
 from harness.printing import printable
-from harness.store import StoredRun
+from harness.published import CHECKSUMS, PublishedRun, is_published
+from harness.reading import RecordedRun, missing, open_run
+from harness.recomputed import close, differing_results
+from harness.report.unfinished import unfinished_sentence
 from harness.task import Ended, Replayed, ReplayTask, Task
 
 if TYPE_CHECKING:
     from harness.datasets import Utterance
     from harness.identity import Resolved
 
-_CLOSE = 1e-4
-"""Relative difference of likelihoods that another order of sums may cause."""
 Row = Mapping[str, Any]
 
 
@@ -45,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.verify", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory, such as runs/embedded")
+    parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
     parser.add_argument("--again", type=int, default=3, metavar="N", help="planned batches heard again; default: 3")
     parser.add_argument("--seed", type=int, default=0, help="of the draw of these; default: 0")
     return parser
@@ -56,14 +60,20 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise ConfigError("--again and --seed must be at least 0")
     if not options.run.is_dir():
         raise OutputError(f"{options.run}: there is no such directory")
-    stored = StoredRun(options.run)
-    check = Verification(stored, recorded_experiment(stored))
+    wrong = damage(options.run / CHECKSUMS) if is_published(options.run) else None
+    if wrong is not None:  # the command found it: a published run that was changed is not refused here
+        console.print(f"{printable(wrong)}\n0 cells, 0 batches heard again: 1 difference", soft_wrap=True)
+        return 1
+    run = open_run(options.run)
+    check = Verification(run, recorded_experiment(run))
     found = 0
     for finding in check.findings(options.again, np.random.default_rng(options.seed)):
         found += 1
         console.print(printable(finding), soft_wrap=True)
     for remark in check.remarks:
         console.print(f"not checked: {printable(remark)}", soft_wrap=True)
+    if places := missing(run):
+        console.print(printable(unfinished_sentence(run, places)), soft_wrap=True)
     what = f"{found} {'difference' if found == 1 else 'differences'}" if found else "all as recorded"
     console.print(f"{len(check.cells)} cells, {check.heard_again} batches heard again: {what}")
     return 1 if found else 0
@@ -78,10 +88,9 @@ class Verification:
         heard_again: batches that were.
     """
 
-    def __init__(self, run: StoredRun, experiment: Experiment) -> None:
+    def __init__(self, run: RecordedRun, experiment: Experiment) -> None:
         self._run, self._experiment = run, experiment
         self._rows = run.results()
-        self._normalise = Normaliser(experiment.scoring.normalizer)
         self._resolved: Resolved | None = None
         self.remarks: list[str] = []
         self.heard_again = 0
@@ -95,14 +104,12 @@ class Verification:
         for cell in self.cells:
             yield from self._of_cell(cell)
         if not self._broken:
-            yield from self._of_results()
+            yield from differing_results(self._run, self._rows, self.cells)
         yield from self._of_replay(again, rng)
 
     def _recorded(self) -> Iterator[Cell]:
         """The planned cells that the results list, whole ones only."""
-        planned = {
-            (c.id, data.label): (c, data) for c in configurations(self._experiment) for data in self._experiment.data
-        }
+        planned = {(c.id, data.label): (c, data) for c, data in planned_cells(self._experiment)}
         for row in self._rows:
             place = (row["configuration_id"], row["split"])
             if place not in planned:
@@ -115,7 +122,7 @@ class Verification:
             except OutputError as error:
                 wrong, content = str(error), None
             if content is None:
-                self._broken[row["cell_id"]] = wrong or f"{self._run.cells / row['cell_id']}: it is missing"
+                self._broken[row["cell_id"]] = wrong or f"{self._run.path}: the cell {row['cell_id']} is missing"
                 continue
             yield Cell(*planned[place], content.get("identity", {}), row["cell_id"], ())
 
@@ -123,6 +130,11 @@ class Verification:
         """Models and speech, where they are at hand."""
         from harness.identity import resolve
 
+        if isinstance(self._run, PublishedRun):
+            self.remarks.append("models and speech were not looked at: a published run is checked by itself")
+            if self._run.dropped:
+                self.remarks.append(f"what follows from {', '.join(self._run.dropped)}, which were not published")
+            return None
         chosen = list(dict.fromkeys(cell.configuration for cell in self.cells))
         try:
             return resolve(self._experiment, chosen, self._run.path)
@@ -139,7 +151,8 @@ class Verification:
         if stored.get("configuration_id") != cell.configuration.id or stored.get("split") != cell.data.label:
             yield f"{where}: cell.json is of {stored.get('configuration')} on {stored.get('split')}"
         yield from (f"{where}: {text}" for text in self._of_inputs(cell))
-        if stored["status"] == CellStatus.DONE:
+        # the scores of a published run are computed when it is read: they are checked by the results that they give
+        if stored["status"] == CellStatus.DONE and not isinstance(self._run, PublishedRun):
             yield from (f"{where}: {text}" for text in self._of_utterances(cell))
 
     def _of_inputs(self, cell: Cell) -> Iterator[str]:
@@ -161,7 +174,7 @@ class Verification:
 
     def _of_utterances(self, cell: Cell) -> Iterator[str]:
         rows = [*self._run.utterances(cell.cell_id), *self._run.unheard(cell.cell_id)]
-        normalise, decode = self._normalise, self._decoder(cell)
+        normalise, decode = self._run.normaliser, self._decoder(cell)
         speech = self._speech(cell.data)
         if speech is not None and {row["id"] for row in rows} != set(speech):
             yield "its utterances are not those of the corpus"
@@ -184,26 +197,13 @@ class Verification:
     def _speech(self, data: Data) -> dict[str, Utterance] | None:
         return None if self._resolved is None else {u.id: u for u in self._resolved.corpora[data].utterances}
 
-    def _of_results(self) -> Iterator[str]:
-        """Every column of the results, computed again."""
-        from harness.results import result_rows
-
-        listed = {row["cell_id"]: row for row in self._rows}
-        try:
-            computed = result_rows(self._run, self.cells)
-        except AsrQuantError as error:
-            yield f"results.parquet: its statistics do not follow: {error}"
-            return
-        for row in computed:
-            wrong = [key for key, value in row.items() if not _same(value, listed[row["cell_id"]].get(key))]
-            if wrong:
-                yield f"results.parquet: {row['configuration']} on {row['split']}: {', '.join(wrong)} differ"
-
     def _of_replay(self, again: int, rng: np.random.Generator) -> Iterator[str]:
         """Hear some planned batches again, drawn from all cells that are done and can be repeated here."""
         from harness.processes import fork_server, start
 
         batches = self._drawn(again, rng)
+        if not batches:
+            return
         with fork_server(self._experiment.run.threads_per_worker) as context:
             for configuration, own in batches.items():
                 task = self._task(configuration, [cell for cell, _ in own])
@@ -257,13 +257,15 @@ class Verification:
         by_id = {row["id"]: row for row in known}
         for row in event.rows:
             before = by_id.get(row["id"], {})
-            wrong = [key for key in ("hypothesis", "tokens", "error", "seconds") if row[key] != before.get(key)]
-            wrong += [] if _close(row["reference_nll"], before.get("reference_nll")) else ["reference_nll"]
+            wrong = [key for key in ("hypothesis", "tokens", "seconds") if row[key] != before.get(key)]
+            # the text of an error says where the recording lay, which need not be where it lies
+            wrong += [] if bool(row["error"]) == bool(before.get("error")) else ["error"]
+            wrong += [] if close(row["reference_nll"], before.get("reference_nll")) else ["reference_nll"]
             if wrong:
                 yield f"utterance {row['id']}: {', '.join(wrong)} differ"
         layers = {row["name"]: row for row in self._run.layers(event.cell_id)}
         for layer in event.layers:
-            if any(not _close(layer[key], layers.get(layer["name"], {}).get(key)) for key in layer if key != "shape"):
+            if any(not close(layer[key], layers.get(layer["name"], {}).get(key)) for key in layer if key != "shape"):
                 yield f"layer {layer['name']} differs"
 
 
@@ -273,17 +275,6 @@ def decoder(model_directory: Path) -> Any:
 
     tokenizer = AutoTokenizer.from_pretrained(model_directory, local_files_only=True, trust_remote_code=False)
     return lambda tokens: tokenizer.decode(tokens, skip_special_tokens=True)
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether two values are equal; what is not a number is missing."""
-    missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in (a, b)]
-    return all(missing) if any(missing) else bool(a == b)
-
-
-def _close(a: Any, b: Any) -> bool:
-    both = isinstance(a, float) and isinstance(b, float)
-    return math.isclose(a, b, rel_tol=_CLOSE, abs_tol=_CLOSE) if both else _same(a, b)
 
 
 def _enter_worker(task: ReplayTask, channel: Connection) -> None:

@@ -130,7 +130,11 @@ class Corpus:
 
 
 class Dataset(Protocol):
-    """A corpus that can be named in an experiment file."""
+    """A corpus that can be named in an experiment file.
+
+    It may have an attribute `licence`, a text: the terms under which its reference texts are passed on, and who is to
+    be named. `harness.publish` puts it beside them.
+    """
 
     name: str
 

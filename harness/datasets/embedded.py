@@ -14,6 +14,7 @@ class Embedded:
     """Synthesised speech that travels with the package."""
 
     name = "embedded"
+    licence = "Apache-2.0, as the project that it is part of."
 
     def hours(self, data: Data) -> float | None:
         """Known by measurement."""

@@ -25,6 +25,11 @@ class LibriSpeech:
     """Read English (Panayotov et al. 2015, ICASSP), CC BY 4.0; splits are named as at OpenSLR."""
 
     name = "librispeech"
+    licence = (
+        "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). LibriSpeech ASR corpus, Vassil Panayotov, "
+        "Guoguo Chen, Daniel Povey and Sanjeev Khudanpur, 2015, https://www.openslr.org/12. Changed: texts only, of "
+        "the utterances that were transcribed."
+    )
 
     def hours(self, data: Data) -> float | None:
         """As published with the corpus."""

@@ -34,6 +34,12 @@ class OpenAsr:
     """Split names are those of the sets, such as `ami` or `librispeech-other`."""
 
     name = "open_asr"
+    licence = (
+        "every set has the terms of its own corpus: of LibriSpeech CC BY 4.0 "
+        "(https://creativecommons.org/licenses/by/4.0/; Vassil Panayotov, Guoguo Chen, Daniel Povey and Sanjeev "
+        "Khudanpur, 2015, https://www.openslr.org/12); SPGISpeech, GigaSpeech and Earnings-22 ask that theirs be "
+        "accepted; read those of the sets that are named here before you pass their texts on."
+    )
 
     def hours(self, data: Data) -> float | None:
         """Not known before the data is read."""

@@ -24,19 +24,24 @@ class Normaliser:
     Args:
         name: `whisper-english` (Radford et al. 2022, arXiv 2212.04356, appendix C, as transformers has it), or `none`,
             which leaves words as they are.
+        spellings: another version of the table, as JSON, for results that were made with it.
+
+    Attributes:
+        spellings: the table, as JSON; empty for `none`.
     """
 
-    def __init__(self, name: str = "whisper-english") -> None:
+    def __init__(self, name: str = "whisper-english", spellings: bytes | None = None) -> None:
         if name not in NORMALIZERS:
             raise ValueError(f"there is no normalizer {name!r}; there are {', '.join(NORMALIZERS)}")
         self._name = name
+        self.spellings = b"" if name == "none" else spellings or _SPELLING.read_bytes()
 
     @property
     def version(self) -> str:
         """What identifies it: its name, the release of transformers, and source and hash of the spelling table."""
         if self._name == "none":
             return self._name
-        table = hashlib.sha256(_SPELLING.read_bytes()).hexdigest()[:8]
+        table = hashlib.sha256(self.spellings).hexdigest()[:8]
         return f"{self._name} transformers={metadata.version('transformers')} spelling={_SOURCE}:{table}"
 
     def __call__(self, text: str) -> str:
@@ -54,4 +59,4 @@ class Normaliser:
     def _english(self) -> Any:
         from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-        return EnglishTextNormalizer(json.loads(_SPELLING.read_text(encoding="utf-8")))
+        return EnglishTextNormalizer(json.loads(self.spellings))

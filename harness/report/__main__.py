@@ -18,24 +18,34 @@ from harness.errors import OutputError
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
-    parser.add_argument("run", type=Path, help="directory of a run, such as runs/embedded")
-    parser.add_argument("--out", type=Path, help="file to write; default: RUN/report.html")
+    parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
+    parser.add_argument(
+        "--out", type=Path, help="file to write; default: RUN/report.html; of a published one below runs/"
+    )
     options = parser.parse_args(arguments)
-    return run_command(lambda: _run(options.run, options.out or options.run / "report.html"))
+    return run_command(lambda: _run(options.run, options.out))
 
 
-def _run(run: Path, out: Path) -> int:
-    from harness.files import replacing
+def _run(path: Path, chosen: Path | None) -> int:
+    from harness.files import replacing, writing
+    from harness.reading import missing, open_run, place_for
     from harness.report.page import render
-    from harness.store import StoredRun
+    from harness.report.unfinished import unfinished_sentence
 
-    text = render(StoredRun(run))
+    run = open_run(path)
+    text, out = render(run), chosen or place_for(run, "report.html")
     try:
+        if chosen is None:
+            with writing(out):
+                out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OutputError as error:
         raise OutputError(f"{out}: the page cannot be written there; choose another --out") from error
     print(out)
+    places = missing(run)
+    if places:
+        print(unfinished_sentence(run, places))
     return 0
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.reading import RecordedRun
 from harness.stats.effects import Effect, Outcome, effects, factors_of, unmatched
 from harness.stats.paired import Comparison, System, compare, system
 from harness.stats.sample import Sample
-from harness.store import StoredRun
 
 Row = Mapping[str, Any]
 
@@ -40,7 +40,7 @@ class Study:
         run: where the utterances are stored; read when they are needed.
     """
 
-    def __init__(self, rows: Sequence[Row], run: StoredRun) -> None:
+    def __init__(self, rows: Sequence[Row], run: RecordedRun) -> None:
         self.rows = [row for row in rows if row["status"] == "done"]
         self._run = run
         self._samples: dict[str, Sample] = {}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from harness.errors import OutputError
+from harness.reading import RecordedRun
 from harness.report.charts._bits import degradation_by_bits
 from harness.report.charts._blocks import block_similarity
 from harness.report.charts._effects import forest
@@ -18,7 +19,6 @@ from harness.report.charts._size import size_vs_wer
 from harness.report.charts._splits import clean_vs_other
 from harness.report.charts._style import save
 from harness.stats import Study
-from harness.store import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-def figures(run: StoredRun) -> Iterator[tuple[str, Figure]]:
+def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
     """Name and figure of all that the run has something for.
 
     Raises:

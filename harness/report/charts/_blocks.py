@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.reading import RecordedRun
 from harness.report.charts._labels import names, part_of
 from harness.report.charts._style import GREY, Row, stacked, styled
 from harness.stats import Study
-from harness.store import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ _DASHES = ("-", "--", "-.", ":")
 
 
 @styled
-def block_similarity(study: Study, run: StoredRun) -> Figure | None:
+def block_similarity(study: Study, run: RecordedRun) -> Figure | None:
     """Cosine between the outputs of every block in full precision and in the whole quantized model.
 
     A panel for each model; `None` where `harness.analyze` was not run.

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.reading import RecordedRun
 from harness.report.charts._labels import PARTS, names, part_of, variants
 from harness.report.charts._style import SMALL, Row, stacked, styled
 from harness.stats import Study
-from harness.store import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ Errors = Mapping[str, float]
 
 
 @styled
-def layer_error(study: Study, run: StoredRun) -> Figure | None:
+def layer_error(study: Study, run: RecordedRun) -> Figure | None:
     """Relative weight error of every layer in every configuration; layers left in float are blank.
 
     Read from the first split: quantization is the same on all. `None` where nothing was quantized.
@@ -36,7 +36,7 @@ def layer_error(study: Study, run: StoredRun) -> Figure | None:
 
 
 @styled
-def layer_sensitivity(study: Study, run: StoredRun) -> Figure | None:
+def layer_sensitivity(study: Study, run: RecordedRun) -> Figure | None:
     """Divergence of full precision's answers with one layer quantized, for every configuration that was analysed.
 
     In nats a token (see `harness.analysis`). `None` where `harness.analyze` was not run.
@@ -79,7 +79,7 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
     return 10.0**low, 10.0 ** max(high, low + 1)
 
 
-def _panels(study: Study, run: StoredRun) -> list[tuple[str, dict[str, Errors]]]:
+def _panels(study: Study, run: RecordedRun) -> list[tuple[str, dict[str, Errors]]]:
     """Title of every panel, with the errors by layer of each of its configurations: one model, at most `_COLUMNS`."""
     first = [row for row in study.rows if row["split"] == study.rows[0]["split"]]
     models = variants(first)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.reading import RecordedRun
 from harness.report.page._analysis import analyses
 from harness.report.page._assets import environment
 from harness.report.page._averages import averages_section
@@ -19,10 +20,9 @@ from harness.report.page._provenance import provenance
 from harness.report.page._run import PageRun
 from harness.report.page._table import results_table
 from harness.report.page._utterances import utterances
-from harness.store import StoredRun
 
 
-def render(stored: StoredRun) -> str:
+def render(stored: RecordedRun) -> str:
     """The page as text.
 
     Raises:

@@ -6,8 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
+from harness.reading import missing
 from harness.report.numbers import counted
 from harness.report.page._run import PageRun
+from harness.report.unfinished import unfinished_sentence
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Overview:
     splits: tuple[Split, ...]
     statuses: str
     date: str
+    unfinished: str
 
 
 def overview(run: PageRun) -> Overview:
@@ -47,6 +50,7 @@ def overview(run: PageRun) -> Overview:
         tuple(_split(run, name) for name in run.splits),
         ", ".join(f"{count} {str(status).replace('_', ' ')}" for status, count in statuses.items()),
         _date(run),
+        _unfinished(run),
     )
 
 
@@ -62,6 +66,12 @@ def _split(run: PageRun, name: str) -> Split:
     sample = run.study.sample(row["cell_id"])
     speakers = {utterance.speaker for utterance in sample.utterances} - {None}
     return Split(name, dataset, len(sample.utterances), sample.total.reference, len(speakers))
+
+
+def _unfinished(run: PageRun) -> str:
+    """The planned cells that have no record; empty where all have one."""
+    places = missing(run.stored)
+    return unfinished_sentence(run.stored, places) if places else ""
 
 
 def _date(run: PageRun) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.reading import RecordedRun
 from harness.report.labels import label, telling
 from harness.results import DIFFERENCE
 from harness.stats import Study
-from harness.store import StoredRun
 
 Row = Mapping[str, Any]
 
@@ -25,12 +25,12 @@ class PageRun:
         study: the statistics of its finished cells.
     """
 
-    stored: StoredRun
+    stored: RecordedRun
     rows: tuple[Row, ...]
     study: Study
 
     @classmethod
-    def of(cls, stored: StoredRun) -> PageRun:
+    def of(cls, stored: RecordedRun) -> PageRun:
         """The stored run.
 
         Raises:

@@ -1,0 +1,104 @@
+"""Publish a run: write what its results need, and no more, into a directory that can be committed.
+
+    python -m harness.publish runs/embedded experiments/results/embedded
+
+`harness.report`, `figures`, `compare` and `verify` read it as they read the run, without a model and without the
+network. Of an unfinished run it says what is missing; `python -m harness.grid FILE --from DIRECTORY` does the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harness.command import run_command
+from harness.errors import OutputError
+from harness.files import is_temporary, sync, temporary_beside, writing
+from harness.published import ABOUT, CHECKSUMS, is_published
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="directory of a run, such as runs/embedded")
+    parser.add_argument("directory", type=Path, help="where to write, such as experiments/results/embedded")
+    options = parser.parse_args(arguments)
+    return run_command(lambda: _run(options.run, options.directory), "interrupted: nothing was published")
+
+
+def _run(run: Path, directory: Path) -> int:
+    from harness.reading import missing, open_run
+    from harness.report.unfinished import unfinished_sentence
+
+    publish(run, directory)
+    written = open_run(directory)
+    size = sum(path.stat().st_size for path in directory.iterdir())
+    print(f"{directory}: {len(written.results())} cells, {size / 1e6:.2f} MB")
+    places = missing(written)
+    if places:
+        print(unfinished_sentence(written, places))
+    return 0
+
+
+def publish(run: Path, directory: Path) -> None:
+    """Write the published form of a run, whole or not at all; one that is there already is replaced as a whole.
+
+    Raises:
+        OutputError: something else is there, the run is not what was written, or there is no room.
+    """
+    from harness._publishing import Publication
+    from harness.reading import open_run
+
+    _check_place(directory)
+    publication = Publication.of(open_run(run))
+    _put(directory, publication.write)
+
+
+def _check_place(directory: Path) -> None:
+    """Refuse a place where something is that `publish` did not write."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise OutputError(f"{directory}: it is a file; name a directory to publish in")
+    names = {path.name for path in directory.iterdir()}
+    if not names:
+        return
+    listed = {ABOUT, CHECKSUMS}
+    if is_published(directory) and (directory / CHECKSUMS).is_file():
+        text = (directory / CHECKSUMS).read_text(encoding="utf-8", errors="replace")
+        listed |= {line.partition("  ")[2] for line in text.splitlines()}
+        names -= listed
+    if names:
+        raise OutputError(
+            f"{directory}: there is something that was not published, {min(names)}; move it, or name another place"
+        )
+
+
+def _put(directory: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a directory under another name, then give it its own."""
+    temporary, aside = temporary_beside(directory), temporary_beside(directory)
+    try:
+        with writing(directory):
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            if directory.exists():
+                directory.rename(aside)
+            temporary.rename(directory)
+            sync(directory.parent)
+    except BaseException:
+        if aside.exists() and not directory.exists():
+            aside.rename(directory)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for path in directory.parent.glob(f".{directory.name}-*"):  # also of one that was killed
+        if is_temporary(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
