@@ -28,7 +28,7 @@ from harness.cell import Configuration, spec_columns
 from harness.config import NO_DRAW, ActivationsTable, Draw, Experiment, Grid, Model
 from harness.errors import ConfigError
 
-_MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations")
+_MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations", "outputs")
 
 
 def configurations(experiment: Experiment) -> list[Configuration]:
@@ -125,6 +125,7 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
         method,
         symmetric,
         activations,
+        outputs,
         modules,
         parts,
     ) in itertools.product(*axes, *sets):
@@ -140,6 +141,7 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                     method,
                     frozenset(modules),
                     frozenset(parts),
+                    outputs,
                 )
                 resolved, filled = resolve(spec, backend, options)
                 answer = capability(resolved, backend, options, device)
