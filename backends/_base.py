@@ -246,6 +246,16 @@ def missing_package(backend: Backend) -> Unsupported | None:
     return None
 
 
+def outputs_refused(backend: Backend, spec: QuantSpec) -> Unsupported | None:
+    """The answer of a backend that cannot round outputs, where they are asked for, or `None` where all is well.
+
+    Those that can have an attribute `codes_outputs` that is true, beside the members of `Backend`.
+    """
+    if spec.outputs and not getattr(backend, "codes_outputs", False):
+        return Unsupported(f"{backend.name} leaves what layers give as floats: leave outputs out")
+    return None
+
+
 def package_versions(backend: Backend) -> dict[str, str]:
     """Versions of the distributions that decide this backend's results; `none` where one is missing."""
     return {package: _version(package) for package in backend.packages}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MANIFEST = "quantization.json"
 WEIGHTS = "quantized.safetensors"
 ENGINE = "engine"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _CHECKSUM = "sha256"
 
 

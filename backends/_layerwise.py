@@ -120,6 +120,8 @@ class LayerwiseBackend:
     kinds: frozenset[ModuleKind] = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD})
     dtypes: frozenset[str] = frozenset({"float32", "float16", "bfloat16"})
     """Of the float weights that the library takes."""
+    codes_outputs: bool = False
+    """Whether it can round outputs to a code, see `QuantSpec.outputs`; `resolve` says whether it does unasked."""
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """Return what takes the place of a float module: quantized, or observing until `freeze`."""

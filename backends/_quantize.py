@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends._base import Calibration, Capability, Quantized, Unsupported, missing_package, package_versions
+from backends._base import (
+    Calibration,
+    Capability,
+    Quantized,
+    Unsupported,
+    missing_package,
+    outputs_refused,
+    package_versions,
+)
 from backends._errors import ModelError, SpecError, UnsupportedError
 from backends._registry import get
 from backends._serial import options_from_dict
@@ -37,6 +46,7 @@ def quantize(
     activations: Activations | None = None,
     modules: Iterable[str] = LINEAR,
     parts: Iterable[str] = ENCODER_AND_DECODER,
+    outputs: bool | None = None,
     calibration: Calibration | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Quantized:
@@ -55,6 +65,8 @@ def quantize(
         activations: how activations are coded; the library's default for the scheme otherwise.
         modules: which of `linear`, `head`, `embedding`, `conv`. The default leaves a tied head tied.
         parts: which of `encoder`, `decoder`.
+        outputs: whether layers' outputs are rounded to a code too, which the static scheme can; the library's default
+            otherwise.
         calibration: inputs for the static scheme and for methods that look at inputs, each a mapping of
             keyword arguments of the model, one tensor, or a `CalibrationInput` that says what is padding.
         options: what only this library knows, by name.
@@ -78,6 +90,7 @@ def quantize(
         method,
         frozenset((modules,) if isinstance(modules, str) else modules),  # type: ignore[arg-type]
         frozenset((parts,) if isinstance(parts, str) else parts),  # type: ignore[arg-type]
+        outputs,
     )
     return quantize_spec(model, chosen, backend, options, calibration)
 
@@ -127,7 +140,8 @@ def resolve(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = N
         filled = options_from_dict(adapter.options, dict(options or {}))
     except SpecError as error:
         raise SpecError(f"{backend}: {error}") from None
-    return adapter.resolve(spec, filled), filled
+    resolved = adapter.resolve(spec, filled)
+    return replace(resolved, outputs=bool(resolved.outputs)), filled
 
 
 def capability(
@@ -140,7 +154,8 @@ def capability(
     """
     adapter = get(backend)
     resolved, filled = resolve(spec, backend, options)
-    return missing_package(adapter) or adapter.capability(resolved, filled, device)
+    refused = missing_package(adapter) or outputs_refused(adapter, resolved)
+    return refused or adapter.capability(resolved, filled, device)
 
 
 def calibrates(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = None) -> bool:

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from optimum.quanto import Calibration, qfloat8_e4m3fn, qint2, qint4, qint8
 from optimum.quanto.nn import QLinear
-from optimum.quanto.tensor import HqqOptimizer, QTensor, WeightQBitsTensor, WeightQBytesTensor, qfallback
-from optimum.quanto.tensor.activations.qbytes_ops import register_qbytestensor_op
+from optimum.quanto.tensor import HqqOptimizer, QTensor, WeightQBitsTensor, WeightQBytesTensor
 from optimum.quanto.tensor.grouped import ungroup
 from torch import Tensor, nn
 
@@ -16,12 +15,6 @@ from backends._observing import counted
 from backends._spec import Activations, NumberFormat, PerGroup, QuantSpec
 
 _INTEGERS = {8: qint8, 4: qint4, 2: qint2}
-
-
-@register_qbytestensor_op([torch.ops.aten.stack])  # type: ignore[untyped-decorator]
-def _stack(operation: Any, inputs: Any, dim: int = 0) -> Tensor:
-    """Stack dequantized tensors. Quanto 0.2.7's own, which this replaces, fails where it comes to dequantizing."""
-    return qfallback(operation, inputs, dim)
 
 
 class PortableLinear(QLinear):  # type: ignore[misc]
@@ -33,20 +26,21 @@ class PortableLinear(QLinear):  # type: ignore[misc]
 
 
 class CountedCalibration(Calibration):  # type: ignore[misc]
-    """Quanto's calibration, which does not see padding."""
+    """Quanto's calibration, which does not see padding, and need not look for who takes quantized outputs."""
+
+    def __init__(self) -> None:
+        super().__init__(streamline=False)
 
     def calibrate_input(self, module: nn.Module, inputs: Any, momentum: float = 0.9) -> Any:
-        """Update the input's scale; inputs that are quantized already have one."""
-        plain = isinstance(module, QLinear) and not isinstance(inputs[0], QTensor)
-        super().calibrate_input(module, (counted(inputs[0]),) if plain else inputs, momentum)
-
-    def calibrate_output(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """Update the output's scale, and tell which outputs need not be quantized."""
-        super().calibrate_output(module, inputs, counted(output) if isinstance(module, QLinear) else output)
+        """Update the input's scale."""
+        super().calibrate_input(module, (counted(inputs[0]),) if isinstance(module, QLinear) else inputs, momentum)
 
 
 def make(module: nn.Module, spec: QuantSpec, options: Any) -> Any:
-    """Quanto's module for a float linear layer, its weights not frozen yet; the float module is not changed."""
+    """Quanto's module for a float linear layer, its weights not frozen yet; the float module is not changed.
+
+    Its output is never quantized. Quanto would, wherever its calibration sees the next operation take codes.
+    """
     packed = spec.bits in (4, 2)
     kind = PortableLinear if packed and options.unpack == "torch" else QLinear
     weights = qfloat8_e4m3fn if spec.format is NumberFormat.FP8_E4M3 else _INTEGERS[spec.bits or 0]
@@ -55,6 +49,7 @@ def make(module: nn.Module, spec: QuantSpec, options: Any) -> Any:
         module, weights=weights, activations=_activation_type(spec.activations), optimizer=optimizer
     )
     made.weight_group_size = spec.granularity.group_size if isinstance(spec.granularity, PerGroup) else None
+    made.disable_output_quantization()
     return made.eval()
 
 
@@ -74,9 +69,8 @@ def fill(module: Any, tensors: dict[str, Tensor]) -> None:
     module.weight = nn.Parameter(restored, requires_grad=False)
     if "bias" in tensors:
         module.bias = nn.Parameter(tensors["bias"], requires_grad=False)
-    for key in ("input_scale", "output_scale"):
-        if key in tensors:
-            setattr(module, key, tensors[key])
+    if "input_scale" in tensors:
+        module.input_scale = tensors["input_scale"]
 
 
 def _activation_type(activations: Activations | None) -> Any:

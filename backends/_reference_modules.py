@@ -8,27 +8,28 @@ from typing import Any
 from torch import Tensor, nn
 
 from backends._activations import range_of, round_activations, widened
-from backends._spec import Activations
+from backends._spec import QuantSpec, Scheme
 
 
 class FakeQuantized(nn.Module):
-    """A linear layer, embedding or convolution with a rounded weight and, if asked, a rounded input.
+    """A linear layer, embedding or convolution with a rounded weight and, if asked, rounded input and output.
 
     Args:
         module: the float module; not changed.
         weight: takes the place of its weight.
-        activations: how the input is rounded, or `None`.
-        static: the input's range is what was observed while `observing`, not that of each call.
+        spec: how input and output are rounded, an embedding's never. In the static scheme their ranges are those
+            observed while `observing`, not those of each call.
     """
 
-    def __init__(self, module: nn.Module, weight: Tensor, activations: Activations | None, static: bool) -> None:
+    def __init__(self, module: nn.Module, weight: Tensor, spec: QuantSpec) -> None:
         super().__init__()
         self.module = copy.copy(module)
         self.module._parameters = {**module._parameters, "weight": nn.Parameter(weight, requires_grad=False)}
-        self.activations = activations
-        self.static = static
-        self.observing = static
-        self.observed: Tensor | None = None
+        self.code = None if isinstance(module, nn.Embedding) else spec.activations
+        self.codes_outputs = spec.outputs
+        self.observing = spec.scheme is Scheme.STATIC
+        self.input_range: Tensor | None = None
+        self.output_range: Tensor | None = None
 
     @property
     def weight(self) -> Any:
@@ -41,15 +42,20 @@ class FakeQuantized(nn.Module):
         return self.module.stride
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The float module on rounded inputs; shapes and dtypes are the float module's."""
+        """The float module between rounded inputs and outputs; shapes and dtypes are the float module's."""
+        if self.code is None:
+            return self.module(inputs)
         if self.observing:
-            self.observed = widened(self.observed, inputs)
-        elif self.activations is not None:
-            inputs = round_activations(inputs, self.activations, *self._range(inputs, self.activations))
-        outputs: Tensor = self.module(inputs)
+            return self._observed(inputs)
+        seen = range_of(inputs, self.code) if self.input_range is None else self.input_range.unbind()
+        outputs: Tensor = self.module(round_activations(inputs, self.code, *seen))
+        if self.output_range is not None:
+            outputs = round_activations(outputs, self.code, *self.output_range.unbind())
         return outputs
 
-    def _range(self, inputs: Tensor, code: Activations) -> tuple[Tensor, Tensor]:
-        if self.static and self.observed is not None:
-            return self.observed[0], self.observed[1]
-        return range_of(inputs, code)
+    def _observed(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.module(inputs)
+        self.input_range = widened(self.input_range, inputs)
+        if self.codes_outputs:
+            self.output_range = widened(self.output_range, outputs)
+        return outputs

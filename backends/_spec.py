@@ -193,6 +193,8 @@ class QuantSpec:
         method: how codes and scales are chosen, such as `rtn` or `hqq`; `None` takes the default.
         modules: which kinds of modules are quantized.
         parts: which halves of the model are quantized.
+        outputs: whether what a quantized layer gives is rounded to a code too, as its input is, with a range fixed by
+            calibration; `None` takes the default.
     """
 
     scheme: Scheme
@@ -204,6 +206,7 @@ class QuantSpec:
     method: str | None = None
     modules: frozenset[ModuleKind] = field(default=LINEAR)
     parts: frozenset[Part] = field(default=ENCODER_AND_DECODER)
+    outputs: bool | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -220,6 +223,10 @@ class QuantSpec:
             raise SpecError(
                 f"scheme {self.scheme} leaves activations float: remove activations, or choose another scheme"
             )
+        if not isinstance(self.outputs, bool | None):
+            raise SpecError(f"outputs is {self.outputs!r}; it is true or false")
+        if self.outputs and self.scheme is not Scheme.STATIC:
+            raise SpecError(f"outputs = true needs fixed ranges, but the scheme is {self.scheme}: choose scheme static")
 
     @property
     def weight_code(self) -> WeightCode | None:
@@ -268,5 +275,5 @@ def completed(spec: QuantSpec, *, symmetric: bool, activations: Activations | No
     return replace(spec, symmetric=weights, activations=chosen, method=spec.method or method)
 
 
-FULL_PRECISION = QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32, method="none")
+FULL_PRECISION = QuantSpec(Scheme.NONE, PerTensor(), 32, NumberFormat.FP32, method="none", outputs=False)
 """The baseline: the model in the precision in which it was loaded, fp32 unless the experiment says otherwise."""

@@ -15,6 +15,8 @@ from backends._torch_ao_modules import (
     PerChannelMinMaxObserver,
     QConfig,
     QuantStub,
+    convert,
+    dynamic,
     quantized,
 )
 
@@ -26,6 +28,8 @@ class StubbedModule(nn.Module):
         module: the float module; `torch.ao.quantization.convert` replaces it by its quantized twin.
         engine: the kernel library for which it will be packed.
     """
+
+    codes_outputs = True
 
     def __init__(self, module: nn.Module, engine: str) -> None:
         super().__init__()
@@ -49,10 +53,50 @@ class StubbedModule(nn.Module):
         outputs: Tensor = self.dequant(self.module(self.quant(inputs)))
         return outputs
 
+    def freeze(self) -> None:
+        """Turn what was observed into scales, and pack the weight."""
+        convert(self, inplace=True)
+
     @staticmethod
     def float_exit() -> nn.Module:
         """What `DeQuantStub` is converted to."""
         return quantized.DeQuantize()
+
+
+class FloatOutputs(nn.Module):
+    """A linear layer that quantizes its input itself, and whose output is never rounded.
+
+    Args:
+        module: the float layer, or torch.ao's dynamic one, which holds a packed weight and no output scale.
+        engine: the kernel library for which it is packed.
+        quant: what observes the input's range, or, beside a packed weight, has its scale and zero point.
+    """
+
+    codes_outputs = False
+
+    def __init__(self, module: nn.Module, engine: str, quant: nn.Module) -> None:
+        super().__init__()
+        self.quant: Any = quant
+        self.module: Any = module
+        self.engine = engine
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Same shapes as the float layer, float in and out. Before `freeze` padding is kept from the observer."""
+        if isinstance(self.module, nn.Linear):
+            self.quant(counted(inputs))
+            return self.module(inputs)
+        scale, zero_point = float(self.quant.scale), int(self.quant.zero_point)
+        packed = self.module._packed_params._packed_params
+        outputs: Tensor = _WITH_FLOAT_OUTPUT(inputs, scale, zero_point, packed)
+        return outputs
+
+    def freeze(self) -> None:
+        """Turn what was observed into a scale, and pack the weight."""
+        self.quant = quantized_stub(*self.quant.calculate_qparams())
+        self.module = dynamic.Linear.from_float(self.module)  # type: ignore[no-untyped-call]
+
+
+_WITH_FLOAT_OUTPUT = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
 
 def configuration(observer: str, reduce_range: bool, per_channel: bool) -> QConfig:
@@ -66,10 +110,11 @@ def configuration(observer: str, reduce_range: bool, per_channel: bool) -> QConf
     )
 
 
-def quantized_twin(module: nn.Module) -> Any:
-    """An empty torch.ao module of the shape of a float linear layer or convolution."""
+def quantized_twin(module: nn.Module, outputs: bool) -> Any:
+    """An empty torch.ao module of the shape of a float linear layer or convolution; a layer may lack `outputs`."""
     if isinstance(module, nn.Linear):
-        return quantized.Linear(module.in_features, module.out_features, module.bias is not None)
+        kind: Any = quantized.Linear if outputs else dynamic.Linear
+        return kind(module.in_features, module.out_features, module.bias is not None)
     assert isinstance(module, nn.Conv1d)
     return quantized.Conv1d(
         module.in_channels,

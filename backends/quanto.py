@@ -1,9 +1,10 @@
 """Optimum-Quanto: int8, int4, int2 and float8 weights, alone or with calibrated (static) activations.
 
 Quanto has no dynamic activations: what publications call "dynamic int8 with Quanto" is its weight-only
-int8. Where its default group size does not divide a layer it takes a smaller one in silence; here
-that is refused. Its int4 and int2 kernels compile a C++ extension at the first forward; by default a
-bit-equal unpacking in plain torch stands in.
+int8. Its static activations are the inputs of layers: outputs, which its calibration would round in some
+layers and not in others, stay float. Where its default group size does not divide a layer it takes a smaller
+one in silence; here that is refused. Its int4 and int2 kernels compile a C++ extension at the first forward;
+by default a bit-equal unpacking in plain torch stands in.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class Quanto(LayerwiseBackend):
         return module
 
     def observe(self, model: nn.Module, calibration: Calibration | None) -> None:
-        """Quanto's own calibration, with its streamlining of activations that are not passed on quantized."""
+        """Quanto's own calibration, of inputs alone."""
         from backends._quanto_modules import CountedCalibration
 
         with CountedCalibration():
@@ -123,26 +124,16 @@ class Quanto(LayerwiseBackend):
         return dequantized(module.weight)  # type: ignore[arg-type]
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
-        """Quanto's own state, and whether the module's output is quantized (calibration decides that)."""
-        import torch
-
-        state = {key: tensor.detach() for key, tensor in module.state_dict().items()}
-        if module.activation_qtype is None:
-            return {key: tensor for key, tensor in state.items() if not key.startswith(("input_", "output_"))}
-        hook: Any = module._quantize_hooks["output"]  # type: ignore[index]
-        return {**state, "output_quantized": torch.tensor(hook.id in module._forward_hooks)}
+        """Quanto's own state, without scales of activations that are not quantized."""
+        unused = ("output_",) if module.activation_qtype is not None else ("input_", "output_")
+        return {key: tensor.detach() for key, tensor in module.state_dict().items() if not key.startswith(unused)}
 
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
         """The inverse of `pack`."""
-        import torch
-
         from backends._quanto_modules import fill, make
 
         restored = make(module, spec, options)
-        passes_on = bool(tensors.pop("output_quantized", torch.tensor(True)))
         fill(restored, tensors)
-        if spec.activations is not None and not passes_on:
-            restored.disable_output_quantization()
         return restored
 
 

@@ -132,6 +132,7 @@ class Reference(LayerwiseBackend):
     packages = ("torch",)
     options = ReferenceOptions
     kinds = frozenset(ModuleKind)
+    codes_outputs = True
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric weights of 2 bits and more, asymmetric 8-bit activations per tensor."""
@@ -156,14 +157,13 @@ class Reference(LayerwiseBackend):
         return Supported(simulated=True, note="weights are kept as floats: nothing gets smaller")
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
-        """A copy of the module with rounded weights that rounds its input, if the spec says so."""
+        """A copy of the module with rounded weights that rounds its input and output, if the spec says so."""
         from backends._reference_modules import FakeQuantized
 
         code = spec.weight_code
         assert code is not None, "capability refuses bits = None"
         weight = fake_quantize(candidate.weight, code, options)
-        activations = spec.activations if candidate.kind is not ModuleKind.EMBEDDING else None
-        return FakeQuantized(candidate.module, weight, activations, spec.scheme is Scheme.STATIC)
+        return FakeQuantized(candidate.module, weight, spec)
 
     def freeze(self, module: nn.Module) -> nn.Module:
         """Stop observing."""
@@ -175,13 +175,13 @@ class Reference(LayerwiseBackend):
         return module.module.weight  # type: ignore[union-attr, return-value]
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
-        """Rounded weight, bias, and the observed input range."""
+        """Rounded weight, bias, and the observed ranges of input and output."""
         inner: Any = module.module
         tensors = {"weight": inner.weight.detach()}
         if getattr(inner, "bias", None) is not None:
             tensors["bias"] = inner.bias.detach()
-        observed: Any = module.observed
-        return tensors if observed is None else {**tensors, "input_scale": observed}
+        ranges: Any = {"input_scale": module.input_range, "output_scale": module.output_range}
+        return tensors | {name: seen for name, seen in ranges.items() if seen is not None}
 
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
         """The inverse of `pack`."""
@@ -189,11 +189,10 @@ class Reference(LayerwiseBackend):
 
         from backends._reference_modules import FakeQuantized
 
-        activations = None if isinstance(module, nn.Embedding) else spec.activations
-        restored = FakeQuantized(module, tensors["weight"], activations, spec.scheme is Scheme.STATIC)
+        restored = FakeQuantized(module, tensors["weight"], spec)
         if "bias" in tensors:
             restored.module.bias = nn.Parameter(tensors["bias"], requires_grad=False)  # type: ignore[assignment]
-        restored.observed = tensors.get("input_scale")
+        restored.input_range, restored.output_range = tensors.get("input_scale"), tensors.get("output_scale")
         restored.observing = False
         return restored
 

@@ -62,8 +62,9 @@ class Case:
         modules = "" if len(spec.modules) == 1 else "-" + "+".join(sorted(spec.modules))
         activations = f"-{spec.activations}" if spec.activations else ""
         sign = {None: "", True: "-symmetric", False: "-asymmetric"}[spec.symmetric]
+        outputs = {None: "", True: "-outputs", False: "-float-outputs"}[spec.outputs]
         weights = f"{spec.format}{width}-{spec.granularity}{sign}"
-        return f"{self.backend}-{spec.scheme}-{weights}{method}{modules}{activations}{own}"
+        return f"{self.backend}-{spec.scheme}-{weights}{method}{modules}{activations}{outputs}{own}"
 
     @property
     def form(self) -> Form | None:

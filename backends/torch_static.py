@@ -1,9 +1,10 @@
 """torch.ao's static quantization in eager mode: int8 weights, activation ranges fixed by calibration.
 
 Every chosen module gets its own quantize and dequantize stubs, so everything between modules stays
-float. `reduce_range` narrows activations to 7 bits; it is needed on processors without VNNI, where
-16-bit sums would saturate, and costs accuracy elsewhere. Tried with torch 2.13; a torch without
-torch.ao.quantization is answered by pointing to the backend torchao.
+float. With `outputs`, torch.ao's default, a module's output is rounded to 8 bits with one scale; without,
+its kernel gives the sums as floats. `reduce_range` narrows activations to 7 bits; it is needed on processors
+without VNNI, where 16-bit sums would saturate, and costs accuracy elsewhere. Tried with torch 2.13; a torch
+without torch.ao.quantization is answered by pointing to the backend torchao.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _OBSERVERS = ("histogram", "minmax")
 _ENGINES = ("x86", "fbgemm", "onednn", "qnnpack")
+_FLOAT_OUTPUT_ENGINES = ("x86", "fbgemm")
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,18 @@ class TorchStatic(LayerwiseBackend):
     options = TorchStaticOptions
     kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.CONV})
     dtypes = frozenset({"float32"})
+    codes_outputs = True
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
-        """Symmetric weights, affine activations per tensor of 8 bits, or 7 with `reduce_range`."""
+        """Symmetric weights, affine activations and outputs per tensor of 8 bits, or 7 with `reduce_range`."""
         symmetric = True if spec.symmetric is None else spec.symmetric
-        activations = spec.activations
+        activations, outputs = spec.activations, spec.outputs
         if spec.scheme is Scheme.STATIC and activations is None:
             activations = Activations(7 if options.reduce_range else 8, symmetric=False)
-        return replace(spec, symmetric=symmetric, activations=activations, method=spec.method or "rtn")
+        if spec.scheme is Scheme.STATIC and outputs is None:
+            outputs = True
+        method = spec.method or "rtn"
+        return replace(spec, symmetric=symmetric, activations=activations, method=method, outputs=outputs)
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """Static int8 per tensor or per channel, on the CPU."""
@@ -71,19 +77,31 @@ class TorchStatic(LayerwiseBackend):
             return Unsupported("torch.ao has no groups: use per_tensor or per_channel")
         if not spec.symmetric or spec.activations != Activations(7 if options.reduce_range else 8, symmetric=False):
             return Unsupported("weights are symmetric, activations affine of 8 bits, or 7 with the option reduce_range")
-        return ended() or Supported()
+        return ended() or (Supported() if spec.outputs else self._float_outputs(spec, options))
+
+    @staticmethod
+    def _float_outputs(spec: QuantSpec, options: Any) -> Capability:
+        if ModuleKind.CONV in spec.modules:
+            return Unsupported("torch has no int8 convolution with float outputs: leave conv out, or outputs unset")
+        if options.engine not in _FLOAT_OUTPUT_ENGINES:
+            engines = " or ".join(_FLOAT_OUTPUT_ENGINES)
+            return Unsupported(f"torch has no kernel with float outputs for {options.engine}: use the engine {engines}")
+        return Supported()
 
     def problems(self, targets: list[Candidate], spec: QuantSpec, options: Any) -> None:
         """torch.ao must be there."""
         torch_ao()
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
-        """The float module between observing stubs."""
-        from backends._torch_static_modules import StubbedModule, configuration
+        """The float module between observing stubs, or behind one observer where outputs stay float."""
+        from backends._torch_static_modules import FloatOutputs, StubbedModule, configuration
 
         per_channel = isinstance(spec.granularity, PerChannel)
-        stubbed = StubbedModule(candidate.module, options.engine)
         qconfig = configuration(options.observer, options.reduce_range, per_channel)
+        if not spec.outputs:
+            candidate.module.qconfig = qconfig  # type: ignore[assignment]
+            return FloatOutputs(candidate.module, options.engine, qconfig.activation())
+        stubbed = StubbedModule(candidate.module, options.engine)
         for part in (stubbed.quant, stubbed.module, stubbed):
             part.qconfig = qconfig  # type: ignore[assignment]
         torch_ao().prepare(stubbed, inplace=True)
@@ -94,7 +112,7 @@ class TorchStatic(LayerwiseBackend):
         from backends._torch_packed import engine
 
         with engine(module.engine):  # type: ignore[arg-type]
-            torch_ao().convert(module, inplace=True)
+            module.freeze()  # type: ignore[operator]
         return module
 
     def dequantize(self, module: nn.Module) -> Tensor:
@@ -104,7 +122,7 @@ class TorchStatic(LayerwiseBackend):
         return weight
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
-        """Codes, scales and zero points of weight, input and output, and the bias."""
+        """Codes, scales and zero points of weight, input and, where that is rounded, output, and the bias."""
         import torch
 
         from backends._torch_packed import weight_to_tensors
@@ -113,8 +131,9 @@ class TorchStatic(LayerwiseBackend):
         stub: Any = module.quant
         tensors = weight_to_tensors(inner.weight())
         tensors["input_scale"], tensors["input_zero_point"] = stub.scale.clone(), stub.zero_point.clone()
-        tensors["output_scale"] = torch.tensor(inner.scale, dtype=torch.float64)
-        tensors["output_zero_point"] = torch.tensor(inner.zero_point)
+        if module.codes_outputs:
+            tensors["output_scale"] = torch.tensor(inner.scale, dtype=torch.float64)
+            tensors["output_zero_point"] = torch.tensor(inner.zero_point)
         if inner.bias() is not None:
             tensors["bias"] = inner.bias().detach()
         return tensors
@@ -123,15 +142,17 @@ class TorchStatic(LayerwiseBackend):
         """The inverse of `pack`."""
         torch_ao()
         from backends._torch_packed import engine, weight_from_tensors
-        from backends._torch_static_modules import StubbedModule, quantized_stub, quantized_twin
+        from backends._torch_static_modules import FloatOutputs, StubbedModule, quantized_stub, quantized_twin
 
-        stubbed = StubbedModule(module, options.engine)
         with engine(options.engine):
-            inner = quantized_twin(module)
+            inner = quantized_twin(module, bool(spec.outputs))
             inner.set_weight_bias(weight_from_tensors(tensors), tensors.get("bias"))
+        stub = quantized_stub(tensors["input_scale"], tensors["input_zero_point"])
+        if not spec.outputs:
+            return FloatOutputs(inner, options.engine, stub)
         inner.scale, inner.zero_point = float(tensors["output_scale"]), int(tensors["output_zero_point"])
-        stubbed.module = inner
-        stubbed.quant = quantized_stub(tensors["input_scale"], tensors["input_zero_point"])
+        stubbed = StubbedModule(module, options.engine)
+        stubbed.module, stubbed.quant = inner, stub
         stubbed.dequant = StubbedModule.float_exit()
         return stubbed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -73,7 +74,7 @@ class Configuration:
     @property
     def id(self) -> str:
         """Hash of its columns: what its rows have in common in the results of a run."""
-        return id_of(spec_columns(self))
+        return id_of(identifying(spec_columns(self)))
 
     @property
     def option_values(self) -> dict[str, Any]:
@@ -118,7 +119,7 @@ class Configuration:
         width = f"{spec.format}{spec.bits or '-mixed'}" if spec.format == "int" else str(spec.format)
         unusual = [
             f"{key}={_shown(getattr(spec, key))}"
-            for key in ("method", "symmetric", "activations", "modules", "parts")
+            for key in ("method", "symmetric", "activations", "modules", "parts", "outputs")
             if getattr(spec, key) != getattr(usual, key) or (key == "method" and self._names_its_method)
         ]
         own = [f"{k}={_shown(v)}" for k, v in vars(options).items() if v != getattr(defaults, k)]
@@ -203,12 +204,22 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
         "activations": None if spec.activations is None else str(spec.activations),
         "modules": "+".join(sorted(spec.modules)),
         "parts": "+".join(sorted(spec.parts)),
+        "outputs": spec.outputs,
         "options": configuration.options,
         "calibration_seed": configuration.draw.seed,
         "calibration_noise_db": configuration.draw.noise_db,
         "dtype": configuration.model.dtype,
         "device": configuration.device,
     }
+
+
+LATER_COLUMNS = {"outputs": False}
+"""Columns that were added when there were results already, with the level that these have."""
+
+
+def identifying(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that enter a hash: a later one at the level of earlier results does not, so that ids stay."""
+    return {key: value for key, value in columns.items() if key not in LATER_COLUMNS or value != LATER_COLUMNS[key]}
 
 
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:

@@ -256,6 +256,7 @@ class Grid(Table):
             "mixed"` leaves it to the method to allot bits to layers under a budget.
         activations: one table or a list.
         modules, parts: one set (a list of names) or a list of sets.
+        outputs: whether layers' outputs are rounded to a code too; true, false or a list of both.
         options: by backend, the adapter's own options; each one value or a list.
         device: where this block runs, if not where `[run]` says.
         models: names of the models that the block is for; all of them without it.
@@ -272,6 +273,7 @@ class Grid(Table):
     activations: ActivationsTable | Several[ActivationsTable] | None = None
     modules: Several[str] | Several[list[str]] = Field(default_factory=lambda: ["linear"])
     parts: Several[str] | Several[list[str]] = Field(default_factory=lambda: ["encoder", "decoder"])
+    outputs: bool | Several[bool] | None = None
     options: dict[str, dict[str, Scalar | Several[Scalar]]] = Field(default_factory=dict)
     device: Literal["cpu", "cuda", "auto"] | None = None
     models: Several[str] | None = None

@@ -20,7 +20,7 @@ from harness import datasets
 from harness._hub import model_snapshot
 from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_of, memory_of, settled
 from harness.calibration import calibration_corpus
-from harness.cell import SCHEMA_VERSION, Cell, Configuration, hash_of, id_of, settings_of, spec_columns
+from harness.cell import SCHEMA_VERSION, Cell, Configuration, hash_of, id_of, identifying, settings_of, spec_columns
 from harness.config import Data, Experiment, Model
 from harness.datasets import Corpus
 from harness.embedded import MODEL_DIRECTORY, MODELS, PLANTED
@@ -184,7 +184,7 @@ def _identity(
     return {
         "schema": SCHEMA_VERSION,
         "model": {"revision": model.revision, "dtype": configuration.model.dtype},
-        "spec": {k: v for k, v in spec_columns(configuration).items() if k != "model"},
+        "spec": {k: v for k, v in identifying(spec_columns(configuration)).items() if k != "model"},
         "versions": versions_of(configuration.backend),
         "machine": platform.machine(),
         "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},

@@ -34,7 +34,7 @@ from harness.store import EXPERIMENT
 if TYPE_CHECKING:
     from harness.reading import RecordedRun
 
-_MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations")
+_MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations", "outputs")
 
 
 def recorded_experiment(run: RecordedRun) -> Experiment:
@@ -162,6 +162,7 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
         method,
         symmetric,
         activations,
+        outputs,
         modules,
         parts,
     ) in itertools.product(*axes, *sets):
@@ -177,6 +178,7 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                     method,
                     frozenset(modules),
                     frozenset(parts),
+                    outputs,
                 )
                 resolved, filled = resolve(spec, backend, options)
                 answer = capability(resolved, backend, options, device)

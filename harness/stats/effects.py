@@ -32,6 +32,7 @@ FACTORS = (
     "activations",
     "modules",
     "parts",
+    "outputs",
     "calibration_seed",
     "calibration_noise_db",
 )

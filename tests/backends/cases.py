@@ -37,6 +37,7 @@ def saturates(backend: str, scheme: str, bits: int | None) -> bool:
 _TOKENS = Activations(8, granularity="per_token", symmetric=False)
 _WHOLE = frozenset(ModuleKind)
 _ENCODER = frozenset({"encoder"})
+_HEAD = frozenset({"linear", "head"})
 _CONV = frozenset({"linear", "conv"})
 _MORE = [
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
@@ -54,6 +55,9 @@ _MORE = [
     Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("engine", "qnnpack"),)),
     Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=frozenset({"linear", "head", "conv"}))),
     Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8), (("observer", "minmax"), ("reduce_range", True))),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerTensor(), 8, modules=_HEAD, outputs=False)),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, outputs=False), (("observer", "minmax"),)),
+    Case("reference", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_WHOLE, outputs=True)),
     Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, modules=frozenset({"linear", "head"}))),
     Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, method="hqq")),
     Case(

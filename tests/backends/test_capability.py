@@ -21,6 +21,8 @@ from backends import _base as base
 from tests.backends.cases import ENGINES, SUPPORTED, require
 
 _TOKENS = Activations(granularity="per_token")
+_CONV = frozenset({"conv"})
+_ENCODER = frozenset({"encoder"})
 
 
 @pytest.mark.parametrize("backend", available())
@@ -46,6 +48,7 @@ def test_resolving_twice_changes_nothing(case):
         ("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerGroup(64), 8), "no groups"),
         ("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=frozenset({"conv"})), "conv"),
         ("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 4), "8-bit"),
+        ("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_CONV, outputs=False), "leave conv out"),
         ("bitsandbytes", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 4, "nf4"), "per_group"),
         ("bitsandbytes", QuantSpec(Scheme.STATIC, PerChannel(), 8), "weight_only and dynamic"),
         ("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerTensor(), 4), "symmetric int8"),
@@ -67,6 +70,28 @@ def test_what_a_library_cannot_do_is_a_reason(backend, spec, reason):
     answer = capability(spec, backend)
     assert isinstance(answer, Unsupported)
     assert reason in answer.reason
+
+
+@pytest.mark.parametrize("backend", available())
+def test_outputs_are_rounded_where_a_backend_says_so_alone(backend):
+    require(backend)
+    asked = QuantSpec(Scheme.STATIC, PerChannel(), 8, outputs=True)
+    if backend in ("torch_static", "reference"):
+        assert isinstance(capability(asked, backend), Supported)
+    else:
+        assert capability(asked, backend).reason == f"{backend} leaves what layers give as floats: leave outputs out"
+
+
+@pytest.mark.parametrize("case", [*SUPPORTED, *ENGINES], ids=str)
+def test_outputs_are_rounded_unasked_by_torch_static_alone(case):
+    if case.spec.outputs is None:
+        assert resolve(case.spec, case.backend, dict(case.options))[0].outputs is (case.backend == "torch_static")
+
+
+@pytest.mark.parametrize("engine", ["onednn", "qnnpack"])
+def test_float_outputs_need_an_engine_that_has_them(engine):
+    asked = QuantSpec(Scheme.STATIC, PerChannel(), 8, outputs=False)
+    assert "x86 or fbgemm" in capability(asked, "torch_static", {"engine": engine}).reason
 
 
 def test_weight_only_int8_of_bitsandbytes_is_for_the_cpu():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends import NumberFormat, PerChannel, PerGroup, PerTensor, parse_granularity, quantize
+from backends import Activations, NumberFormat, PerChannel, PerGroup, PerTensor, parse_granularity, quantize
 from backends._registry import get
 from backends._spec import WeightCode
 from backends.reference import ReferenceOptions, fake_quantize
@@ -136,8 +136,6 @@ def test_finer_granularity_is_never_worse_for_the_oracle(weight):
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_token"])
 def test_the_oracle_rounds_activations(granularity):
-    from backends import Activations
-
     model = nn.Sequential(nn.Linear(64, 64, bias=False))
     model[0].weight.data.copy_(torch.eye(64))
     activations = Activations(4, granularity=granularity)
@@ -147,3 +145,47 @@ def test_the_oracle_rounds_activations(granularity):
     levels = [len(row.unique()) for row in outputs]
     assert max(levels) <= 16
     assert error(outputs, inputs) < 0.15
+
+
+def layer_and_inputs():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(64, 96)), torch.randn(40, 64)
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
+@pytest.mark.parametrize("outputs", [True, False])
+def test_torch_static_computes_what_the_oracle_does(granularity, outputs):
+    made = []
+    for backend, options in (("torch_static", {"observer": "minmax"}), ("reference", {"full_range": True})):
+        model, shown = layer_and_inputs()
+        settings = {"backend": backend, "options": options, "calibration": [shown], "outputs": outputs}
+        made.append(quantize(model, "static", granularity, 8, **settings).model[0])
+    ours, oracle = made
+    oracle.module.weight.copy_(get("torch_static").dequantize(ours))  # a row's largest lies on a border of two codes
+    found, expected = ours(shown).detach(), oracle(shown).detach()
+    apart = (found - expected).abs()
+    if outputs:
+        step = ours.module.scale
+        assert apart.max() <= 1.1 * step  # the oracle's range is that of rounded weights, torch's of float ones
+        assert apart.mean() < 0.2 * step
+        assert torch.allclose(found, (found / step).round() * step, atol=1e-4 * step)
+    else:
+        assert apart.max() <= 2 * ours.quant.scale * oracle.weight.abs().max()
+        assert (apart > 1e-5 * expected.abs().max()).float().mean() < 0.01
+
+
+def test_the_oracle_rounds_outputs_with_one_scale():
+    model, shown = layer_and_inputs()
+    settings = {"backend": "reference", "calibration": [shown], "activations": Activations(4, symmetric=False)}
+    rounded = quantize(model, "static", "per_channel", 8, outputs=True, **settings).model
+    plain = quantize(layer_and_inputs()[0], "static", "per_channel", 8, **settings).model
+    assert len(rounded[0](shown).unique()) <= 16 < len(plain[0](shown).unique())
+
+
+@pytest.mark.parametrize("code", [Activations(8), Activations(8, "fp8_e4m3")])
+def test_quanto_rounds_inputs_alone(code):
+    model, shown = layer_and_inputs()
+    given = quantize(model, "static", "per_channel", 8, backend="quanto", calibration=[shown], activations=code).model
+    assert not given[0]._forward_hooks
+    assert len(given[0]._forward_pre_hooks) == 1
+    assert type(given[0](shown)) is torch.Tensor

@@ -33,9 +33,13 @@ def test_other_strings_are_refused_in_one_sentence(text):
         parse_granularity(text)
 
 
-@given(granularities, st.integers(1, 8), st.sampled_from([None, True, False]), st.sampled_from([None, "rtn", "hqq"]))
-def test_spec_survives_json(granularity, bits, symmetric, method):
-    spec = QuantSpec(Scheme.STATIC, granularity, bits, symmetric=symmetric, method=method, activations=Activations(4))
+signs = st.sampled_from([None, True, False])
+
+
+@given(granularities, st.integers(1, 8), signs, st.sampled_from([None, "rtn", "hqq"]), signs)
+def test_spec_survives_json(granularity, bits, symmetric, method, outputs):
+    given = {"symmetric": symmetric, "method": method, "outputs": outputs}
+    spec = QuantSpec(Scheme.STATIC, granularity, bits, activations=Activations(4), **given)
     assert spec_from_dict(spec_to_dict(spec)) == spec
 
 
@@ -59,6 +63,8 @@ def test_words_become_members():
         ({"modules": ["attention"]}, "linear, head, embedding, conv"),
         ({"activations": Activations()}, "remove activations"),
         ({"granularity": "per_group:0"}, "per_group"),
+        ({"outputs": True}, "choose scheme static"),
+        ({"outputs": "yes"}, "true or false"),
     ],
 )
 def test_contradictions_name_the_mend(change, named):

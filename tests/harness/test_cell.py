@@ -3,8 +3,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends import Unsupported
 from harness import grid, identity
-from harness.cell import hash_of
+from harness.cell import LATER_COLUMNS, hash_of, identifying, spec_columns
 from harness.config import load_experiment
 from harness.plan import configurations, select, twin_of
 
@@ -79,6 +80,44 @@ def test_blocks_are_united_without_duplicates():
     experiment = load_experiment(EMBEDDED)
     doubled = experiment.model_copy(update={"grid": [*experiment.grid, *experiment.grid]})
     assert configurations(doubled) == configurations(experiment)
+
+
+ROUNDED = """
+name = "rounded"
+model = "embedded"
+data = [{ dataset = "embedded", split = "clean" }]
+calibration = { utterances = 4, data = { dataset = "embedded", split = "calibration" } }
+run = { device = "cpu" }
+[[grid]]
+backend = ["torch_static", "reference", "quanto"]
+scheme = "static"
+bits = 8
+outputs = [true, false]
+"""
+
+
+def test_rounded_outputs_are_a_column_a_label_and_a_reason(tmp_path):
+    (tmp_path / "rounded.toml").write_text(ROUNDED)
+    planned = configurations(load_experiment(tmp_path / "rounded.toml"))
+    found = {(c.backend, spec_columns(c)["outputs"]): c for c in planned if not c.is_baseline}
+    assert len(found) == 6
+    labels = {key: c.label.partition("per_channel")[2].strip() for key, c in found.items()}
+    assert labels["torch_static", False] == "outputs=false"
+    assert labels["reference", True] == "outputs=true"
+    assert labels["torch_static", True] == labels["reference", False] == labels["quanto", False] == ""
+    assert found["quanto", True].capability == Unsupported(
+        "quanto leaves what layers give as floats: leave outputs out"
+    )
+
+
+def test_a_later_column_changes_no_earlier_id():
+    for configuration in configurations(load_experiment(EMBEDDED)):
+        columns = spec_columns(configuration)
+        earlier = {key: value for key, value in columns.items() if key not in LATER_COLUMNS}
+        assert columns.keys() - earlier.keys() == LATER_COLUMNS.keys()
+        usual = {key: columns[key] for key in LATER_COLUMNS} == LATER_COLUMNS
+        assert (identifying(columns) == earlier) is usual
+        assert usual is (configuration.backend != "torch_static")
 
 
 def test_labels_tell_configurations_apart():

@@ -46,6 +46,7 @@ def configuration(backend="hqq", bits=4, group=64, **changes):
         "activations": None,
         "modules": "linear",
         "parts": "decoder+encoder",
+        "outputs": False,
         "options": "{}",
         "dtype": "float32",
         "device": "cpu",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
 
-_TELLING = ("scheme", "method", "modules", "activations", "symmetric", "parts", "options")
+_TELLING = ("scheme", "method", "modules", "activations", "symmetric", "parts", "outputs", "options")
 """Columns that tell configurations of one library, format and granularity apart, most telling first."""
 PARTS = ("encoder", "decoder")
 _LINE = SMALL + 1.5
@@ -56,11 +56,16 @@ def names(rows: Iterable[Row]) -> dict[str, str]:
     found = {key: f"{row['backend']} {short(row)}" for key, row in own.items()}
     for column in _TELLING:
         for alike in _alike(found):
-            levels = {key: str(own[key][column]) for key in alike}
+            levels = {key: _level(column, str(own[key][column])) for key in alike}
             usual = min(levels.values(), key=lambda level: (level not in ("weight_only", "linear"), len(level), level))
             silent = {usual} if column != "method" or len(set(levels.values())) == 1 else set()
             found |= {key: f"{found[key]} {level}" for key, level in levels.items() if level not in silent}
     return found
+
+
+def _level(column: str, text: str) -> str:
+    """A level as part of a name; a truth value says of what."""
+    return f"{column}={text.lower()}" if text in ("True", "False") else text
 
 
 def _alike(named: Mapping[str, str]) -> list[list[str]]:

@@ -194,6 +194,17 @@ def test_a_scheme_brings_its_activations_along():
     ]
 
 
+def test_rounded_outputs_are_a_factor_that_no_other_brings_along():
+    static = {"scheme": "static", "activations": "int8:per_tensor", "outputs": False}
+    own = [outcome("a", outputs=False), outcome("b", **static), outcome("c", **static | {"outputs": True})]
+    own.append(outcome("d", **static | {"outputs": True, "backend": "torch_static", "options": "{}"}))
+    assert [(e.factor, e.cells) for e in effects(own)] == [
+        ("backend", (("c", "d"),)),
+        ("scheme", (("a", "b"),)),
+        ("outputs", (("b", "c"),)),
+    ]
+
+
 def test_usual_levels_come_first():
     own = [outcome(str(i), bits=bits) for i, bits in enumerate((3, 8, 4))]
     own += [outcome("g", granularity="per_group", group_size=64), outcome("t", granularity="per_tensor")]
