@@ -167,7 +167,7 @@ def test_a_study_of_the_usual_size_is_small(tmp_path):
     rng = random.Random(0)
     words = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9))) for _ in range(5000)]
     said = [rng.choices(range(5000), k=20) for _ in range(580)]
-    utterances = Utterances({None: str.lower}, Paths(tmp_path, load_experiment(Path("experiments/embedded.toml"))))
+    utterances = Utterances(str.lower, Paths(tmp_path, load_experiment(Path("experiments/embedded.toml"))))
     for cell in range(35):
         rows = []
         for number, reference in enumerate(said):
@@ -182,7 +182,7 @@ def test_a_study_of_the_usual_size_is_small(tmp_path):
                 "estimated_snr_db": number / 9,
             }
             rows.append({**known, **scores(*texts, str.lower), "tokens": tokens, "reference_nll": rng.random()})
-        utterances.add(cell, "clean", rows, None)
+        utterances.add(cell, "clean", rows)
     utterances.write(tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
 
