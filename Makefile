@@ -5,7 +5,7 @@ BIN := .venv/bin
 SETUP := .venv/.installed
 API := backends $(patsubst backends/%.py,backends.%,$(wildcard backends/[a-z]*.py)) backends.ptq '!backends.ptq._' harness.datasets harness.store
 
-.PHONY: demo test check figures notebooks docs clean
+.PHONY: demo test check figures notebooks readme docs clean
 
 demo: $(SETUP)
 	$(BIN)/python -m harness.grid experiments/embedded.toml
@@ -21,7 +21,10 @@ check: $(SETUP)
 	$(BIN)/lint-imports
 
 figures: $(SETUP)
-	$(BIN)/python -m harness.figures runs/embedded --out figures
+	$(BIN)/python -m harness.figures experiments/results/study_tiny_en --out figures
+
+readme: $(SETUP)
+	$(BIN)/python -m experiments.readme
 
 notebooks: $(SETUP)
 	$(BIN)/python notebooks/execute.py
