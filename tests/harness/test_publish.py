@@ -70,6 +70,7 @@ def speech(directory, split, count, broken=False):
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("publish")
     shutil.copytree(MODEL_DIRECTORY, root / "some one's model")
+    (root / "some one's model" / "normalizer.json").write_text('{"the": "ye"}')
     speech(root / "speech" / "clean", "clean", 7, broken=True)
     speech(root / "speech" / "calibration", "calibration", 2)
     (root / "small.toml").write_text(EXPERIMENT.format(root=root))
@@ -144,6 +145,23 @@ def test_what_is_published_is_what_the_run_says(whole):
     assert [same_but_for_paths(*pair) for pair in zip(run.analyses(), published.analyses(), strict=True)] == [True]
     assert published.latency()["rows"][0]["ratio_median"] == 0.5
     assert sum(len(published.unheard(row["cell_id"])) for row in published.results()) == 3
+
+
+def test_the_table_of_spellings_is_published_once(whole, root, tmp_path, capsys):
+    """Without it words would be counted otherwise; where it is missing nothing is published."""
+    published = open_run(whole[1])
+    first = published.utterances(published.results()[0]["cell_id"])
+    assert any("ye" in row["normalised_reference"].split() for row in first)
+    assert len(pq.read_table(whole[1] / "spellings.parquet")) == 1
+    table = root / "some one's model" / "normalizer.json"
+    content = table.read_bytes()
+    table.unlink()
+    try:
+        assert publish.main([str(whole[0]), str(tmp_path / "published")]) == 2
+    finally:
+        table.write_bytes(content)
+    assert "is in no model of the experiment" in capsys.readouterr().err
+    publish.publish(whole[1], tmp_path / "again")
 
 
 def test_results_follow_from_what_is_published_as_from_the_run(whole):
