@@ -9,7 +9,7 @@ LIGHT = [
     "import backends; backends.available()",
     "import harness.grid, harness.plan, harness.runner, harness.store, harness.metrics, harness.report.tables",
     "import harness.stats, harness.compare, harness.transcripts, harness.results, harness.report.findings",
-    "import harness.report.__main__, harness.figures, harness.latency, harness.claims",
+    "import harness.report.__main__, harness.figures, harness.latency, harness.claims, harness.publish, harness.reading",
     "import harness.datasets; harness.datasets.available()",
     "import importlib, pkgutil, backends\n"
     "for m in pkgutil.iter_modules(backends.__path__):\n"
@@ -34,7 +34,7 @@ def test_what_workers_import_beforehand_says_nothing():
 def test_help_answers():
     done = subprocess.run([sys.executable, "-m", "harness.grid", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
-    for flag in ("--dry-run", "--list", "--only", "--limit", "--workers", "--out", "--set", "--retry"):
+    for flag in ("--dry-run", "--list", "--only", "--limit", "--workers", "--out", "--set", "--from", "--retry"):
         assert flag in done.stdout
 
 
