@@ -9,7 +9,8 @@ LIGHT = [
     "import backends; backends.available()",
     "import harness.grid, harness.plan, harness.runner, harness.store, harness.metrics, harness.report.tables",
     "import harness.stats, harness.compare, harness.transcripts, harness.results, harness.report.findings",
-    "import harness.report.__main__, harness.figures, harness.latency, harness.claims, harness.publish, harness.reading",
+    "import harness.report.__main__, harness.figures, harness.latency",
+    "import harness.claims, harness.publish, harness.reading",
     "import harness.datasets; harness.datasets.available()",
     "import importlib, pkgutil, backends\n"
     "for m in pkgutil.iter_modules(backends.__path__):\n"
