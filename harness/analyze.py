@@ -24,6 +24,7 @@ from harness.config import Experiment
 from harness.errors import ConfigError
 from harness.plan import configurations, select
 from harness.printing import printable
+from harness.report.outputs import rounded_outputs
 from harness.task import Analysed, AnalysisTask, Ended, Task
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
     from harness.recording import RunDirectory
 
 _SHOWN = 5
+_NUMBERS = {
+    "output_error": "output error",
+    "input_kurtosis": "input kurtosis",
+    "input_peak_ratio": "input peak",
+    "output_kurtosis": "output kurtosis",
+    "output_peak_ratio": "output peak",
+    "output_range_ratio": "output range",
+}
 _UNSEEN = "not analysed: another engine computes its layers unseen"
 Row = dict[str, Any]
 
@@ -108,8 +117,11 @@ def _analysed(
                 reason = printable(end.reason.partition("\n")[0])
                 console.print(f"{configuration.label}: {end.status}: {reason}", markup=False, highlight=False)
                 continue
-            directory.write_analysis(configuration.id, {**_about(configuration, cell), **document})
+            document = {**_about(configuration, cell), **document}
+            directory.write_analysis(configuration.id, document)
             console.print(_table(configuration, document))
+            if rounded := rounded_outputs(document):
+                console.print(rounded, markup=False, highlight=False)
     return ends
 
 
@@ -120,11 +132,13 @@ def _enter_worker(task: AnalysisTask, channel: Connection) -> None:
 
 
 def _about(configuration: Configuration, cell: Cell) -> Row:
+    spec = configuration.spec
     return {
         "configuration_id": configuration.id,
         "configuration": configuration.label,
         "model": configuration.model.label,
         "split": cell.data.label,
+        "output_bits": spec.activations.bits if spec.outputs and spec.activations else None,
     }
 
 
@@ -132,16 +146,19 @@ def _table(configuration: Configuration, document: Row) -> Table:
     """The layers that do most damage alone, most first, and the parts."""
     table = Table(
         title=f"{escape(configuration.label)}: layers that do most damage alone, and the parts",
-        caption="divergence and NLL in nats a token beyond full precision; peak: largest channel over the median",
+        caption="divergence and NLL in nats a token beyond full precision; peak: largest channel over the median; "
+        "range: all that one scale spans, in standard deviations",
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("layer", "divergence", "NLL", "output error", "input kurtosis", "input peak", "outlier channels"):
-        table.add_column(heading, justify="left" if heading in ("layer", "outlier channels") else "right")
+    table.add_column("layer")
+    for heading in ("divergence", "NLL", *_NUMBERS.values()):
+        table.add_column(heading, justify="right")
+    table.add_column("outlier channels")
     worst = sorted(document["layers"], key=lambda row: -row["divergence"])[:_SHOWN]
     for row in [*worst, *document["parts"]]:
         channels = ", ".join(map(str, row.get("outlier_channels", [])[:8]))
-        numbers = [_shown(row.get(key)) for key in ("output_error", "input_kurtosis", "input_peak_ratio")]
+        numbers = [_shown(row.get(key)) for key in _NUMBERS]
         table.add_row(escape(row["name"]), _shown(row["divergence"]), _shown(row["nll"]), *numbers, channels)
     return table
 

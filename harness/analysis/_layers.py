@@ -20,7 +20,9 @@ def layer_rows(full: Any, quantized: Any, names: Sequence[str], batches: Sequenc
 
     Kurtosis is 3 for a normal distribution. `outlier_channels` are those of the input, most first. Columns that
     begin with `transformed_` are what the method rounds: the weight and input after its scaling or rotation
-    (the same as before where it does neither). `output_error` is |q(x) - W x| / |W x| for full precision's x.
+    (the same as before where it does neither). `output_range_ratio` is what one scale for the output must span, in
+    standard deviations; it and the other columns of the output are full precision's. `output_error` is
+    |q(x) - W x| / |W x| for full precision's x.
     """
     watched = {name: _Watched(full.get_submodule(name), quantized.get_submodule(name)) for name in names}
     for batch in batches:
@@ -39,16 +41,17 @@ class _Watched:
         self._weight: Tensor = original.weight.detach().float()
         self._replacement = replacement
         self._transform = getattr(replacement, "transform", None)
-        columns = self._weight.shape[1]
-        self._inputs, self._transformed = Moments(columns), Moments(columns)
+        rows, columns = self._weight.shape
+        self._inputs, self._transformed, self._outputs = Moments(columns), Moments(columns), Moments(rows)
         self._error = self._power = 0.0
 
     def add(self, inputs: Tensor, output: Tensor, batch: CalibrationInput) -> None:
         """Take in one batch as full precision has it."""
         own = self._replacement(inputs)
-        error = batch.counted(own.float() - output.float())
-        self._error += float(error.square().sum())
-        self._power += float(batch.counted(output.float()).square().sum())
+        expected = batch.counted(output.float())
+        self._error += float((batch.counted(own.float()) - expected).square().sum())
+        self._power += float(expected.square().sum())
+        self._outputs.add(expected)
         counted = batch.counted(inputs)
         self._inputs.add(counted)
         self._transformed.add(counted if self._transform is None else self._transform.of_input(counted))
@@ -70,5 +73,9 @@ class _Watched:
             "transformed_input_kurtosis": self._transformed.kurtosis,
             "transformed_input_largest": self._transformed.largest,
             "transformed_input_peak_ratio": self._transformed.peak_ratio,
+            "output_kurtosis": self._outputs.kurtosis,
+            "output_largest": self._outputs.largest,
+            "output_peak_ratio": self._outputs.peak_ratio,
+            "output_range_ratio": self._outputs.range_ratio,
             "output_error": (self._error / self._power) ** 0.5 if self._power else float("nan"),
         }

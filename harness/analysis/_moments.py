@@ -20,6 +20,7 @@ class Moments:
         self._count = 0
         self._powers = torch.zeros(4, dtype=torch.float64)
         self._largest = torch.zeros(channels)
+        self._low = self._high = 0.0
 
     def add(self, values: Tensor) -> None:
         """Take in values of any shape (..., channels)."""
@@ -31,16 +32,29 @@ class Moments:
         square = double * double
         self._powers += torch.stack([double.sum(), square.sum(), (square * double).sum(), (square * square).sum()])
         self._largest = torch.maximum(self._largest, flat.abs().amax(0))
+        self._low, self._high = min(self._low, float(flat.amin())), max(self._high, float(flat.amax()))
 
     @property
     def kurtosis(self) -> float:
         """E[(x - mean)^4] / variance^2, 3 for a normal distribution; NaN where all values are equal."""
-        if not self._count:
-            return float("nan")
-        mean, square, cube, fourth = (self._powers / self._count).tolist()
-        variance = square - mean * mean
+        mean, square, cube, fourth = self._means()
         central = fourth - 4 * mean * cube + 6 * mean * mean * square - 3 * mean**4
-        return central / variance**2 if variance > 0 else float("nan")
+        return central / self._variance**2 if self._variance > 0 else float("nan")
+
+    @property
+    def range_ratio(self) -> float:
+        """What one scale must span, from the smallest value or 0 to the largest, in standard deviations."""
+        return (self._high - self._low) / self._variance**0.5 if self._variance > 0 else float("nan")
+
+    @property
+    def _variance(self) -> float:
+        mean, square, *_ = self._means()
+        return square - mean * mean
+
+    def _means(self) -> list[float]:
+        """Of the first four powers; NaN where nothing was taken in."""
+        means: list[float] = (self._powers / self._count).tolist()
+        return means
 
     @property
     def largest(self) -> float:

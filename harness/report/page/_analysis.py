@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.report.departures import departures
 from harness.report.numbers import DASH, counted, fixed, percent
+from harness.report.outputs import rounded_outputs
 from harness.report.page._run import PageRun
 from harness.report.strata import strata
 
@@ -29,6 +30,9 @@ class LayerLine:
     kurtosis: str
     peak: str
     after: str
+    output_kurtosis: str
+    output_peak: str
+    output_range: str
     channels: str
 
 
@@ -96,6 +100,7 @@ def _summary(worst: Sequence[Row], document: Row) -> str:
     together = sum(layer["divergence"] for layer in worst[:3])
     first = ", ".join(layer["name"] for layer in worst[:3])
     sentences = [f"Alone, {first} do most damage: {together:.3g} of {whole:.3g} nats a token of the whole model."]
+    sentences += filter(None, [rounded_outputs(document)])
     parts = {part["name"]: part["divergence"] for part in document["parts"]}
     if {"encoder", "decoder"} <= set(parts):
         more, less = sorted(("encoder", "decoder"), key=lambda part: -parts[part])
@@ -122,6 +127,9 @@ def _line(layer: Row, most: float) -> LayerLine:
         fixed(layer.get("input_kurtosis"), 1),
         fixed(layer.get("input_peak_ratio"), 1),
         fixed(layer.get("transformed_input_peak_ratio"), 1),
+        fixed(layer.get("output_kurtosis"), 1),
+        fixed(layer.get("output_peak_ratio"), 1),
+        fixed(layer.get("output_range_ratio"), 0),
         ", ".join(map(str, layer.get("outlier_channels", [])[:6])),
     )
 

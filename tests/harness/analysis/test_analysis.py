@@ -16,6 +16,7 @@ from harness.config import Calibration, Data, Decoding
 from harness.embedded import MODEL_DIRECTORY
 from harness.embedded.outliers import plant
 from harness.models import calibration_inputs, load_recognizer
+from harness.report.outputs import rounded_outputs
 
 SPEECH = Calibration(data=Data(dataset="embedded", split="clean"), utterances=8)
 
@@ -45,6 +46,10 @@ def test_moments_are_scipys():
         moments.add(part)
     assert moments.kurtosis == pytest.approx(kurtosis(values.numpy().ravel(), fisher=False), rel=1e-4)
     assert moments.largest == float(values.abs().max())
+    assert moments.range_ratio == pytest.approx(float((values.max() - values.min()) / values.std()), rel=1e-4)
+    positive = Moments(8)
+    positive.add(values.abs() + 1)
+    assert positive.range_ratio == pytest.approx(float(values.abs().max() + 1) / float(values.abs().std()), rel=1e-4)
     assert np.isnan(Moments(3).kurtosis)
 
 
@@ -84,6 +89,29 @@ def test_an_outlier_channel_is_found_where_it_was_planted(batches):
     assert first["name"] == "model.encoder.layers.1.fc1"
     assert first["outlier_channels"] == [77]
     assert first["input_kurtosis"] > 3 * second["input_kurtosis"]
+
+
+def test_an_output_that_one_scale_cannot_hold_is_named(batches):
+    """A channel that GELU silences anyway: full precision does not notice it, and its layer's rounding does."""
+    name = "model.encoder.layers.1.fc1"
+    full = load_recognizer(MODEL_DIRECTORY, "float32", "cpu").model
+    full.get_submodule(name).bias.data[9] = -1000
+    found = {}
+    for outputs in (True, False):
+        settings = {"backend": "torch_static", "calibration": batches, "outputs": outputs}
+        quantized = quantize(
+            copy.deepcopy(full), "static", "per_channel", 8, options={"observer": "minmax"}, **settings
+        )
+        rows = analyse(full, quantized.model, quantized.report, batches)["layers"]
+        worst = max(rows, key=lambda row: row["divergence"])
+        found[outputs] = next(row for row in rows if row["name"] == name)
+        assert (worst["name"] == name) is outputs
+        assert max(rows, key=lambda row: row["output_range_ratio"])["name"] == name
+    assert found[True]["output_peak_ratio"] > 100
+    assert found[True]["output_error"] > 5 * found[False]["output_error"]
+    told = rounded_outputs({"output_bits": 8, "layers": [found[True]]})
+    assert told.startswith(f"The output of {name} spans {found[True]['output_range_ratio']:.0f} standard deviations")
+    assert rounded_outputs({"output_bits": None, "layers": [found[False]]}) == ""
 
 
 def test_rotation_takes_the_peak_away(batches):
