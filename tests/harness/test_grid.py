@@ -132,6 +132,18 @@ def test_rows_say_what_was_measured(finished):
     assert quanto["file_bytes"] == pytest.approx(quanto["size_bytes"], rel=0.01)
 
 
+def test_rows_tell_how_far_answers_are_from_the_baselines_and_what_is_saved_of_the_published_size(finished):
+    done = results(finished[1]).query("status == 'done'")
+    own, baselines = done[done["backend"] != "none"], done[done["backend"] == "none"]
+    assert own["same_top"].between(0.9, 1).all()
+    assert (own["divergence_mean"] < own["divergence_p99"]).all()
+    assert (own["divergence_p99"] <= own["divergence_max"]).all()
+    assert baselines[["same_top", "divergence_mean"]].isna().all(axis=None)
+    assert set(done["published_dtype"]) == {"float16"}
+    assert (baselines["size_reduction_published"] + 1).abs().max() < 0.01
+    assert (own["size_reduction_published"] < own["size_reduction"]).all()
+
+
 def test_cells_keep_raw_transcripts_layers_and_environment(finished):
     _, runs = finished
     row = results(runs).query("backend == 'quanto'").iloc[0]
