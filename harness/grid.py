@@ -168,7 +168,7 @@ def _run_missing(
         for own in groups
     ]
     possible = [cell for cell in missing if isinstance(cell.configuration.capability, Supported)]
-    utterances = sum(len(batch) for cell in possible for batch in cell.batches)
+    utterances = sum(cell.utterances for cell in possible)
     with (
         observing(console, len(missing), utterances) as observer,
         Leases(directory.path / LEASES, experiment.run.lease_timeout) as leases,

@@ -111,11 +111,12 @@ class Listening:
     alone: Callable[[], bool]
 
     def transcribe(
-        self, cell: Cell, drafting: Drafting, parts: Parts, progress: Callable[[int], None]
+        self, cell: Cell, drafting: Drafting, parts: Parts, progress: Callable[[int, bool], None]
     ) -> Transcription:
         """Transcribe and score all planned batches of a cell, each of which is kept in `parts` once it is finished.
 
-        What is there already is taken from there. `progress` is told after each how many utterances it had.
+        What is there already is taken from there. `progress` is told after each how many utterances it had, and whether
+        it was kept from before.
 
         Raises:
             DataError: not one utterance can be heard.
@@ -123,11 +124,12 @@ class Listening:
         found = Transcription()
         for index, batch in enumerate(cell.batches):
             part = parts.load(index)
+            kept = part is not None
             if part is None:
                 part = self.hear(cell, index, drafting)
                 parts.save(index, part)
             found.add(part)
-            progress(len(batch))
+            progress(len(batch), kept)
         if all(row["error"] for row in found.rows):
             raise DataError(f"{cell.data.label}: not one utterance can be heard; the first: {found.rows[0]['error']}")
         return found

@@ -48,6 +48,7 @@ from harness.task import (
     AnalysisTask,
     CellDone,
     Ended,
+    Phase,
     Progress,
     Replayed,
     ReplayTask,
@@ -183,6 +184,8 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     configuration = task.configuration
     recognizer = _loaded(task)
     cost.reset_peak_memory()
+    if not configuration.is_baseline:
+        channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
     began = time.perf_counter()
     quantized = _quantize(task, recognizer)
     quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
@@ -198,6 +201,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     )
     strategy, counts = Strategy(task.decoding.strategy), dict[Any, Counts]()
     for cell in task.cells:
+        channel.send(Phase(cell.data.label, cell.utterances))
         drafting, parts = Drafting(strategy, _said(cell, task)), Parts(task.run_directory, cell.cell_id)
         found = listening.transcribe(cell, drafting, parts, partial(_tell, channel))
         operations = operations_of(configuration, quantized, recognizer, found, counts)
@@ -226,8 +230,8 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         channel.send(CellDone(cell.cell_id))
 
 
-def _tell(channel: Connection, utterances: int) -> None:
-    channel.send(Progress(utterances))
+def _tell(channel: Connection, utterances: int, kept: bool) -> None:
+    channel.send(Progress(utterances, kept))
     if _stopping.is_set():
         raise _Stopped
 
