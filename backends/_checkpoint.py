@@ -22,6 +22,7 @@ from backends._errors import CheckpointError, UnsupportedError
 from backends._registry import get
 from backends._report import QuantReport
 from backends._serial import options_from_dict, report_from_dict, spec_from_dict, spec_to_dict, to_jsonable
+from backends._torchao_quiet import hush_torchao
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -270,6 +271,7 @@ def _skeleton(directory: Path, architecture: str) -> nn.Module:
         raise CheckpointError(
             f"{directory} holds a {architecture}, which is no transformers model: pass load(directory, model=...)"
         )
+    hush_torchao()
     import transformers
     from transformers import AutoConfig, GenerationConfig
 

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from backends._errors import CheckpointError, ModelError
+
+_MOOT = (
+    # of Whisper's own `generate`, which hands its settings on in both ways
+    "Passing `generation_config` together with generation-related arguments",
+    # of what is a window of features: it has no padding that a mask could tell
+    "The attention mask is not set with a batched input",
+    # the checkpoint's own cap; that ours takes precedence is what is wanted
+    "Both `max_new_tokens` (=",
+)
+"""How messages of transformers' `generate` begin that no argument of ours can mend."""
 
 
 def check_device(device: str) -> None:
@@ -24,6 +37,36 @@ def hush_transformers() -> None:
     logging.disable_progress_bar()
 
 
+@contextmanager
+def quiet_generation() -> Iterator[None]:
+    """Keep back what `generate` says of every batch and no caller can mend; all else passes, and nothing stays set."""
+
+    def tells(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(_MOOT)
+
+    logger = logging.getLogger("transformers.generation.utils")
+    logger.addFilter(tells)
+    try:
+        yield
+    finally:
+        logger.removeFilter(tells)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Draw no progress bars of transformers in the block."""
+    from transformers.utils import logging
+
+    def hidden(bar: Callable[..., Any], arguments: Sequence[Any], settings: Mapping[str, Any]) -> Any:
+        return bar(*arguments, **{**settings, "disable": True})
+
+    before = logging.set_tqdm_hook(hidden)
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
+
+
 def load_pretrained(model_class: Any, directory: Path, dtype: Any) -> Any:
     """An instance of a model class of transformers, `Auto` ones included, with the weights of a checkpoint.
 
@@ -33,15 +76,16 @@ def load_pretrained(model_class: Any, directory: Path, dtype: Any) -> Any:
     from safetensors import SafetensorError
 
     try:
-        model, found = model_class.from_pretrained(
-            directory,
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        with without_bars():
+            model, found = model_class.from_pretrained(
+                directory,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
     absent = sorted([*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])])

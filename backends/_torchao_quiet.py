@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import logging
 
+_KERNELS = ("Failed to load ", "Skipping import of cpp extensions")
+
 
 def hush_torchao() -> None:
-    """Let through errors of torchao only, and nothing of torch about enums in pytrees; calling it again is harmless."""
-    logging.getLogger("torchao").setLevel(logging.ERROR)
+    """Keep back exactly those messages; all others pass. Calling it again is harmless."""
+    logging.getLogger("torchao").addFilter(_is_no_kernel)
     logging.getLogger("torch.utils._pytree").addFilter(_is_no_enum)
+
+
+def _is_no_kernel(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_KERNELS)
 
 
 def _is_no_enum(record: logging.LogRecord) -> bool:

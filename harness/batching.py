@@ -57,7 +57,7 @@ def fitting_batch_size(model_directory: Path, decoding: Decoding, memory: int) -
         ConfigError: not even one utterance fits.
         CheckpointNotFoundError: the configuration says too little of the model.
     """
-    config = _config(model_directory)
+    config = read_config(model_directory)
     family = FAMILIES.get(config.get("model_type", ""))
     if family is None:
         return 1
@@ -74,7 +74,12 @@ def fitting_batch_size(model_directory: Path, decoding: Decoding, memory: int) -
     return min(1 << (fits.bit_length() - 1), _LARGEST)
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path) -> dict[str, Any]:
+    """A checkpoint's `config.json`.
+
+    Raises:
+        CheckpointNotFoundError: it cannot be read.
+    """
     path = directory / "config.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

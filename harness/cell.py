@@ -157,6 +157,11 @@ class Cell:
     cell_id: str
     batches: tuple[tuple[str, ...], ...] = field(compare=False)
 
+    @property
+    def utterances(self) -> int:
+        """How many it has."""
+        return sum(map(len, self.batches))
+
     def about(self, status: CellStatus, reason: str) -> dict[str, Any]:
         """What its `cell.json` says in any case; people and `harness.verify` find it by model, label and split."""
         return {

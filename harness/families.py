@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 
 _SHORTEST = 1600
 """Samples that Moonshine's convolutions can take; shorter speech is followed by silence."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An encoder, as far as its time depends on it.
+
+    Attributes:
+        convolutions: in front of the layers, in turn: channels in and out, kernel, stride.
+        length: of what the first one takes.
+        width, inner, heads, layers: of the layers; `inner` is the feed-forward's width.
+    """
+
+    convolutions: tuple[tuple[int, int, int, int], ...]
+    length: int
+    width: int
+    inner: int
+    heads: int
+    layers: int
 
 
 class Preparation(Protocol):
@@ -62,6 +81,14 @@ class Preparation(Protocol):
 
         The widest activations of the encoder, the keys and values of the speech, and the logits of `tokens` tokens.
         """
+        ...
+
+    def shape(self, config: Mapping[str, Any], seconds: float) -> Shape:
+        """The encoder for one recording of so many seconds, from the model's `config.json`."""
+        ...
+
+    def passes(self, seconds: float, *, whole: bool) -> float:
+        """How often the encoder is used for a recording of so many seconds, heard in one pass or `whole`."""
         ...
 
 
@@ -139,6 +166,17 @@ class WhisperPreparation:
             config, tokens
         )
 
+    def shape(self, config: Mapping[str, Any], seconds: float) -> Shape:
+        """The whole window, whatever is in it."""
+        width = config["d_model"]
+        convolutions = ((config["num_mel_bins"], width, 3, 1), (width, width, 3, 2))
+        length, heads = 2 * config["max_source_positions"], config["encoder_attention_heads"]
+        return Shape(convolutions, length, width, config["encoder_ffn_dim"], heads, config["encoder_layers"])
+
+    def passes(self, seconds: float, *, whole: bool) -> float:
+        """One for every window of 30 s."""
+        return max(1.0, seconds / 30) if whole else 1.0
+
 
 class MoonshinePreparation:
     """Raw samples padded to the longest of the batch; at most 6.5 tokens a second plus 2, as on the leaderboard."""
@@ -186,6 +224,17 @@ class MoonshinePreparation:
         width, inner = config["hidden_size"], config["intermediate_size"]
         positions, layers = 30 * SAMPLE_RATE // 384, config["decoder_num_hidden_layers"]
         return _numbers(positions, width, inner, layers) + _logits(config, tokens)
+
+    def shape(self, config: Mapping[str, Any], seconds: float) -> Shape:
+        """As long as the recording."""
+        width, layers = config["hidden_size"], config["encoder_num_hidden_layers"]
+        convolutions = ((1, width, 127, 64), (width, 2 * width, 7, 3), (2 * width, width, 3, 2))
+        length, heads = max(int(seconds * SAMPLE_RATE), _SHORTEST), config["encoder_num_attention_heads"]
+        return Shape(convolutions, length, width, config["intermediate_size"], heads, layers)
+
+    def passes(self, seconds: float, *, whole: bool) -> float:
+        """Always one."""
+        return 1.0
 
 
 def _numbers(positions: int, width: int, inner: int, decoder_layers: int) -> int:

@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser("python -m harness.grid", __doc__)
-    parser.add_argument("--dry-run", action="store_true", help="validate, print the plan and a rough cost, run nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="validate, print the plan and its wall time here, run nothing"
+    )
     parser.add_argument("--list", action="store_true", help="print the configurations, one a line, run nothing")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N utterances of every split")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
@@ -88,7 +90,8 @@ def _experiment(options: argparse.Namespace) -> Experiment:
 
 
 def _print_plan(planned: Sequence[Configuration], experiment: Experiment, console: Console, *, brief: bool) -> None:
-    from harness.report.tables import cost_sentence, plan_table
+    from harness.report.estimate import time_sentence
+    from harness.report.tables import plan_table
 
     if brief:
         for configuration in planned:
@@ -97,7 +100,7 @@ def _print_plan(planned: Sequence[Configuration], experiment: Experiment, consol
             )
         return
     console.print(plan_table(planned, experiment))
-    console.print(cost_sentence(planned, experiment), highlight=False)
+    console.print(time_sentence(planned, experiment), markup=False, highlight=False, soft_wrap=True)
 
 
 def _run_planned(
@@ -193,7 +196,7 @@ def _run_missing(
         for own in groups
     ]
     possible = [cell for cell in missing if isinstance(cell.configuration.capability, Supported)]
-    utterances = sum(len(batch) for cell in possible for batch in cell.batches)
+    utterances = sum(cell.utterances for cell in possible)
     with (
         observing(console, len(missing), utterances) as observer,
         Leases(directory.path / LEASES, experiment.run.lease_timeout) as leases,

@@ -46,8 +46,7 @@ def resolve_model(model: Model) -> ResolvedModel:
         CheckpointNotFoundError: it is nowhere, or lacks its configuration, processor or safetensors.
         HubUnreachableError: it is on the hub only, and that is out of reach.
     """
-    planted = PLANTED.get(model.path)
-    local = MODEL_DIRECTORY if planted else MODELS.get(model.path) or _expanded(model.path)
+    planted, local = PLANTED.get(model.path), local_directory(model)
     if local.is_dir():
         _check_files(local)
         contents = _contents_hash(local.resolve())
@@ -57,6 +56,11 @@ def resolve_model(model: Model) -> ResolvedModel:
     snapshot = model_snapshot(model.path, model.revision)
     _check_files(snapshot)
     return ResolvedModel(snapshot, snapshot.name)
+
+
+def local_directory(model: Model) -> Path:
+    """Where a model lies on this machine, if it does: with the package, or where `path` says."""
+    return MODEL_DIRECTORY if model.path in PLANTED else MODELS.get(model.path) or _expanded(model.path)
 
 
 def _expanded(path: str) -> Path:

@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backends._torchao_quiet import hush_torchao
+
+hush_torchao()
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
 from backends import CalibrationInput, UnsupportedError, load
-from backends._pretrained import load_pretrained
+from backends._pretrained import load_pretrained, quiet_generation
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
 from harness.cost.operations import decoder_prompt
@@ -114,8 +118,7 @@ class Recognizer:
         token (see `harness.drafts`); the transcripts are the same. They are not used for what takes several passes.
 
         Adds to `feature_seconds`, `decode_seconds`, `encode_seconds` and `windows`. Greedy or beam search without
-        sampling, so deterministic for the same batch on the same machine. Utterances that are heard
-        in one pass are decoded first, together; then the longer ones.
+        sampling, so deterministic for the same batch on the same machine. What takes one pass is decoded first.
 
         Raises:
             UnsupportedError: the model cannot hear an utterance in the way that `decoding.long_audio` wants.
@@ -146,7 +149,7 @@ class Recognizer:
         if not (group.whole and self.prompt):
             self.prompt = prompt if loop is None else loop.prompt
         self.decode_seconds += time.perf_counter() - began
-        texts = self.processor.batch_decode(sequences, skip_special_tokens=True)
+        texts = self.processor.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return [Transcript(t, _up_to(self.ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
 
     def _generate(self, arguments: Mapping[str, Any]) -> tuple[Tensor, list[int]]:
@@ -156,7 +159,7 @@ class Recognizer:
                 sequences = self.model.generate(**arguments)
                 self.windows += len(sequences)
                 return sequences, self.model.prompt
-            with self._encoding(self.inside.get_encoder()), decoder_prompt(self.inside) as prompt:
+            with quiet_generation(), self._encoding(self.inside.get_encoder()), decoder_prompt(self.inside) as prompt:
                 return self.model.generate(**arguments), prompt
 
     @contextmanager

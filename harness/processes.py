@@ -76,14 +76,18 @@ class Child:
 def fork_server(threads: int) -> Iterator[Any]:
     """The multiprocessing context from which children are started, in the environment that they inherit."""
     scratch = scratch_directory()
-    path = os.pathsep.join(filter(None, sys.path))  # the fork server is to find what this process finds
-    own = {"OMP_NUM_THREADS": str(threads), "TMPDIR": str(scratch), "PYTHONPATH": path}
-    with environment({**own, **_ENVIRONMENT}):
+    with environment({**worker_environment(threads), "TMPDIR": str(scratch)}):
         context = multiprocessing.get_context("forkserver")
         _put_sockets_into(scratch)
         _end_server_before_scratch()
         context.set_forkserver_preload(["harness.forkserver"])
         yield context
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """What a process that computes has in its environment: so many threads, and modules where this process has them."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": path, **_ENVIRONMENT}
 
 
 def start(context: Any, entry: Callable[[Any, Connection], None], task: Any) -> Child:

@@ -18,7 +18,7 @@ from harness.errors import OutputError
 from harness.leases import Leases
 from harness.recording import RunDirectory
 from harness.store import CellRecord
-from harness.task import CellDone, Ended, Event, Progress, Task, Unwritable
+from harness.task import CellDone, Ended, Event, Phase, Progress, Task, Unwritable
 
 _PATIENCE = 5.0
 """Seconds after Ctrl-C in which batches that are nearly done may be finished."""
@@ -30,8 +30,17 @@ class Observer(Protocol):
     def started(self, task: Task) -> None:
         """It is being done."""
 
-    def progressed(self, utterances: int) -> None:
-        """So many more utterances are transcribed."""
+    def entered(self, task: Task, phase: Phase) -> None:
+        """It does something else from now on."""
+
+    def progressed(self, task: Task, progress: Progress) -> None:
+        """It transcribed more utterances."""
+
+    def passed_over(self, utterances: int) -> None:
+        """So many were transcribed by other runners."""
+
+    def tick(self) -> None:
+        """About a second went by, whether or not anything happened."""
 
     def ended(self, task: Task, status: CellStatus, reason: str, seconds: float) -> None:
         """All cells of a task are recorded."""
@@ -81,6 +90,7 @@ class Runner:
                     self._begin(task)
                 for task, event in self.engine.events(1.0):
                     self._take(task, event)
+                self.observer.tick()
         except KeyboardInterrupt:
             self._wind_down()
             raise
@@ -120,16 +130,19 @@ class Runner:
         missing = self._missing(task)
         self._open[task.lease] = _Open(task, time.monotonic(), {cell.cell_id: cell for cell in missing})
         self._pass_over([cell for cell in task.cells if cell not in missing])
-        self.engine.submit(replace(task, cells=missing, alone=task.alone and not self.leases.others()))
-        self.observer.started(task)
+        begun = replace(task, cells=missing, alone=task.alone and not self.leases.others())
+        self.engine.submit(begun)
+        self.observer.started(begun)
 
     def _pass_over(self, cells: Sequence[Cell]) -> None:
         """Count what others heard."""
-        self.observer.progressed(sum(len(batch) for cell in cells for batch in cell.batches))
+        self.observer.passed_over(sum(cell.utterances for cell in cells))
 
     def _take(self, task: Task, event: Event) -> None:
         if isinstance(event, Progress):
-            self.observer.progressed(event.utterances)
+            self.observer.progressed(task, event)
+        elif isinstance(event, Phase):
+            self.observer.entered(task, event)
         elif isinstance(event, CellDone):
             self._open[task.lease].cells.pop(event.cell_id)
         elif isinstance(event, Unwritable):

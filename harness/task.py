@@ -123,10 +123,24 @@ class ReplayTask:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """What a worker does from now on.
+
+    Attributes:
+        what: for people: the split that is transcribed, or such as `quantizing`.
+        utterances: of the split; 0 where there is nothing to count.
+    """
+
+    what: str
+    utterances: int = 0
+
+
+@dataclass(frozen=True)
 class Progress:
-    """So many utterances were transcribed."""
+    """So many utterances were transcribed; `kept` ones by an earlier run, so that they took no time."""
 
     utterances: int
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,4 +188,4 @@ class Replayed:
     layers: Sequence[Mapping[str, Any]]
 
 
-Event = Progress | CellDone | Unwritable | Ended
+Event = Phase | Progress | CellDone | Unwritable | Ended

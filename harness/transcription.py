@@ -115,12 +115,12 @@ class Listening:
     alone: Callable[[], bool]
 
     def transcribe(
-        self, cell: Cell, drafting: Drafting, baseline: Baseline, parts: Parts, progress: Callable[[int], None]
+        self, cell: Cell, drafting: Drafting, baseline: Baseline, parts: Parts, progress: Callable[[int, bool], None]
     ) -> Transcription:
         """Transcribe and score all planned batches of a cell, each of which is kept in `parts` once it is finished.
 
-        What is there already is taken from there. `progress` is told after each how many utterances it had. A
-        full-precision baseline's answers to the references are kept beside its batches, for the others.
+        What is there already is taken from there. `progress` is told after each how many utterances it had, and whether
+        it was kept from before. A baseline's answers to the references are kept beside its batches, for the others.
 
         Raises:
             DataError: not one utterance can be heard.
@@ -128,13 +128,14 @@ class Listening:
         found = Transcription()
         for index, batch in enumerate(cell.batches):
             part = parts.load(index)
+            kept = part is not None
             if part is None:
                 part, answers = self.hear(cell, index, drafting, baseline)
                 if cell.configuration.is_baseline:
                     parts.save_answers(index, partial(save_answers, answers=answers))
                 parts.save(index, part)
             found.add(part)
-            progress(len(batch))
+            progress(len(batch), kept)
         if all(row["error"] for row in found.rows):
             raise DataError(f"{cell.data.label}: not one utterance can be heard; the first: {found.rows[0]['error']}")
         return found

@@ -49,6 +49,7 @@ from harness.task import (
     AnalysisTask,
     CellDone,
     Ended,
+    Phase,
     Progress,
     Replayed,
     ReplayTask,
@@ -185,6 +186,8 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     configuration = task.configuration
     recognizer = _loaded(task)
     cost.reset_peak_memory()
+    if not configuration.is_baseline:
+        channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
     began = time.perf_counter()
     quantized = _quantize(task, recognizer)
     quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
@@ -202,8 +205,10 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     strategy, counts = Strategy(task.decoding.strategy), dict[Any, Counts]()
     for cell in task.cells:
         parts = Parts(task.run_directory, cell.cell_id)
-        baseline = Baseline(task.run_directory, task.baselines.get(cell.cell_id), partial(_tell, channel, 0))
+        baseline = Baseline(task.run_directory, task.baselines.get(cell.cell_id), partial(_tell, channel, 0, False))
+        channel.send(Phase(f"waiting for full precision on {cell.data.label}"))
         drafting = Drafting(strategy, baseline.transcripts() if _takes_drafts(task) else {})
+        channel.send(Phase(cell.data.label, cell.utterances))
         found = listening.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
         operations = operations_of(configuration, quantized, recognizer, found, counts)
         measured = {
@@ -234,8 +239,8 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         channel.send(CellDone(cell.cell_id))
 
 
-def _tell(channel: Connection, utterances: int) -> None:
-    channel.send(Progress(utterances))
+def _tell(channel: Connection, utterances: int, kept: bool) -> None:
+    channel.send(Progress(utterances, kept))
     if _stopping.is_set():
         raise _Stopped
 

@@ -16,6 +16,7 @@ LIGHT = [
     "for m in pkgutil.iter_modules(backends.__path__):\n"
     "    m.name.endswith(('_modules', '__main__')) or importlib.import_module('backends.' + m.name)",
     "from harness.grid import main; assert main(['experiments/whisper_small.toml', '--dry-run']) == 0",
+    "from harness.grid import main; assert main(['experiments/whisper_small.toml', '--list']) == 0",
 ]
 
 

@@ -31,7 +31,7 @@ from harness.plan import configurations
 from harness.recording import RunDirectory
 from harness.runner import Runner
 from harness.store import LEASES
-from harness.task import CellDone, Ended, Task
+from harness.task import CellDone, Ended, Phase, Progress, Task
 from tests.harness.clusters import LOOPBACK, ROOT, cluster
 
 SECONDS, SLEEPING, MANY = 5.0, 64, 10_000
@@ -66,7 +66,16 @@ class Silence:
     def started(self, task: Task) -> None:
         """Nothing."""
 
-    def progressed(self, utterances: int) -> None:
+    def entered(self, task: Task, phase: Phase) -> None:
+        """Nothing."""
+
+    def progressed(self, task: Task, progress: Progress) -> None:
+        """Nothing."""
+
+    def passed_over(self, utterances: int) -> None:
+        """Nothing."""
+
+    def tick(self) -> None:
         """Nothing."""
 
     def ended(self, task: Task, status: CellStatus, reason: str, seconds: float) -> None:

@@ -7,12 +7,23 @@ import pkgutil
 from importlib import import_module, metadata
 
 from harness.config import Data
-from harness.datasets._base import SAMPLE_RATE, Corpus, Dataset, Utterance, Waveform, corpus_of
+from harness.datasets._base import SAMPLE_RATE, Corpus, Dataset, Extent, Utterance, Waveform, corpus_of
 from harness.errors import ConfigError
 
 ENTRY_POINT_GROUP = "asrquant.datasets"
 
-__all__ = ["SAMPLE_RATE", "Corpus", "Data", "Dataset", "Utterance", "Waveform", "available", "corpus_of", "get"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Corpus",
+    "Data",
+    "Dataset",
+    "Extent",
+    "Utterance",
+    "Waveform",
+    "available",
+    "corpus_of",
+    "get",
+]
 
 
 def available() -> list[str]:

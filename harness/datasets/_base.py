@@ -129,6 +129,19 @@ class Corpus:
         return self.commit or _contents_hash(self.utterances)
 
 
+@dataclass(frozen=True)
+class Extent:
+    """How much speech there is: recordings, and their hours."""
+
+    utterances: int
+    hours: float
+
+    @property
+    def seconds(self) -> float:
+        """Of a recording on average."""
+        return 3600 * self.hours / self.utterances
+
+
 class Dataset(Protocol):
     """A corpus that can be named in an experiment file.
 
@@ -138,8 +151,8 @@ class Dataset(Protocol):
 
     name: str
 
-    def hours(self, data: Data) -> float | None:
-        """Hours of speech in a split, as far as known without reading it."""
+    def extent(self, data: Data) -> Extent | None:
+        """How much a whole split is, without its limit; `None` where it is not known without reading it."""
         ...
 
     def corpus(self, data: Data) -> str:

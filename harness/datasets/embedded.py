@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from harness.config import Data
-from harness.datasets._base import Corpus
+from harness.datasets._base import Corpus, Extent
 from harness.datasets._openslr import load_tree
 from harness.embedded import SPEECH_DIRECTORY
 
-_HOURS = {"clean": 0.32, "other": 0.32, "calibration": 0.09}
+_EXTENTS = {"clean": Extent(504, 0.32), "other": Extent(504, 0.32), "calibration": Extent(128, 0.1)}
 
 
 class Embedded:
@@ -16,9 +16,9 @@ class Embedded:
     name = "embedded"
     licence = "Apache-2.0, as the project that it is part of."
 
-    def hours(self, data: Data) -> float | None:
+    def extent(self, data: Data) -> Extent | None:
         """Known by measurement."""
-        return _HOURS.get(data.split)
+        return _EXTENTS.get(data.split)
 
     def corpus(self, data: Data) -> str:
         """All splits are of one."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config import Data
-from harness.datasets._base import Corpus, Utterance, corpus_of, read_transcript
+from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, read_transcript
 from harness.errors import DataError
 
 
@@ -18,7 +18,7 @@ class Folder:
 
     name = "folder"
 
-    def hours(self, data: Data) -> float | None:
+    def extent(self, data: Data) -> Extent | None:
         """Not known before reading."""
         return None
 

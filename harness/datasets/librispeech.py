@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.config import Data
-from harness.datasets._base import Corpus
+from harness.datasets._base import Corpus, Extent
 from harness.datasets._hub import Source, load_from_hub
 from harness.datasets._openslr import load_tree
 from harness.errors import DataError
 
 _REPOSITORY = "openslr/librispeech_asr"
-_HOURS = {"test-clean": 5.4, "test-other": 5.3, "dev-clean": 5.4, "dev-other": 5.1}
+_EXTENTS = {
+    "test-clean": Extent(2620, 5.4),
+    "test-other": Extent(2939, 5.3),
+    "dev-clean": Extent(2703, 5.4),
+    "dev-other": Extent(2864, 5.1),
+}
 _HUB_SPLITS = {
     "test-clean": ("clean", "test"),
     "test-other": ("other", "test"),
@@ -31,9 +36,9 @@ class LibriSpeech:
         "the utterances that were transcribed."
     )
 
-    def hours(self, data: Data) -> float | None:
-        """As published with the corpus."""
-        return None if data.limit or data.root else _HOURS.get(data.split)
+    def extent(self, data: Data) -> Extent | None:
+        """As published with the corpus; what lies in `root` may be a part of it."""
+        return None if data.root else _EXTENTS.get(data.split)
 
     def corpus(self, data: Data) -> str:
         """All splits are of one."""

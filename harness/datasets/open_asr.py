@@ -8,7 +8,7 @@ their own, which the hub asks to be accepted.
 from __future__ import annotations
 
 from harness.config import Data
-from harness.datasets._base import Corpus
+from harness.datasets._base import Corpus, Extent
 from harness.datasets._hub import Source, load_from_hub
 from harness.errors import DataError
 from harness.metrics import Normaliser
@@ -41,7 +41,7 @@ class OpenAsr:
         "accepted; read those of the sets that are named here before you pass their texts on."
     )
 
-    def hours(self, data: Data) -> float | None:
+    def extent(self, data: Data) -> Extent | None:
         """Not known before the data is read."""
         return None
 

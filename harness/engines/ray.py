@@ -222,6 +222,7 @@ class RayEngine:
             running.utterances += event.utterances
         elif isinstance(event, CellDone):
             running.done.add(event.cell_id)
+            running.utterances = 0  # what is finished is not taken back when the node is lost
         elif isinstance(event, Ended):
             del self._running[attempt]
 

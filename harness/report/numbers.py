@@ -60,6 +60,21 @@ def probability(p: float | None) -> str:
     return "<0.001" if p is not None and p < 0.001 else fixed(p, 3)
 
 
+def duration(seconds: float) -> str:
+    """How long something takes, in the units in which people plan.
+
+    >>> duration(0.447), duration(41), duration(1_000), duration(9_590), duration(200_000)
+    ('0.45 s', '41 s', '17 min', '2 h 40 min', '2 d 7 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
 def counted(count: int, word: str) -> str:
     """A count with its noun.
 

@@ -9,7 +9,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import Unsupported
-from harness import datasets
 from harness.cell import CellStatus, Configuration
 from harness.config import Experiment
 from harness.report.averages import Average, averages, corpora
@@ -33,16 +32,6 @@ def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Tabl
             possible = "[green]yes[/]" + (f": {escape(answer.note)}" if answer.note else "")
         table.add_row(escape(configuration.model.label), escape(configuration.label), configuration.device, possible)
     return table
-
-
-def cost_sentence(planned: Sequence[Configuration], experiment: Experiment) -> str:
-    """Roughly how much speech the plan decodes, as far as the corpora know without being read."""
-    possible = sum(not isinstance(c.capability, Unsupported) for c in planned)
-    hours = [None if data.limit else datasets.get(data.dataset).hours(data) for data in experiment.data]
-    if any(h is None for h in hours):
-        return f"rough cost: {possible} configurations can run; the length of the speech is known once it is read"
-    total = sum(h or 0.0 for h in hours)
-    return f"rough cost: {possible} configurations x {total:.1f} h of speech = {possible * total:.0f} h to decode"
 
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:

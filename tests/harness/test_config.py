@@ -41,12 +41,13 @@ def experiment_file(tmp_path):
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
-def test_shipped_experiments_are_valid_and_plan(path, capsys):
+def test_shipped_experiments_are_valid_and_plan(path, capsys, monkeypatch):
+    monkeypatch.setattr("harness.report.estimate.measured", lambda trials, threads, processes: [0.1] * len(trials))
     assert load_experiment(path).name == path.stem
     assert main([str(path), "--dry-run"]) == 0
     output = capsys.readouterr().out
     assert "full precision" in output
-    assert "rough cost" in output
+    assert "on this machine" in output or "how long that takes is not known" in output
 
 
 def test_overrides_reach_tables_lists_and_short_forms(experiment_file):

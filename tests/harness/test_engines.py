@@ -16,7 +16,7 @@ from harness.identity import cells_of, resolve
 from harness.plan import configurations
 from harness.recording import RunDirectory
 from harness.store import PARTS, StoredRun
-from harness.task import CellDone, Ended, Progress, Task, Unwritable
+from harness.task import CellDone, Ended, Phase, Progress, Task, Unwritable
 from tests.harness.clusters import LOOPBACK, WITHOUT_RAY, cluster
 from tests.harness.faults import CRASHES, HANGS, NO_MEMORY, RAISES, REFUSES, WORKS, install
 
@@ -119,9 +119,11 @@ def outcomes(workbench):
 
 
 def test_a_task_reports_progress_cells_and_its_end(workbench, outcomes):
-    *before, done, end = outcomes[WORKS]
-    assert before == [Progress(1)] * UTTERANCES
+    quantizing, transcribing, *before, done, end = outcomes[WORKS]
     task = workbench.task(WORKS)
+    assert quantizing == Phase("quantizing")
+    assert transcribing == Phase(task.cells[0].data.label, UTTERANCES)
+    assert before == [Progress(1)] * UTTERANCES
     assert done == CellDone(task.cells[0].cell_id)
     assert end == Ended(CellStatus.DONE, "")
     assert len(StoredRun(task.run_directory).utterances(done.cell_id)) == UTTERANCES
@@ -137,13 +139,14 @@ def test_a_task_reports_progress_cells_and_its_end(workbench, outcomes):
     ],
 )
 def test_what_goes_wrong_costs_one_task_and_is_its_last_event(outcomes, bits, status, words):
-    (end,) = outcomes[bits]
+    phase, end = outcomes[bits]
+    assert phase == Phase("quantizing")
     assert end.status is status
     assert end.reason.startswith(words)
 
 
 def test_results_that_cannot_be_kept_are_told(outcomes):
-    told = outcomes["unwritable"][0]
+    told = outcomes["unwritable"][2]
     assert isinstance(told, Unwritable)
     assert f"/{PARTS}/" in told.reason
 
@@ -151,7 +154,7 @@ def test_results_that_cannot_be_kept_are_told(outcomes):
 def test_a_task_that_hangs_is_ended(workbench):
     with workbench.engine(stall_timeout=15.0) as engine:
         engine.submit(workbench.task(HANGS))
-        ((_, end),) = events_of(engine)
+        *_, (_, end) = events_of(engine)
     assert end.status is CellStatus.TIMED_OUT
     assert "no batch was finished for 15 s (run.stall_timeout)" in end.reason
 
@@ -162,7 +165,7 @@ def test_stopping_keeps_the_present_batch(workbench):
         engine.submit(task)
         seen = []
         while not seen:
-            seen += engine.events(0.5)
+            seen += [told for told in engine.events(0.5) if isinstance(told[1], Progress)]
         engine.stop()
         seen += events_of(engine)
         assert not engine.busy()

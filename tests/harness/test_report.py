@@ -5,12 +5,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.cell import Cell, CellStatus
-from harness.config import Data, load_experiment
+from harness.config import load_experiment
 from harness.plan import configurations
-from harness.report.progress import LiveProgress, PlainProgress, observing
 from harness.report.tables import results_table, unfinished_table
-from harness.task import Task
 
 EXPERIMENT = load_experiment(Path("experiments/embedded.toml"))
 PLANNED = configurations(EXPERIMENT)
@@ -75,35 +72,3 @@ def test_what_is_not_done_is_there_once_with_its_reason_as_text():
     assert "[bold]it broke[/bold]" in text
     assert "x" * 300 not in text.replace("\n", "")
     assert unfinished_table(ROWS[:4]) is None
-
-
-def task(number, *splits):
-    data = {split: Data(dataset="embedded", split=split) for split in splits}
-    cells = [Cell(PLANNED[number], data[split], {}, split, ()) for split in splits]
-    return Task.of(cells, EXPERIMENT, Path(), Path())
-
-
-def test_plain_lines_when_the_output_is_no_terminal():
-    console = Console(file=io.StringIO(), width=200)
-    with observing(console, 4, 100) as observer:
-        assert isinstance(observer, PlainProgress)
-        observer.started(task(0, "clean"))
-        observer.progressed(50)
-        observer.ended(task(0, "clean"), CellStatus.DONE, "", 3.0)
-        observer.ended(task(1, "clean", "other"), CellStatus.FAILED, "it [b]broke[/b]\ntrace", 3.0)
-    lines = console.file.getvalue().splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("[1/4]")
-    assert lines[0].endswith("full precision float32 on clean: done in 3 s")
-    assert lines[1].endswith("failed: it [b]broke[/b]")
-
-
-def test_a_live_bar_in_a_terminal():
-    console = Console(file=io.StringIO(), width=200, force_terminal=True)
-    with observing(console, 4, 100) as observer:
-        assert isinstance(observer, LiveProgress)
-        observer.started(task(0, "clean", "other"))
-        observer.progressed(50)
-        observer.ended(task(0, "clean", "other"), CellStatus.DONE, "", 3.0)
-    assert "cells 2/4" in console.file.getvalue()
-    assert "50/100" in console.file.getvalue()

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import soundfile
 
-from harness.datasets import Utterance, corpus_of
+from harness.datasets import Extent, Utterance, corpus_of
 
 
 class Tones:
@@ -13,8 +13,8 @@ class Tones:
 
     name = "tones"
 
-    def hours(self, data):
-        return 8 / 3600
+    def extent(self, data):
+        return Extent(8, 8 / 3600)
 
     def corpus(self, data):
         return "tones"
