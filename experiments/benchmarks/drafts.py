@@ -9,22 +9,20 @@ which way is faster, then that one.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from backends import quantize
+from experiments.benchmarks._ways import gains, medians, one_round
 from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
 from harness.batching import batch_plan, lengths_of
 from harness.config import Data, Decoding
 from harness.cost.operations import generated
 from harness.embedded import MODEL_DIRECTORY
-from harness.features import PreparedBatch
-from harness.models import Recognizer, Transcript, load_recognizer
-from harness.strategy import Strategy
+from harness.models import load_recognizer
 
 REPEATS = 5
 BATCH, BATCHES = 50, 6
@@ -48,15 +46,6 @@ CASES: Sequence[tuple[str, dict[str, Any]]] = (
         {"backend": "ptq", "granularity": "per_group:64", "bits": 2, "method": "rtn", "options": {"clip": True}},
     ),
 )
-
-
-def timed(
-    recognizer: Recognizer, batch: PreparedBatch, drafts: Sequence[Sequence[int]] | None
-) -> tuple[float, float, list[Transcript]]:
-    """Seconds of generation, of it without the encoder, and the transcripts of one batch."""
-    recognizer.decode_seconds = recognizer.encode_seconds = 0.0
-    heard = recognizer.transcribe(batch, DECODING, drafts)
-    return recognizer.decode_seconds, recognizer.decode_seconds - recognizer.encode_seconds, heard
 
 
 def planned(split: str, batches: int) -> list[list[Any]]:
@@ -87,37 +76,15 @@ def main() -> None:
     for label, arguments in CASES:
         recognizer = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
         recognizer.model = quantize(recognizer.model, "weight_only", **arguments).model
-        runs: dict[str, list[tuple[float, float]]] = {"plain": [], "draft": [], "auto": []}
-        texts: dict[str, list[str]] = {}
         recognizer.transcribe(batches[-1], DECODING)
-        for _ in range(REPEATS):
-            each: dict[str, list[tuple[float, float]]] = {"plain": [], "draft": []}
-            for way in ("plain", "draft"):
-                texts[way] = []
-            for batch, own in zip(batches, drafts, strict=True):
-                for way, given in (("plain", None), ("draft", own)):
-                    whole, decoding, heard = timed(recognizer, batch, given)
-                    each[way].append((whole, decoding))
-                    texts[way] += [t.text for t in heard]
-            strategy, chosen = Strategy("auto"), []
-            for index in range(BATCHES):
-                way = strategy.way(possible=True)
-                strategy.took(way, each[way][index][1], sum(map(len, drafts[index])))
-                chosen.append(each[way][index])
-            each["auto"] = chosen
-            for way, rows in each.items():
-                runs[way].append((sum(w for w, _ in rows), sum(d for _, d in rows)))
-        ratio = {
-            (way, place): statistics.median(p[place] / o[place] for p, o in zip(runs["plain"], runs[way], strict=True))
-            for way in ("draft", "auto")
-            for place in (0, 1)
-        }
-        middle = {way: [statistics.median(column) for column in zip(*rows, strict=True)] for way, rows in runs.items()}
+        rounds = [one_round(recognizer, batches, drafts, DECODING) for _ in range(REPEATS)]
+        texts, ratio = rounds[-1].texts, gains(rounds, "draft")
+        plain, draft = medians(rounds, "plain"), medians(rounds, "draft")
         same = sum(a == b for a, b in zip(texts["plain"], texts["draft"], strict=True))
         as_full = sum(a == t.text for a, t in zip(texts["plain"], [t for batch in said for t in batch], strict=True))
         print(
-            f"{label:24} {middle['plain'][0]:8.2f} {middle['plain'][1]:9.2f} {middle['draft'][0]:9.2f} "
-            f"{middle['draft'][1]:9.2f} {ratio['draft', 0]:6.2f} {ratio['draft', 1]:9.2f} {ratio['auto', 0]:6.2f}"
+            f"{label:24} {plain[0]:8.2f} {plain[1]:9.2f} {draft[0]:9.2f} {draft[1]:9.2f} "
+            f"{ratio[0]:6.2f} {ratio[1]:9.2f} {gains(rounds, 'auto')[0]:6.2f}"
             f"  {same:4}/{len(texts['plain'])} {as_full:4}/{len(texts['plain'])}",
             flush=True,
         )

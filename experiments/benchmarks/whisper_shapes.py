@@ -22,6 +22,7 @@ import torch
 
 from backends import quantize
 from experiments.benchmarks._shapes import processor, whisper
+from experiments.benchmarks._ways import timed
 from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
 from harness.config import Data, Decoding
@@ -90,12 +91,10 @@ def measure(label: str, recognizer: Recognizer, waveforms: Sequence[Any], repeat
             if way not in ways:
                 ways[way] = perturbed(words["plain"], int(way.split()[2]))
             cost.reset_peak_memory()
-            recognizer.decode_seconds = recognizer.encode_seconds = 0.0
-            heard = recognizer.transcribe(batch, DECODING, ways[way])
-            whole = recognizer.decode_seconds
+            (whole, decoding), heard = timed(recognizer, batch, ways[way], DECODING)
             words[way] = [list(generated(t.tokens, recognizer.prompt)) for t in heard]
             peak = (cost.peak_memory() or 0) / 2**20
-            measured.setdefault(way, []).append((whole, whole - recognizer.encode_seconds, peak))
+            measured.setdefault(way, []).append((whole, decoding, peak))
     middle = {way: [statistics.median(column) for column in zip(*rows, strict=True)] for way, rows in measured.items()}
     for way, (whole, decoding, peak) in middle.items():
         same = sum(a == b for a, b in zip(words["plain"], words[way], strict=True))
