@@ -10,7 +10,8 @@ def rounded_outputs(document: Mapping[str, Any]) -> str:
     """A sentence about the most damaging layer of an analysis; empty where outputs are not rounded.
 
     >>> layer = {"name": "fc2", "divergence": 1.0, "output_range_ratio": 158.0}
-    >>> print(rounded_outputs({"output_bits": 8, "layers": [layer]}).replace(": ", "\n"))
+    >>> for part in rounded_outputs({"output_bits": 8, "layers": [layer]}).split(": "):
+    ...     print(part)
     The output of fc2 spans 158 standard deviations
     one 8-bit scale leaves 3.2 codes for what lies within one standard deviation of its mean.
     """
