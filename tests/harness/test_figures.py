@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from harness import figures
 from harness.recording import RunDirectory
 from harness.report import charts
-from harness.report.charts._layers import _short
+from harness.report.charts._layers import short_name
 from harness.report.charts._style import SMALL, WIDTH
 from harness.stats import Study
 from harness.store import CellRecord, StoredRun
@@ -222,9 +222,27 @@ def test_layers_are_grouped_and_float_ones_blank(drawn):
 
 
 def test_names_of_layers_are_short():
-    assert _short("model.encoder.layers.3.self_attn.out_proj") == "3 self out"
-    assert _short("wav2vec2.encoder.layers.1.feed_forward.output_dense") == "1 feed_forward output_dense"
-    assert _short("proj_out") == "proj_out"
+    assert short_name("model.encoder.layers.3.self_attn.out_proj") == "3 self out"
+    assert short_name("wav2vec2.encoder.layers.1.feed_forward.output_dense") == "1 feed_forward output_dense"
+    assert short_name("proj_out") == "proj_out"
+
+
+def test_the_layer_whose_output_is_too_wide_is_named(tmp_path):
+    made = small_run(tmp_path)
+    static = configuration("torch_static", 8, None, scheme="static", outputs=True)
+    made.add(static, errors=20, against=2)
+    layers = [
+        {"name": name, "divergence": 10.0 ** -(5 - i), "output_range_ratio": 10.0 * 2**i}
+        for i, name in enumerate(LAYERS[1:])
+    ]
+    document = {"configuration_id": static["configuration_id"], "model": "embedded", "layers": layers, "blocks": []}
+    made.run.write_analysis(static["configuration_id"], {**document, "output_bits": 8})
+    figure = made.draw()["output_range"]
+    assert_legible(figure)
+    assert "torch_static int8 channel" in words(figure)
+    assert "proj_out" in words(figure)
+    made.run.write_analysis(static["configuration_id"], {**document, "output_bits": None})
+    assert "output_range" not in made.draw()
 
 
 def test_one_split_has_no_comparison_of_splits(tmp_path):

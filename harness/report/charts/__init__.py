@@ -15,6 +15,7 @@ from harness.report.charts._bits import degradation_by_bits
 from harness.report.charts._blocks import block_similarity
 from harness.report.charts._effects import forest
 from harness.report.charts._layers import layer_error, layer_sensitivity
+from harness.report.charts._outputs import output_range
 from harness.report.charts._size import size_vs_wer
 from harness.report.charts._splits import clean_vs_other
 from harness.report.charts._style import save
@@ -31,6 +32,7 @@ __all__ = [
     "forest",
     "layer_error",
     "layer_sensitivity",
+    "output_range",
     "save",
     "size_vs_wer",
 ]
@@ -51,6 +53,7 @@ def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
         "effects": forest(study),
         "layer_error": layer_error(study, run),
         "layer_sensitivity": layer_sensitivity(study, run),
+        "output_range": output_range(study, run),
         "block_similarity": block_similarity(study, run),
         "clean_vs_other": clean_vs_other(study),
     }

@@ -107,10 +107,10 @@ def _ordered(columns: Iterable[Errors]) -> list[str]:
     return sorted(found, key=lambda name: (*PARTS, "").index(part_of(name)))
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """A layer's name without what its part and its place say.
 
-    >>> _short("model.decoder.layers.0.encoder_attn.k_proj")
+    >>> short_name("model.decoder.layers.0.encoder_attn.k_proj")
     '0 cross k'
     """
     words = name.split(".")
@@ -143,10 +143,10 @@ def _draw(axes: Axes, columns: Mapping[str, Errors], scale: tuple[float, float])
 def _row_names(layers: Sequence[str]) -> tuple[list[float], list[str]]:
     """Where the names of rows stand and what they are: of all layers, or of blocks where there are many."""
     if len(layers) <= _ROWS:
-        return list(map(float, range(len(layers)))), [_short(layer) for layer in layers]
+        return list(map(float, range(len(layers)))), [short_name(layer) for layer in layers]
     places: dict[tuple[str, str], list[int]] = {}
     for i, layer in enumerate(layers):
-        places.setdefault((part_of(layer), _short(layer).split()[0]), []).append(i)
+        places.setdefault((part_of(layer), short_name(layer).split()[0]), []).append(i)
     return [sum(rows) / len(rows) for rows in places.values()], [block for _, block in places]
 
 
