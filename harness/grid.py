@@ -49,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="validate, print the plan and its wall time here, run nothing"
     )
     parser.add_argument("--list", action="store_true", help="print the configurations, one a line, run nothing")
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="N utterances of every split, balanced over speakers"
-    )
+    parser.add_argument("--limit", type=int, metavar="N", help="N utterances of every split, balanced over speakers")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
     parser.add_argument("--engine", choices=("local", "ray"), help="processes of this machine, or a Ray cluster")
     parser.add_argument(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.reading import RecordedRun
 from harness.report.charts._labels import Label, names, write
 from harness.report.charts._layers import short_name
 from harness.report.charts._style import Row, stacked, styled
 from harness.stats import Study
-from harness.store import StoredRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ _NAMED = 3
 
 
 @styled
-def output_range(study: Study, run: StoredRun) -> Figure | None:
+def output_range(study: Study, run: RecordedRun) -> Figure | None:
     """Range of every layer's output in standard deviations against the divergence with this layer alone quantized.
 
     A panel for each analysed configuration that rounds outputs; `None` where there is none.
