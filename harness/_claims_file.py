@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harness._sentences import first_sentence
 from harness._toml import read_toml
@@ -36,6 +36,14 @@ class Claim(Table):
     runs: Several[str]
     cell: Selection
 
+    @field_validator("runs", "splits", check_fields=False)
+    @classmethod
+    def _each_once(cls, places: list[str]) -> list[str]:
+        """A place that is named twice would count twice."""
+        if len(set(places)) < len(places):
+            raise ValueError("one of them is named twice")
+        return places
+
 
 class OnSplits(Claim):
     """A claim about word errors.
@@ -58,7 +66,7 @@ class NonInferior(OnSplits):
     """
 
     test: Literal["non_inferior"]
-    margin: float = Field(ge=0)
+    margin: float = Field(ge=0, allow_inf_nan=False)
     direction: Literal["above", "below"] = "below"
 
 
@@ -66,7 +74,7 @@ class Difference(OnSplits):
     """WER of the cell less that of the other lies above or below `margin`, a fraction: .01 is a point of WER."""
 
     test: Literal["difference"]
-    margin: float
+    margin: float = Field(allow_inf_nan=False)
     direction: Literal["above", "below"]
 
 
@@ -81,7 +89,7 @@ class Interaction(OnSplits):
 
     test: Literal["interaction"]
     between: Literal["splits", "runs"]
-    margin: float
+    margin: float = Field(allow_inf_nan=False)
     direction: Literal["above", "below"]
 
     @model_validator(mode="after")
@@ -104,8 +112,8 @@ class SizeReduction(Claim):
 
     test: Literal["size_reduction"]
     measure: Literal["size_reduction", "size_reduction_published"]
-    value: float
-    margin: float = Field(ge=0)
+    value: float = Field(allow_inf_nan=False)
+    margin: float = Field(ge=0, allow_inf_nan=False)
     direction: Literal["within", "above", "below"] = "within"
 
 

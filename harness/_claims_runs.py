@@ -13,7 +13,7 @@ from harness.cell import Configuration, spec_columns
 from harness.config import Model
 from harness.errors import ConfigError
 from harness.plan import recorded_experiment
-from harness.planned import planned_cells, ran_on
+from harness.planned import planned_cells
 from harness.reading import RecordedRun
 from harness.stats import Sample, Study
 from harness.stats.effects import factors_of, text_of
@@ -40,7 +40,7 @@ class Run:
     def __init__(self, path: str, stored: RecordedRun) -> None:
         self.path = path
         self._rows = stored.results()
-        self._planned = _planned(stored, self._rows) if (stored.path / EXPERIMENT).is_file() else self._rows
+        self._planned = _planned(stored) if (stored.path / EXPERIMENT).is_file() else self._rows
         self.study = Study(self._rows, stored)
 
     def cell(self, wanted: Wanted, split: str | None) -> Row:
@@ -127,8 +127,8 @@ def differing(one: Row, other: Row) -> tuple[str, ...]:
     return tuple(name for name in a if name in b and a[name] != b[name])
 
 
-def _planned(stored: RecordedRun, rows: Sequence[Row]) -> list[Row]:
-    experiment = ran_on(recorded_experiment(stored), rows)
+def _planned(stored: RecordedRun) -> list[Row]:
+    experiment = recorded_experiment(stored)
     return [{**spec_columns(c), "split": data.label} for c, data in planned_cells(experiment)]
 
 

@@ -18,7 +18,7 @@ from harness.config import Experiment
 from harness.errors import OutputError
 from harness.files import checksums, sync, write_json, written
 from harness.plan import recorded_experiment
-from harness.planned import planned_cells, ran_on, rows_of_plan
+from harness.planned import planned_cells, rows_of_plan
 from harness.published import ABOUT, CHECKSUMS, ENVIRONMENTS, EXPERIMENT, FORMAT, LATENCY, LICENCE
 from harness.reading import RecordedRun
 from harness.results import result_rows
@@ -55,7 +55,7 @@ class Publication:
             OutputError: it has no results, or is not what was written.
         """
         listed = _listed(run)
-        original = ran_on(recorded_experiment(run), listed)
+        original = recorded_experiment(run)
         paths = Paths(run.path, original)
         experiment = paths.experiment(original)
         plans = (planned_cells(asked) for asked in (original, experiment))

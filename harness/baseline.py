@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from harness.cell import CellStatus
 from harness.cost.operations import generated
@@ -37,7 +37,9 @@ class Baseline:
     """
 
     def __init__(self, run_directory: Path, cell_id: str | None, waiting: Callable[[], None]) -> None:
-        self._directory, self._cell, self._waiting = run_directory, cell_id, waiting
+        self._run, self._cell, self._waiting = StoredRun(run_directory), cell_id, waiting
+        self._parts = Parts(run_directory, cell_id or "")
+        self._given_up = False
         self.waited = 0.0
 
     def transcripts(self) -> dict[str, Sequence[int]]:
@@ -45,45 +47,44 @@ class Baseline:
 
         Without a prompt in front, stored tokens are those after it (`harness.cost.operations.generated`).
         """
-        if self._cell is None or self._awaited(lambda: self._finished()) is None:
+        stored = self._awaited(self._done)
+        if stored is None or self._cell is None:
             return {}
-        run, cell = StoredRun(self._directory), self._cell
-        stored = run.finished(cell, CellStatus.DONE)
-        if stored is None:
-            return {}
-        rows = [*run.utterances(cell), *run.unheard(cell)]
+        rows = [*self._run.utterances(self._cell), *self._run.unheard(self._cell)]
         return {row["id"]: generated(row["tokens"], stored["prompt"]) for row in rows}
 
     def answers(self, index: int, ids: Sequence[str]) -> Mapping[str, Answers]:
         """What the baseline answers to the references of a planned batch; empty where it is not done."""
-        if self._cell is None:
-            return {}
         return self._awaited(lambda: self._answers(index, ids)) or {}
 
     def _answers(self, index: int, ids: Sequence[str]) -> Mapping[str, Answers] | None:
         """Of a batch that is finished, whether the cell is or not; `None` where it is neither."""
         assert self._cell is not None
-        parts = Parts(self._directory, self._cell)
         try:
-            path = StoredRun(self._directory).answers(self._cell) if self._finished() else parts.answers(index)
+            if self._done() is not None:
+                path = self._run.answers(self._cell)
+                return {} if path is None else load_answers(path, ids)
+            path = self._parts.answers(index)
             return None if path is None else load_answers(path, ids)
         except FileNotFoundError:  # the cell was finished at this moment
             return None
 
-    def _finished(self) -> bool | None:
+    def _done(self) -> dict[str, Any] | None:
+        """The cell where it is done; one that failed may be done again at this moment."""
         assert self._cell is not None
-        return StoredRun(self._directory).stamp(self._cell) is not None or None
+        return self._run.finished(self._cell, CellStatus.DONE)
 
     def _awaited(self, look: Callable[[], T | None]) -> T | None:
-        """What `look` finds, as long as the baseline is being decoded."""
-        assert self._cell is not None
+        """What `look` finds, as long as somebody decodes the baseline; who is given up is not waited for again."""
+        if self._cell is None:
+            return None
         began, known = time.monotonic(), -1
         while (found := look()) is None:
-            done = Parts(self._directory, self._cell).count()
+            done = self._parts.count()
             if done != known:
                 began, known = time.monotonic(), done
-            is_open = is_held(self._directory / LEASES, self._cell) and not self._finished()
-            if not is_open or time.monotonic() - began > _PATIENCE:
+            self._given_up |= time.monotonic() - began > _PATIENCE
+            if self._given_up or not is_held(self._run.path / LEASES, self._cell):
                 return look()
             self._waiting()
             time.sleep(_PAUSE)

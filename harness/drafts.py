@@ -115,6 +115,8 @@ class _Rule:
         for block in torch.arange(min(starts) - 1, tokens.shape[1], device=self._device).split(together):
             is_open = (block >= first[:, None] - 1) & (block < last[:, None])
             row, offset = is_open.nonzero(as_tuple=True)
+            if not len(row):
+                continue
             logits = head(hidden[row, block[offset]])
             for i, j in enumerate(block.tolist()):
                 here = offset == i

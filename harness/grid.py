@@ -21,7 +21,7 @@ from harness.cell import Cell, CellStatus, Configuration
 from harness.command import experiment_of, experiment_parser, run_command
 from harness.config import Experiment
 from harness.errors import ConfigError
-from harness.plan import configurations, select, twin_of
+from harness.plan import configurations, select, twin_of, with_devices
 from harness.printing import printable
 from harness.task import Task
 
@@ -121,7 +121,7 @@ def _run_planned(
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.shared():
         resolved = resolve(experiment, chosen, directory.path)
-        directory.write_experiment(experiment.model_dump(mode="json"))
+        directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
         every = [cell for own in cells.values() for cell in own]

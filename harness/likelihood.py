@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -84,11 +85,11 @@ def reference_likelihoods(
 
 
 def _answers(
-    model: nn.Module, hidden: Tensor, targets: Sequence[Tensor], expected: Sequence[Answers | None]
+    model: Any, hidden: Tensor, targets: Sequence[Tensor], expected: Sequence[Answers | None]
 ) -> list[Likelihood]:
     """One likelihood for each text, from the decoder's states at all their places, (places, width)."""
     wanted = torch.cat(list(targets)).to(hidden.device)
-    width = min(TOP, model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    width = min(TOP, model.config.vocab_size)
     known = [_kept(e, (len(target), width), hidden.device) for e, target in zip(expected, targets, strict=True)]
     compared = torch.cat([tokens for tokens, _ in known]), torch.cat([logs for _, logs in known])
     parts = [
@@ -118,9 +119,9 @@ def _kept(answers: Answers | None, shape: tuple[int, int], device: torch.device)
     return answers.tokens.long().to(device), answers.log_probabilities.to(device)
 
 
-def _judged(model: nn.Module, hidden: Tensor, wanted: Tensor, tokens: Tensor, logs: Tensor) -> tuple[Tensor, ...]:
+def _judged(model: Any, hidden: Tensor, wanted: Tensor, tokens: Tensor, logs: Tensor) -> tuple[Tensor, ...]:
     """Of some places: negative log-likelihood, whether the top is the baseline's, divergence, and the own top."""
-    found = torch.log_softmax(model.get_output_embeddings()(hidden), -1, dtype=torch.float64)  # type: ignore[operator]
+    found = torch.log_softmax(model.get_output_embeddings()(hidden), -1, dtype=torch.float64)
     nll = -found.gather(1, wanted[:, None])[:, 0]
     top = found.topk(tokens.shape[1], -1)
     same = top.indices[:, 0] == tokens[:, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,26 @@ def sizes(quantized: Quantized, recognizer: Recognizer, scratch: Path) -> Row:
     }
 
 
-def published(model_directory: Path) -> Row:
-    """How many numbers the checkpoint's files hold, and the narrowest float that holds each of them bit for bit."""
-    counted, fitting = 0, ["float16", "bfloat16", "float32"]
-    for path in sorted(model_directory.glob("*.safetensors")):
+def published(model: Any, model_directory: Path) -> Row:
+    """How many parameters a float model has, and the narrowest float that holds every weight of its files."""
+    fitting = ["float16", "bfloat16", "float32"]
+    for path in _weights(model_directory):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (a method, not a mapping's)
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point():
-                    counted += tensor.numel()
                     fitting = [dtype for dtype in fitting if _holds(getattr(torch, dtype), tensor)]
+    counted = sum(parameter.numel() for parameter in model.parameters())
     return {"checkpoint_parameters": counted, "narrowest_dtype": fitting[0] if fitting else "float64"}
+
+
+def _weights(model_directory: Path) -> list[Path]:
+    """The files that transformers loads: one, or those of an index; a checkpoint may have others beside them."""
+    whole, index = (model_directory / f"model.safetensors{suffix}" for suffix in ("", ".index.json"))
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else sorted(model_directory.glob("*.safetensors"))
+    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return [model_directory / name for name in sorted(set(names))]
 
 
 def _holds(dtype: torch.dtype, tensor: Tensor) -> bool:
@@ -71,18 +81,17 @@ def _holds(dtype: torch.dtype, tensor: Tensor) -> bool:
 
 
 def apart(found: Transcription) -> Row:
-    """How far the answers to the references are from the baseline's; empty where these were not at hand.
+    """How far the answers to the references are from the baseline's; empty where not all of these were at hand.
 
     The share of tokens at which both find the same one likeliest, and the lower bound of the divergence (see
     `harness.likelihood.divergences`): mean, 99th percentile and maximum over all tokens, nats.
     """
-    told = [row for row in found.rows if row["reference_same_top"] is not None]
-    tokens = sum(row["reference_tokens"] for row in told)
-    if not tokens:
+    judged = [row for row in found.rows if row["reference_tokens"] and not row["error"]]
+    if not judged or any(row["reference_same_top"] is None for row in judged):
         return {}
     nats = np.array(found.divergences)
     return {
-        "same_top": sum(row["reference_same_top"] for row in told) / tokens,
+        "same_top": sum(row["reference_same_top"] for row in judged) / len(nats),
         "divergence_mean": float(nats.mean()),
         "divergence_p99": float(np.percentile(nats, 99)),
         "divergence_max": float(nats.max()),

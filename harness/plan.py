@@ -215,6 +215,15 @@ def _as_sets(value: list[str] | list[list[str]]) -> list[list[str]]:
     return [value]  # type: ignore[list-item]
 
 
+def with_devices(experiment: Experiment) -> Experiment:
+    """The experiment with the devices that `auto` means on this machine, so that others can read what was planned."""
+    run = experiment.run.model_copy(update={"device": real_device(experiment.run.device)})
+    blocks = [
+        b if b.device is None else b.model_copy(update={"device": real_device(b.device)}) for b in experiment.grid
+    ]
+    return experiment.model_copy(update={"run": run, "grid": blocks})
+
+
 def real_device(asked: str) -> str:
     """`auto` as `cuda` where an NVIDIA driver answers, else `cpu`; importing torch to ask takes a second."""
     if asked != "auto":

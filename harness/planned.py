@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from harness.cell import Configuration
 from harness.config import Data, Experiment
 from harness.plan import recorded_configurations
-
-
-def ran_on(experiment: Experiment, rows: Sequence[Mapping[str, Any]]) -> Experiment:
-    """The experiment with the device that it ran on, where it left that to the machine."""
-    devices = {row["device"] for row in rows}
-    if experiment.run.device != "auto" or len(devices) != 1:
-        return experiment
-    return experiment.model_copy(update={"run": experiment.run.model_copy(update={"device": devices.pop()})})
 
 
 def planned_cells(experiment: Experiment) -> list[tuple[Configuration, Data]]:

@@ -107,9 +107,12 @@ class Runner:
 
     def _next(self, waiting: list[Task]) -> Task | None:
         """Take the first task that has nothing to wait for and is nobody else's; pass over what others finished."""
+        undone = {cell.cell_id for task in waiting for cell in task.cells}
+        undone |= {cell_id for opened in self._open.values() for cell_id in opened.cells}
         for task in list(waiting):
             missing = self._missing(task)
-            if missing and not (self._ready(task) and self.leases.acquire(task.lease)):
+            ready = self.engine.begins_early or undone.isdisjoint(task.baselines.values())
+            if missing and not (ready and self.leases.acquire(task.lease)):
                 continue
             waiting.remove(task)
             if self._missing(task):  # another runner may have had the lease before
@@ -122,9 +125,6 @@ class Runner:
     def _missing(self, task: Task) -> tuple[Cell, ...]:
         """The cells that nobody finished since the plan was made."""
         return tuple(c for c in task.cells if self.directory.stamp(c.cell_id) == self.before[c.cell_id])
-
-    def _ready(self, task: Task) -> bool:
-        return self.engine.begins_early or all(map(self.directory.finished, task.baselines.values()))
 
     def _begin(self, task: Task) -> None:
         missing = self._missing(task)

@@ -138,10 +138,10 @@ class StoredRun:
     def planned(self) -> list[Mapping[str, Any]]:
         """The planned cells, finished or not; none where the plan cannot be made here."""
         from harness.plan import recorded_experiment
-        from harness.planned import ran_on, rows_of_plan
+        from harness.planned import rows_of_plan
 
         with suppress(AsrQuantError):
-            return rows_of_plan(ran_on(recorded_experiment(self), self.results()))
+            return rows_of_plan(recorded_experiment(self))
         return []
 
     @property

@@ -6,11 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cell import Cell
+from harness import cost
+from harness.cell import Cell, CellStatus
 from harness.plan import twin_of
 from harness.published import PublishedRun
 from harness.recording import RunDirectory
 from harness.store import CellRecord
+
+_FINAL = (CellStatus.DONE, CellStatus.UNSUPPORTED)
+"""What failed elsewhere, for want of memory or time, is tried here."""
+_OF_MACHINE = (
+    *("rtfx", "quantize_seconds", "feature_seconds", "decode_seconds", "compute_seconds", "waited_seconds"),
+    *("quantize_peak_bytes", "peak_rss_bytes", "peak_device_bytes"),
+)
+"""What is measured of a machine: another processor's does not stand beside this one's."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,8 @@ class Takeover:
 def take_over(run: PublishedRun, wanted: Sequence[Cell], planned: Sequence[Cell], directory: RunDirectory) -> Takeover:
     """Write the cells of a published run that are wanted, and not finished in a directory, into it.
 
-    A cell's id is a hash of all that can change a hypothesis: what another version, another kind of machine, another
-    model or other speech gave is never taken over.
+    A cell's id is a hash of all that can change a hypothesis: what another version, another architecture, another
+    model or other speech gave is never taken over. Times and memory are left behind where another processor took them.
 
     Args:
         run: where they are published.
@@ -55,8 +64,8 @@ def take_over(run: PublishedRun, wanted: Sequence[Cell], planned: Sequence[Cell]
         OutputError: it cannot be written.
     """
     lacking = [cell for cell in wanted if directory.finished(cell.cell_id) is None]
-    known = [cell for cell in lacking if cell.cell_id in run.cells]
-    missing = [cell for cell in lacking if cell.cell_id not in run.cells]
+    known = [cell for cell in lacking if _status(cell, run) in _FINAL]
+    missing = [cell for cell in lacking if _status(cell, run) not in _FINAL]
     repeated = {cell.cell_id for cell in known if cell.configuration.is_baseline and _is_needed(cell, missing)}
     taken = [cell for cell in known if cell.cell_id not in repeated]
     for cell in taken:
@@ -64,6 +73,10 @@ def take_over(run: PublishedRun, wanted: Sequence[Cell], planned: Sequence[Cell]
     ids = {cell.cell_id for cell in planned}
     strange = [cell_id for cell_id in run.cells if cell_id not in ids]
     return Takeover(len(taken), len(repeated), len(strange), tuple(_reasons(run, strange, planned)))
+
+
+def _status(cell: Cell, run: PublishedRun) -> str | None:
+    return (run.finished(cell.cell_id) or {}).get("status")
 
 
 def _is_needed(baseline: Cell, missing: Sequence[Cell]) -> bool:
@@ -80,7 +93,9 @@ def _is_needed(baseline: Cell, missing: Sequence[Cell]) -> bool:
 
 def _record(cell: Cell, run: PublishedRun) -> CellRecord:
     """A published cell as it was recorded; it is called as the plan calls it, which knows where its model lies."""
-    content = run.finished(cell.cell_id) or {}
+    content, environment = run.finished(cell.cell_id) or {}, run.environment(cell.cell_id)
+    if environment.get("processor") != cost.environment(1, "")["processor"]:
+        content["measured"] = {k: v for k, v in content["measured"].items() if k not in _OF_MACHINE}
     about = cell.about(content["status"], content["reason"])
     names = {key: about[key] for key in ("configuration_id", "configuration", "model", "split")}
     return CellRecord(
@@ -88,7 +103,7 @@ def _record(cell: Cell, run: PublishedRun) -> CellRecord:
         {**content, **names},
         [*run.utterances(cell.cell_id), *run.unheard(cell.cell_id)],
         run.layers(cell.cell_id),
-        {**run.environment(cell.cell_id), "taken_over_from": run.path.resolve().name},
+        {**environment, "taken_over_from": run.path.resolve().name},
         f"taken over from the published run {run.path.resolve().name}, which keeps no log\n",
         run.operations(cell.cell_id),
     )
@@ -96,11 +111,11 @@ def _record(cell: Cell, run: PublishedRun) -> CellRecord:
 
 def _reasons(run: PublishedRun, strange: Sequence[str], planned: Sequence[Cell]) -> Iterator[str]:
     """What the identities of published cells differ in from those of the same place in the plan, once each."""
-    by_place = {(cell.configuration.label, cell.data.label): cell.identity for cell in planned}
+    by_place = {(c.configuration.model.label, c.configuration.label, c.data.label): c.identity for c in planned}
     found: dict[str, None] = {}
     for cell_id in strange:
         content = run.finished(cell_id) or {}
-        own = by_place.get((content["configuration"], content["split"]))
+        own = by_place.get((content["model"], content["configuration"], content["split"]))
         differing = ["the plan has no such cell"] if own is None else list(_differing(content["identity"], own))
         found.update(dict.fromkeys(differing))
     yield from found

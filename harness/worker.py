@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
@@ -185,6 +185,7 @@ def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path
 def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     configuration = task.configuration
     recognizer = _loaded(task)
+    known = published(recognizer.model, task.model_directory)
     cost.reset_peak_memory()
     if not configuration.is_baseline:
         channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
@@ -192,7 +193,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     quantized = _quantize(task, recognizer)
     quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
     recognizer.model = quantized.model
-    size = {**sizes(quantized, recognizer, scratch), **published(task.model_directory)}
+    size = {**sizes(quantized, recognizer, scratch), **known}
     layers = layer_rows(quantized.report)
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
     listening = Listening(
@@ -206,8 +207,11 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     for cell in task.cells:
         parts = Parts(task.run_directory, cell.cell_id)
         baseline = Baseline(task.run_directory, task.baselines.get(cell.cell_id), partial(_tell, channel, 0, False))
-        channel.send(Phase(f"waiting for full precision on {cell.data.label}"))
-        drafting = Drafting(strategy, baseline.transcripts() if _takes_drafts(task) else {})
+        said: Mapping[str, Sequence[int]] = {}
+        if _takes_drafts(task, cell):
+            channel.send(Phase(f"waiting for full precision on {cell.data.label}"))
+            said = baseline.transcripts()
+        drafting = Drafting(strategy, said)
         channel.send(Phase(cell.data.label, cell.utterances))
         found = listening.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
         operations = operations_of(configuration, quantized, recognizer, found, counts)
@@ -224,7 +228,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         record = CellRecord(
             cell.cell_id,
             {
-                **cell.about(CellStatus.DONE, _remarks(quantized, found)),
+                **cell.about(CellStatus.DONE, _remarks(quantized, found, compared=not configuration.is_baseline)),
                 "prompt": found.prompt,
                 "measured": measured,
             },
@@ -245,18 +249,21 @@ def _tell(channel: Connection, utterances: int, kept: bool) -> None:
         raise _Stopped
 
 
-def _remarks(quantized: Quantized, found: Transcription) -> str:
+def _remarks(quantized: Quantized, found: Transcription, *, compared: bool) -> str:
     """What is to be said of a cell that is done: the adapter's notes, and what could not be heard."""
     unheard = [row["error"] for row in found.rows if row["error"]]
     more = (
         [f"{len(unheard)} of {len(found.rows)} utterances could not be heard, such as {unheard[0]}"] if unheard else []
     )
+    if compared and not apart(found) and any(row["reference_tokens"] for row in found.rows):
+        more.append("no divergence: full precision's answers to the references were not all at hand")
     return "; ".join([*quantized.report.notes, *more])
 
 
-def _takes_drafts(task: Task) -> bool:
+def _takes_drafts(task: Task, cell: Cell) -> bool:
     """Whether the baseline's transcripts may be checked as drafts."""
-    return task.configuration.takes_drafts and task.decoding.strategy != "plain" and task.decoding.num_beams == 1
+    greedy = task.decoding.strategy != "plain" and task.decoding.num_beams == 1
+    return greedy and task.configuration.takes_drafts and cell.cell_id in task.baselines
 
 
 def _answers(cell: Cell, parts: Parts) -> bytes:

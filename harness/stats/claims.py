@@ -18,7 +18,7 @@ import numpy as np
 from harness.errors import DataError
 from harness.stats.paired import FEWEST_BLOCKS, VERDICT_DRAWS, compare, detectable, excess, same_words
 from harness.stats.rates import Rate, combined
-from harness.stats.resampling import CONFIDENCE
+from harness.stats.resampling import CONFIDENCE, RESAMPLES
 from harness.stats.sample import Sample, check_paired
 
 
@@ -170,7 +170,7 @@ def _decided(
     samples: Sequence[Sequence[Rate]], boundary: float, direction: Direction, pairs: Sequence[tuple[Sample, Sample]]
 ) -> Finding:
     """A sum of rates against its boundary; `pairs` are what the rates were computed from."""
-    found = combined(samples, VERDICT_DRAWS // sum(len(rates[0].errors) for rates in samples))
+    found = combined(samples, max(RESAMPLES, VERDICT_DRAWS // sum(len(rates[0].errors) for rates in samples)))
     beyond = found.estimate - boundary
     telling = found.blocks >= FEWEST_BLOCKS and _telling(samples, boundary) >= FEWEST_BLOCKS
     return Finding(

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from harness import baseline as baseline_module
 from harness.baseline import Baseline
 from harness.leases import Leases
 from harness.likelihood import Answers, save_answers
@@ -56,6 +57,25 @@ def test_without_one_nothing_is_waited_for(run, cell):
 def test_one_that_failed_has_nothing(run):
     finish(run, "failed")
     assert Baseline(run.path, CELL, lambda: pytest.fail("it is over")).transcripts() == {}
+
+
+def test_one_that_failed_and_is_done_again_is_waited_for(run):
+    finish(run, "failed")
+    with Leases(run.path / LEASES, 60) as leases:
+        leases.acquire(CELL)
+        keep(run, 0, "a")
+        assert list(Baseline(run.path, CELL, lambda: None).answers(0, ["a"])) == ["a"]
+        threading.Timer(0.5, finish, (run,)).start()
+        assert Baseline(run.path, CELL, lambda: None).transcripts() == {"a": [1, 2], "b": [3]}
+
+
+def test_who_shows_no_progress_is_given_up_once(run, monkeypatch):
+    monkeypatch.setattr(baseline_module, "_PATIENCE", 0.5)
+    with Leases(run.path / LEASES, 60) as leases:
+        leases.acquire(CELL)
+        baseline = Baseline(run.path, CELL, lambda: None)
+        assert [baseline.answers(index, ["a"]) for index in range(5)] == [{}] * 5
+        assert baseline.waited < 2
 
 
 def test_batches_are_taken_while_the_cell_is_decoded(run):

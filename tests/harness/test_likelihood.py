@@ -94,6 +94,34 @@ def test_answers_beside_the_baselines(recognizer, tmp_path):
     assert all(f.same_top is None and not f.divergence for f in own)
 
 
+@pytest.mark.parametrize(
+    ("backend", "scheme", "settings"),
+    [
+        ("quanto", "weight_only", {}),
+        ("hqq", "weight_only", {}),
+        ("bitsandbytes", "weight_only", {}),
+        ("ptq", "weight_only", {"method": "rtn"}),
+        ("torch_dynamic", "dynamic", {}),
+        ("torchao", "dynamic", {}),
+        ("torch_static", "static", {"outputs": True}),
+        ("torch_static", "static", {"outputs": False}),
+        ("reference", "weight_only", {}),
+    ],
+)
+def test_every_librarys_head_answers(recognizer, backend, scheme, settings):
+    own, _ = likelihoods(recognizer, SPEECH)
+    coarse = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+    waveforms, texts = [u.waveform() for u in SPEECH], [u.text for u in SPEECH]
+    speech = coarse.calibration_inputs(waveforms, texts, batch_size=4)
+    found = quantize(
+        coarse.model, scheme, "per_channel", 8, backend=backend, modules=["head"], calibration=speech, **settings
+    )
+    coarse.model = found.model
+    answers, _ = likelihoods(coarse, SPEECH, expected=[o.answers for o in own])
+    assert sum(a.nll for a in answers) == pytest.approx(sum(o.nll for o in own), rel=0.2)
+    assert sum(a.same_top for a in answers) > 0.9 * sum(o.tokens for o in own)
+
+
 def test_a_reference_without_words_still_ends(recognizer):
     (found,), _ = likelihoods(recognizer, SPEECH[:1], [""])
     assert found.tokens in (1, 2)
