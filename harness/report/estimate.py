@@ -30,7 +30,7 @@ from harness.report.shapes import PUBLISHED
 
 _REST = (0.4, 1.0)
 """Of the encoder's time, for all that follows it, from and to. It was .4 with Whisper base, where drafts were taken,
-.5 to 1.4 with Whisper tiny.en token by token, most for the longest recordings, and .2 to .7 with both embedded models."""
+.5 to 1.4 with Whisper tiny.en token by token (the longer, the more) and .2 to .7 with both embedded models."""
 _SAMPLE = 32
 """Local recordings whose length is looked at."""
 _USUAL = 10.0
