@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Part:
     measured: Mapping[str, float | None]
     drafted: int
     alone: bool
-    divergences: Sequence[float] = ()
+    divergences: Sequence[float] = field(default_factory=list)
 
 
 class Parts:

@@ -174,7 +174,7 @@ def test_sets_are_written_in_any_order(claims, capsys):
         (difference().replace('"above"', '"higher"'), "key direction: "),
         (difference().replace('"difference"', '"t"'), "key test: it must be one of non_inferior, difference, "),
         (interaction("splits", '"a"', '"clean"'), "compares two splits: name exactly two"),
-        (interaction("runs", '"a", "a"', '"clean"'), "compares two runs: name exactly two"),
+        (interaction("runs", '"a", "a"', '"clean"'), "key runs: one of them is named twice"),
         (difference("cell = {}"), "key cell: "),
         (difference(splits='"cleen"'), "there is no split 'cleen'; there are clean, other"),
     ],

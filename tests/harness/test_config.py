@@ -8,7 +8,7 @@ from harness.config import load_experiment
 from harness.errors import ConfigError
 from harness.grid import main
 
-EXPERIMENTS = sorted(Path("experiments").glob("*.toml"))
+EXPERIMENTS = sorted(set(Path("experiments").glob("*.toml")) - {Path("experiments/claims.toml")})
 MINIMAL = """
 name = "t"
 [[model]]
