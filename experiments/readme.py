@@ -1,7 +1,7 @@
-"""The README's tables of results, written from published runs: `python -m experiments.readme [--check]`.
+"""Tables of results in the READMEs, written from published runs: `python -m experiments.readme [--check]`.
 
-What stands in README.md between `<!-- NAME -->` and `<!-- /NAME -->` is replaced, and never edited. With `--check`
-nothing is written, and the status is 1 where a table is not what the published runs say.
+What stands in README.md and experiments/README.md between `<!-- NAME -->` and `<!-- /NAME -->` is replaced, and never
+edited. With `--check` nothing is written, and the status is 1 where a table is not what the published runs say.
 """
 
 from __future__ import annotations
@@ -47,16 +47,26 @@ Row = Mapping[str, Any]
 
 def main(arguments: Sequence[str]) -> int:
     """Write or check the tables; returns the exit status."""
-    text = README.read_text(encoding="utf-8")
-    made = text
-    for name, table in (("study", study_table()), ("claims", as_markdown(claims_of(CLAIMS)))):
-        made = replaced(made, name, table)
+    claims = claims_of(CLAIMS)
+    tables = {
+        README: {"study": study_table(), "claims": as_markdown(claims, brief=True)},
+        ROOT / "experiments" / "README.md": {"claims": as_markdown(claims)},
+    }
+    stale = [path for path, own in tables.items() if _made(path, own) != path.read_text(encoding="utf-8")]
     if arguments == ["--check"]:
-        if made != text:
-            print("README.md: its tables are not what the published runs say; run make readme", file=sys.stderr)
-        return int(made != text)
-    README.write_text(made, encoding="utf-8")
+        for path in stale:
+            print(f"{path}: a table is not what the published runs say; run make readme", file=sys.stderr)
+        return int(bool(stale))
+    for path in stale:
+        path.write_text(_made(path, tables[path]), encoding="utf-8")
     return 0
+
+
+def _made(path: Path, tables: Mapping[str, str]) -> str:
+    text = path.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        text = replaced(text, name, table)
+    return text
 
 
 def replaced(text: str, name: str, table: str) -> str:
