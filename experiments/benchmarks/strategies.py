@@ -79,7 +79,7 @@ def print_plain(label: str, recognizer: Recognizer, batches: Sequence[PreparedBa
     """The row of a configuration to which drafts do not apply."""
     seconds = [timed(recognizer, batch, None, experiment.decoding)[0] for batch in batches]
     whole, decoder = (sum(column) for column in zip(*seconds, strict=True))
-    print(f"{label:44} {'plain':6} {whole:8.2f} {decoder:8.2f}   drafts do not apply: its rows depend on each other")
+    print(f"{label:46} {'plain':6} {whole:8.2f} {decoder:8.2f}   drafts do not apply: its rows depend on each other")
 
 
 def print_ways(label: str, rounds: Sequence[Round]) -> None:
@@ -92,7 +92,7 @@ def print_ways(label: str, rounds: Sequence[Round]) -> None:
         whole, decoder = medians(rounds, way)
         faster, decoder_faster = gains(rounds, way)
         print(
-            f"{label:44} {way:6} {whole:8.2f} {decoder:8.2f} {faster:6.2f} {decoder_faster:8.2f} {share:8.0%} "
+            f"{label:46} {way:6} {whole:8.2f} {decoder:8.2f} {faster:6.2f} {decoder_faster:8.2f} {share:8.0%} "
             f"{same:5}/{len(texts['plain'])}",
             flush=True,
         )
@@ -111,7 +111,7 @@ def main() -> None:
     print(f"{machine['processor']}, one thread, torch {machine['packages']['torch']}; {Path(model).name}")
     print(f"{len(batches)} batches, {sum(map(len, waveforms))} utterances, medians of {REPEATS} runs in turns\n")
     print(
-        f"{'configuration':44} {'way':6} {'whole, s':>8} {'decoder':>8} {'gain':>6} {'decoder':>8} {'drafted':>8}  same"
+        f"{'configuration':46} {'way':6} {'whole, s':>8} {'decoder':>8} {'gain':>6} {'decoder':>8} {'drafted':>8}  same"
     )
     for configuration in (c for c in configurations(experiment) if not c.is_baseline):
         recognizer = quantized(configuration, experiment)
