@@ -62,9 +62,11 @@ class DraftedGeneration:
         **_: Any,
     ) -> Tensor:
         """The same as greedy `generate` returns: (rows, tokens), prompt first, padded behind the end-of-text."""
+        again = bool(self.prompt)  # Whisper goes back to rows that wrote timestamps: what follows these has no draft
+        drafts = [[]] * len(input_ids) if again else self._drafts
         self.prompt = input_ids[0].tolist()
         rule = _Rule(model, logits_processor, generation_config, encoder_outputs)
-        rows = [Row(prompt, list(draft)) for prompt, draft in zip(input_ids.tolist(), self._drafts, strict=True)]
+        rows = [Row(prompt, list(draft)) for prompt, draft in zip(input_ids.tolist(), drafts, strict=True)]
         drafted = list(range(len(rows)))
         for _round in range(self._rounds):
             rule.verify(rows, drafted)
