@@ -215,20 +215,22 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         channel.send(Phase(cell.data.label, cell.utterances))
         found = listening.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
         operations = operations_of(configuration, quantized, recognizer, found, counts)
+        divergence = apart(found)
+        lacks_answers = not configuration.is_baseline and not divergence
         measured = {
             **size,
             **quantizing,
             **found.measured,
             **speed(configuration, found),
             **traffic(operations, found),
-            **apart(found),
+            **divergence,
             "drafted": found.drafted / len(found.rows),
             "waited_seconds": baseline.waited,
         }
         record = CellRecord(
             cell.cell_id,
             {
-                **cell.about(CellStatus.DONE, _remarks(quantized, found, compared=not configuration.is_baseline)),
+                **cell.about(CellStatus.DONE, _remarks(quantized, found, lacks_answers=lacks_answers)),
                 "prompt": found.prompt,
                 "measured": measured,
             },
@@ -249,13 +251,13 @@ def _tell(channel: Connection, utterances: int, kept: bool) -> None:
         raise _Stopped
 
 
-def _remarks(quantized: Quantized, found: Transcription, *, compared: bool) -> str:
+def _remarks(quantized: Quantized, found: Transcription, *, lacks_answers: bool) -> str:
     """What is to be said of a cell that is done: the adapter's notes, and what could not be heard."""
     unheard = [row["error"] for row in found.rows if row["error"]]
     more = (
         [f"{len(unheard)} of {len(found.rows)} utterances could not be heard, such as {unheard[0]}"] if unheard else []
     )
-    if compared and not apart(found) and any(row["reference_tokens"] for row in found.rows):
+    if lacks_answers and any(row["reference_tokens"] for row in found.rows):
         more.append("no divergence: full precision's answers to the references were not all at hand")
     return "; ".join([*quantized.report.notes, *more])
 

@@ -9,10 +9,11 @@ from harness.reading import Place, RecordedRun
 
 def unfinished_sentence(run: RecordedRun, places: Sequence[Place]) -> str:
     """How many of the planned cells have no record, and which: by configuration, with its splits."""
-    several = len({cell["model"] for cell in run.planned()}) > 1
+    planned = run.planned()
+    several = len({cell["model"] for cell in planned}) > 1
     splits: dict[str, list[str]] = {}
     for place in places:
         name = f"{place.model} {place.configuration}" if several else place.configuration
         splits.setdefault(name, []).append(place.split)
     named = "; ".join(f"{name} on {', '.join(own)}" for name, own in splits.items())
-    return f"unfinished: {len(places)} of {len(run.planned())} planned cells have no record: {named}"
+    return f"unfinished: {len(places)} of {len(planned)} planned cells have no record: {named}"

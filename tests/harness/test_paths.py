@@ -33,7 +33,7 @@ def paths(tmp_path):
         ("failed:/srv/me/a.wav", "failed:a.wav"),
         ("https://example.org/a/b and openai/whisper-tiny, 3/4, n / a, and/or", None),
         ("torch 2.13.0+cpu; int8/per_channel", None),
-        (f"{HOME}/work/x.toml", "work/x.toml"),
+        (f"{HOME}/studies/x.toml", "studies/x.toml"),
     ],
 )
 def test_paths_are_cut_down_to_their_last_part(paths, text, expected):
