@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from transformers import GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from backends import quantize
 from backends._pretrained import quiet_generation
@@ -81,10 +82,13 @@ def test_other_messages_pass_and_nothing_stays_set():
     handler = logging.Handler()
     handler.emit = lambda record: passed.append(record.getMessage())
     logger.addHandler(handler)
+    verbosity = transformers_logging.get_verbosity()  # whatever an earlier test in this process asked for
+    transformers_logging.set_verbosity_warning()
     before = logger.level, list(logger.filters)
     with quiet_generation():
         logger.warning("Both `max_new_tokens` (=4) and `max_length`(=448) seem to have been set.")
         logger.warning("`eos_token_id` should consist of positive integers")
     logger.removeHandler(handler)
+    transformers_logging.set_verbosity(verbosity)
     assert passed == ["`eos_token_id` should consist of positive integers"]
     assert (logger.level, list(logger.filters)) == before
