@@ -16,6 +16,7 @@ from rich.table import Table
 from backends._base import Quantized
 from backends._checkpoint import read_report
 from backends._errors import CheckpointError, SpecError
+from backends._inspection import check_recognizer
 from backends._pretrained import check_device, hush_transformers, load_pretrained
 from backends._quantize import calibrates, quantize_spec, resolve
 from backends._report import LayerReport, QuantReport
@@ -114,6 +115,7 @@ def _loaded(directory: Path) -> nn.Module:
     """The checkpoint's own class in float32, from safetensors, without running code of the checkpoint's."""
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: there is no such directory")
+    check_recognizer(directory)
     hush_torchao()
     import torch
     import transformers

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backends._errors import CheckpointError, ModelError
+from backends._inspection import check_files
 
 _MOOT = (
     # of Whisper's own `generate`, which hands its settings on in both ways
@@ -71,27 +72,49 @@ def load_pretrained(model_class: Any, directory: Path, dtype: Any) -> Any:
     """An instance of a model class of transformers, `Auto` ones included, with the weights of a checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read, or its weights are not all that the model has, or of other shapes.
+        CheckpointError: it cannot be read; its weights are not all that the model has, of other shapes, or more than it
+            takes; it holds an adapter or is quantized already.
     """
+    check_files(directory)
+    return _read(model_class, directory, dtype=dtype).eval()
+
+
+def inspect_weights(model_class: Any, directory: Path) -> None:
+    """Compare the names and shapes of a checkpoint's weights with what the model takes; none is read.
+
+    Raises:
+        CheckpointError: as for `load_pretrained`.
+    """
+    check_files(directory)
+    _read(model_class, directory, device_map="meta")
+
+
+def _read(model_class: Any, directory: Path, **settings: Any) -> Any:
     from safetensors import SafetensorError
 
     try:
         with without_bars():
             model, found = model_class.from_pretrained(
                 directory,
-                dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                **settings,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
     absent = sorted([*found["missing_keys"], *(str(key[0]) for key in found["mismatched_keys"])])
     if absent:
-        more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
+        raise CheckpointError(f"{directory}: the weights lack {_some(absent)}, or have them in other shapes")
+    if found["unexpected_keys"]:
         raise CheckpointError(
-            f"{directory}: the weights lack {', '.join(absent[:8])}{more}, or have them in other shapes"
+            f"{directory}: the model of config.json does not take {_some(sorted(found['unexpected_keys']))}, which "
+            "would be ignored; correct config.json, or save the model with what belongs to it (adapters merged)"
         )
-    return model.eval()
+    return model
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

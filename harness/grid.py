@@ -10,16 +10,17 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from backends import Supported
+from backends import AsrQuantError, Supported, Unsupported
 from harness.cell import Cell, CellStatus, Configuration
 from harness.command import experiment_of, experiment_parser, run_command
-from harness.config import Experiment
+from harness.config import Experiment, Model
 from harness.errors import ConfigError
 from harness.plan import configurations, select, twin_of, with_devices
 from harness.printing import printable
@@ -121,9 +122,10 @@ def _run_planned(
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.shared():
         resolved = resolve(experiment, chosen, directory.path)
-        directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
+        refused = _refused([cell for c in chosen for cell in cells[c]], directory, resolved)
+        directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
         every = [cell for own in cells.values() for cell in own]
         for wrong in directory.set_aside(cell.cell_id for cell in every):
             console.print(f"{printable(wrong)}; the cell is set aside and done again", highlight=False, markup=False)
@@ -131,7 +133,7 @@ def _run_planned(
         if source is not None:
             _take_over(source, own, every, directory, console)
         before = {cell.cell_id: directory.stamp(cell.cell_id) for cell in own}
-        missing = [cell for cell in own if _is_missing(cell, directory, retry=retry)]
+        missing = [_judged(cell, refused) for cell in own if _is_missing(cell, directory, retry=retry)]
         try:
             if missing:
                 _run_missing(experiment, missing, before, _baselines(cells), directory, resolved, console)
@@ -150,6 +152,33 @@ def _take_over(
 
     for sentence in take_over(source, own, every, directory).sentences(str(source.path)):
         console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
+
+
+def _refused(own: Sequence[Cell], directory: RunDirectory, resolved: Resolved) -> dict[Model, str]:
+    """The models that cannot be loaded as they are, of those of which something is to be done, and why.
+
+    Raises:
+        CheckpointError, CheckpointNotFoundError: there are no others.
+    """
+    from harness.models import inspect_checkpoint
+
+    refused: dict[Model, AsrQuantError] = {}
+    for model in {c.configuration.model: None for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}:
+        try:
+            inspect_checkpoint(resolved.models[model].directory)
+        except AsrQuantError as error:
+            refused[model] = error
+    if refused and all(cell.configuration.model in refused for cell in own):
+        raise next(iter(refused.values()))
+    return {model: str(error) for model, error in refused.items()}
+
+
+def _judged(cell: Cell, refused: Mapping[Model, str]) -> Cell:
+    """The cell; of a refused model as one that cannot be done."""
+    reason = refused.get(cell.configuration.model)
+    if reason is None:
+        return cell
+    return replace(cell, configuration=replace(cell.configuration, capability=Unsupported(reason)))
 
 
 def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
 from backends import CalibrationInput, UnsupportedError, load
-from backends._pretrained import load_pretrained, quiet_generation
+from backends._inspection import check_recognizer
+from backends._pretrained import inspect_weights, load_pretrained, quiet_generation
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
 from harness.cost.operations import decoder_prompt
@@ -275,6 +276,16 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
     return Recognizer(model.to(device), processor, family)
 
 
+def inspect_checkpoint(directory: Path) -> None:
+    """What `load_recognizer` would refuse, without reading any weights.
+
+    Raises:
+        CheckpointNotFoundError, CheckpointError: as there.
+    """
+    _family_and_processor(directory)
+    inspect_weights(AutoModelForSpeechSeq2Seq, directory)
+
+
 def load_quantized(directory: Path, device: str) -> Recognizer:
     """Load what `backends.Quantized.save` wrote, with the processor beside it.
 
@@ -294,6 +305,7 @@ def _family_and_processor(directory: Path) -> tuple[Preparation, Any]:
         if family is None:
             raise CheckpointNotFoundError(f"{directory}: only {', '.join(FAMILIES)} models can transcribe here")
         check_processor(directory)
+        check_recognizer(directory)
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save
 from transformers.utils import logging as transformers_logging
 
-from backends import AsrQuantError, ModelError, Quantized, UnsupportedError, quantize_spec
+from backends import AsrQuantError, CheckpointError, ModelError, Quantized, UnsupportedError, quantize_spec
 from harness import cost
 from harness.baseline import Baseline
 from harness.cell import Cell, CellStatus
@@ -115,7 +115,7 @@ def _ending(error: Exception, scratch: Path) -> Ended | Unwritable:
         return Unwritable(text)
     if "No space left on device" in text:  # also what libraries say, in errors of their own
         return Unwritable(f"{scratch}: no space is left for temporary files; make room, or set TMPDIR to another place")
-    if isinstance(error, UnsupportedError | ModelError):
+    if isinstance(error, UnsupportedError | ModelError | CheckpointError):
         return Ended(CellStatus.UNSUPPORTED, text)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return Ended(CellStatus.OUT_OF_MEMORY, f"not enough memory: {text}")

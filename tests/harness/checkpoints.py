@@ -56,10 +56,9 @@ def save_whisper(directory: Path, width: int = 384, **shape: Any) -> Path:
 def save_moonshine(directory: Path) -> Path:
     """Moonshine in its default shape."""
     torch.manual_seed(0)
-    model = MoonshineForConditionalGeneration(MoonshineConfig(pad_token_id=2)).eval()
-    model.generation_config = GenerationConfig(
-        bos_token_id=1, eos_token_id=2, pad_token_id=2, decoder_start_token_id=1, max_length=60
-    )
+    tokens = {"bos_token_id": 504, "eos_token_id": 503, "pad_token_id": 503, "decoder_start_token_id": 504}
+    model = MoonshineForConditionalGeneration(MoonshineConfig(**tokens)).eval()
+    model.generation_config = GenerationConfig(**tokens, max_length=60)
     model.save_pretrained(directory)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(MODEL_DIRECTORY / "tokenizer.json"), eos_token="<|endoftext|>", pad_token="<|endoftext|>"
