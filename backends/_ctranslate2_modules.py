@@ -2,7 +2,7 @@
 
 Tokens go in and out as numbers, so the vocabulary that CTranslate2 insists on only has to name the few that its
 decoding looks up. Its rules are transformers' for greedy decoding: suppressed tokens, those suppressed at the
-beginning, the prompt, and the cap. Its beam search stops by rules of its own and is left out.
+beginning, repetitions, the prompt, and the cap. Its beam search stops by rules of its own and is left out.
 """
 
 from __future__ import annotations
@@ -19,11 +19,19 @@ import numpy as np
 import torch
 from ctranslate2.converters import TransformersConverter
 from torch import Tensor, nn
-from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from backends._errors import ModelError, UnsupportedError
+from backends._generation import otherwise_forced, prompt_of, refusal, without
 
 WEIGHTS = "model.bin"
+HONOURED = frozenset(
+    {
+        *("suppress_tokens", "begin_suppress_tokens", "repetition_penalty", "no_repeat_ngram_size"),
+        *("early_stopping", "length_penalty"),  # of beams, which are left out
+        "forced_decoder_ids",  # where the prompt is another, `generate` says so
+    }
+)
+"""Rules of a generation configuration that CTranslate2 follows as transformers does."""
 RUNS_AS = {
     "float32": "float32",
     "float16": "float16",
@@ -93,6 +101,8 @@ class CTranslate2Whisper:
             raise UnsupportedError("CTranslate2's beam search and sampling have rules of their own: use num_beams = 1")
         config = self.generation_config
         self.prompt = prompt_of(config, language, task)
+        if wanted := otherwise_forced(self, self.prompt):
+            raise UnsupportedError(wanted)
         if len(self.prompt) + max_new_tokens > self.config.max_target_positions:
             room = self.config.max_target_positions - len(self.prompt)
             raise UnsupportedError(f"max_new_tokens is {max_new_tokens}, and the model has positions for {room}")
@@ -102,6 +112,8 @@ class CTranslate2Whisper:
             beam_size=1,
             max_length=_length(max_new_tokens, len(self.prompt)),
             suppress_tokens=list(config.suppress_tokens or ()),
+            repetition_penalty=config.repetition_penalty or 1.0,
+            no_repeat_ngram_size=config.no_repeat_ngram_size or 0,
         )
         rows = [torch.tensor(result.sequences_ids[0], dtype=torch.long) for result in heard]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id)
@@ -181,38 +193,6 @@ class _Vocabulary:
         return self._ids
 
 
-def prompt_of(config: Any, language: str | None, task: str | None) -> list[int]:
-    """What transformers starts Whisper's decoder with: start, language and task where there is a choice, no timestamps.
-
-    Args:
-        config: generation configuration.
-        language, task: its own where they are not given.
-
-    Raises:
-        UnsupportedError: a language or task that the model does not have, or none, which would have to be detected.
-    """
-    chosen = [config.decoder_start_token_id]
-    languages, tasks = getattr(config, "lang_to_id", None), getattr(config, "task_to_id", None)
-    if languages:
-        chosen.append(_language_token(languages, language or getattr(config, "language", None)))
-    if tasks:
-        wanted = task or getattr(config, "task", None) or "transcribe"
-        if wanted not in tasks:
-            raise UnsupportedError(f"the model has no task {wanted!r}, only {', '.join(tasks)}")
-        chosen.append(tasks[wanted])
-    return [*chosen, config.no_timestamps_token_id]
-
-
-def _language_token(languages: dict[str, int], language: str | None) -> int:
-    if language is None:
-        raise UnsupportedError("the language is not detected here: name it")
-    name = language.lower()
-    for spelling in (name, f"<|{name}|>", f"<|{TO_LANGUAGE_CODE.get(name)}|>"):
-        if spelling in languages:
-            return languages[spelling]
-    raise UnsupportedError(f"the model has no language {language!r}")
-
-
 def check(model: Any) -> None:
     """Raise `ModelError` for a model that CTranslate2 cannot convert, or would decode by other rules."""
     config, rule = getattr(model, "config", None), getattr(model, "generation_config", None)
@@ -228,6 +208,9 @@ def check(model: Any) -> None:
         )
     if not isinstance(rule.eos_token_id, int):
         raise ModelError(f"CTranslate2 ends a text at one token, not at {rule.eos_token_id}")
+    wanted = refusal(rule) or without(rule, HONOURED)
+    if wanted is not None:
+        raise ModelError(f"CTranslate2 does not follow the generation configuration's {wanted}")
     _check_prompt(rule, [*_values(rule, "lang_to_id"), *_values(rule, "task_to_id")])
 
 

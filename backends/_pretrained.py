@@ -79,14 +79,17 @@ def load_pretrained(model_class: Any, directory: Path, dtype: Any) -> Any:
     return _read(model_class, directory, dtype=dtype).eval()
 
 
-def inspect_weights(model_class: Any, directory: Path) -> None:
+def inspect_weights(model_class: Any, directory: Path) -> Any:
     """Compare the names and shapes of a checkpoint's weights with what the model takes; none is read.
+
+    Returns:
+        The model on torch's meta device, with its configurations.
 
     Raises:
         CheckpointError: as for `load_pretrained`.
     """
     check_files(directory)
-    _read(model_class, directory, device_map="meta")
+    return _read(model_class, directory, device_map="meta")
 
 
 def _read(model_class: Any, directory: Path, **settings: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from backends import UnsupportedError
+from backends._generation import otherwise_forced, prompt_of
 from harness.config import Decoding
 from harness.datasets import SAMPLE_RATE, Waveform
 
@@ -126,12 +127,18 @@ class WhisperPreparation:
         """`language` and `task` for multilingual checkpoints.
 
         Raises:
-            UnsupportedError: audio is wanted whole and the checkpoint knows no timestamps; or not the language.
+            UnsupportedError: audio is wanted whole and the checkpoint knows no timestamps; or not the language; or it
+                forces another language or task.
         """
         multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
         if multilingual:
             _check_language(decoding.language, getattr(model.generation_config, "lang_to_id", None) or {})
         forced = {"language": decoding.language, "task": decoding.task} if multilingual else {}
+        asked = prompt_of(model.generation_config, **forced) if multilingual else ()
+        if multilingual and (wanted := otherwise_forced(model, asked)):
+            raise UnsupportedError(
+                f"{wanted}: the checkpoint was made for another language or task than [decoding] says"
+            )
         if not whole:
             return forced
         last_text = getattr(model.generation_config, "no_timestamps_token_id", None)

@@ -124,7 +124,7 @@ def _run_planned(
         resolved = resolve(experiment, chosen, directory.path)
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
-        refused = _refused([cell for c in chosen for cell in cells[c]], directory, resolved)
+        refused = _refused([cell for c in chosen for cell in cells[c]], experiment, directory, resolved)
         directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
         every = [cell for own in cells.values() for cell in own]
         for wrong in directory.set_aside(cell.cell_id for cell in every):
@@ -154,18 +154,20 @@ def _take_over(
         console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
-def _refused(own: Sequence[Cell], directory: RunDirectory, resolved: Resolved) -> dict[Model, str]:
+def _refused(
+    own: Sequence[Cell], experiment: Experiment, directory: RunDirectory, resolved: Resolved
+) -> dict[Model, str]:
     """The models that cannot be loaded as they are, of those of which something is to be done, and why.
 
     Raises:
-        CheckpointError, CheckpointNotFoundError: there are no others.
+        CheckpointError, CheckpointNotFoundError, UnsupportedError: there are no others.
     """
     from harness.models import inspect_checkpoint
 
     refused: dict[Model, AsrQuantError] = {}
     for model in {c.configuration.model: None for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}:
         try:
-            inspect_checkpoint(resolved.models[model].directory)
+            inspect_checkpoint(resolved.models[model].directory, experiment.decoding)
         except AsrQuantError as error:
             refused[model] = error
     if refused and all(cell.configuration.model in refused for cell in own):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
 from backends import CalibrationInput, UnsupportedError, load
+from backends._generation import check_generation
 from backends._inspection import check_recognizer
 from backends._pretrained import inspect_weights, load_pretrained, quiet_generation
 from harness.calibration import calibration_corpus, noisy
@@ -273,17 +274,24 @@ def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
     """
     family, processor = _family_and_processor(directory)
     model = load_pretrained(AutoModelForSpeechSeq2Seq, directory, getattr(torch, dtype))
+    check_generation(model, directory)
     return Recognizer(model.to(device), processor, family)
 
 
-def inspect_checkpoint(directory: Path) -> None:
-    """What `load_recognizer` would refuse, without reading any weights.
+def inspect_checkpoint(directory: Path, decoding: Decoding) -> None:
+    """What would be refused when a checkpoint is loaded and used, without reading any weights.
 
     Raises:
-        CheckpointNotFoundError, CheckpointError: as there.
+        CheckpointNotFoundError, CheckpointError: as for `load_recognizer`.
+        UnsupportedError: it cannot transcribe as `decoding` says.
     """
-    _family_and_processor(directory)
-    inspect_weights(AutoModelForSpeechSeq2Seq, directory)
+    family, _ = _family_and_processor(directory)
+    model = inspect_weights(AutoModelForSpeechSeq2Seq, directory)
+    check_generation(model, directory)
+    try:
+        family.generation(model, decoding, [SAMPLE_RATE], whole=decoding.long_audio == "sequential")
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{directory}: {error}") from None
 
 
 def load_quantized(directory: Path, device: str) -> Recognizer:
@@ -295,6 +303,7 @@ def load_quantized(directory: Path, device: str) -> Recognizer:
     """
     family, processor = _family_and_processor(directory)
     model: Any = load(directory).model
+    check_generation(model, directory)
     return Recognizer(model.to(device) if isinstance(model, nn.Module) else model, processor, family)
 
 

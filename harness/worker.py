@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save
 from transformers.utils import logging as transformers_logging
 
 from backends import AsrQuantError, CheckpointError, ModelError, Quantized, UnsupportedError, quantize_spec
+from backends._generation import rules_in_force
 from harness import cost
 from harness.baseline import Baseline
 from harness.cell import Cell, CellStatus
@@ -232,6 +233,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             {
                 **cell.about(CellStatus.DONE, _remarks(quantized, found, lacks_answers=lacks_answers)),
                 "prompt": found.prompt,
+                "rules": rules_in_force(quantized.model.generation_config),
                 "measured": measured,
             },
             found.rows,

@@ -25,7 +25,8 @@ from backends import (
 )
 from backends import _ctranslate2_modules as modules
 from backends._ctranslate2_files import read
-from backends._ctranslate2_modules import convert, prompt_of
+from backends._ctranslate2_modules import convert
+from backends._generation import prompt_of
 from harness.cost.operations import decoder_prompt
 from tests.conftest import build_prompted_whisper, build_whisper
 

@@ -10,10 +10,15 @@ from safetensors.torch import load_file, save_file
 from backends import AsrQuantError
 from backends import __main__ as backends_command
 from harness import grid, transcribe
+from harness.config import Decoding
 from harness.embedded import MODEL_DIRECTORY, MOONSHINE_DIRECTORY
 from harness.models import inspect_checkpoint, load_recognizer
 from harness.reading import open_run
 from tests.harness.publications import speech
+
+
+def inspect(directory):
+    inspect_checkpoint(directory, Decoding())
 
 
 def linked(source, directory):
@@ -201,7 +206,7 @@ def test_what_would_be_ignored_is_refused_by_name(source, change, sentence, tmp_
     directory = linked(source, tmp_path / "checkpoint")
     change(directory)
     said = []
-    for look in (inspect_checkpoint, lambda path: load_recognizer(path, "float32", "cpu")):
+    for look in (inspect, lambda path: load_recognizer(path, "float32", "cpu")):
         with pytest.raises(AsrQuantError) as refused:
             look(directory)
         said.append(str(refused.value))
@@ -212,19 +217,19 @@ def test_what_would_be_ignored_is_refused_by_name(source, change, sentence, tmp_
 
 @pytest.mark.parametrize("source", [MODEL_DIRECTORY, MOONSHINE_DIRECTORY], ids=lambda path: path.name)
 def test_what_fits_together_is_taken(source):
-    inspect_checkpoint(source)
+    inspect(source)
 
 
 def test_a_tied_head_that_is_the_embedding_is_taken(tmp_path):
     directory = linked(MODEL_DIRECTORY, tmp_path / "checkpoint")
     edit_weights(directory, lambda w: w.update({"proj_out.weight": w["model.decoder.embed_tokens.weight"].clone()}))
-    inspect_checkpoint(directory)
+    inspect(directory)
 
 
 def test_a_head_of_its_own_is_honoured_in_spite_of_the_tie(tmp_path):
     directory = linked(MODEL_DIRECTORY, tmp_path / "checkpoint")
     edit_weights(directory, untie)
-    inspect_checkpoint(directory)
+    inspect(directory)
     model = load_recognizer(directory, "float32", "cpu").model
     stored = load_file(directory / "model.safetensors")["proj_out.weight"]
     assert torch.equal(model.proj_out.weight, stored.float())

@@ -158,8 +158,9 @@ def test_cells_keep_raw_transcripts_layers_and_environment(finished):
     assert set(layers.query("kind == 'linear'")["effective"]) == {"int8 per_channel symmetric"}
     environment = json.loads((cell / "environment.json").read_text())
     assert environment["packages"]["optimum-quanto"]
-    identity = json.loads((cell / "cell.json").read_text())["identity"]
-    assert identity["versions"]["optimum-quanto"]
+    content = json.loads((cell / "cell.json").read_text())
+    assert content["identity"]["versions"]["optimum-quanto"]
+    assert content["rules"] == {"begin_suppress_tokens": [503], "suppress_tokens": list(range(504, 512))}
 
 
 def test_a_second_run_does_nothing_again_but_tidy_up(finished, capsys):

@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.cell import CellStatus
 from harness.report.numbers import counted
 from harness.report.page._run import PageRun
 from harness.stats import FEWEST_BLOCKS
 
 _OF_THE_CELL = ("spec", "batches")
 """Parts of an identity that differ from cell to cell; the table of results shows them."""
+
+_SHOWN = 8
+"""Entries of a list of tokens."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Provenance:
 
     environment: tuple[Fact, ...]
     identity: tuple[Fact, ...]
+    rules: tuple[Fact, ...]
     cells: tuple[tuple[str, str, str], ...]
     blocks: tuple[str, ...]
 
@@ -37,18 +42,36 @@ def provenance(run: PageRun) -> Provenance:
     """Environment and identity of all finished cells, whatever their status."""
     environment: dict[str, dict[str, None]] = {}
     identity: dict[str, dict[str, None]] = {}
+    rules: dict[str, dict[str, None]] = {}
     for row in run.rows:
         stored = run.stored.finished(row["cell_id"])
         if stored is not None:
             own = {key: value for key, value in stored["identity"].items() if key not in _OF_THE_CELL}
             _collect(identity, own)
             _collect(environment, run.stored.environment(row["cell_id"]))
+            _collect(rules, {key: _brief(value) for key, value in _rules(stored).items()})
     return Provenance(
         _facts(environment),
         _facts(identity),
+        _facts(rules),
         tuple((row["cell_id"], run.label(row), row["split"]) for row in run.rows),
         tuple(_blocks(run)),
     )
+
+
+def _rules(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rules of the generation configuration of one cell; earlier versions did not record them."""
+    if stored["status"] != CellStatus.DONE:
+        return {}
+    rules: Mapping[str, Any] = stored.get("rules", {"not recorded": True})
+    return rules or {"none": True}
+
+
+def _brief(value: Any) -> Any:
+    """A long list by its beginning and its length."""
+    if isinstance(value, list) and len(value) > _SHOWN:
+        return f"{json.dumps(value[:_SHOWN])[:-1]}, …] ({len(value)})"
+    return value
 
 
 def _collect(found: dict[str, dict[str, None]], values: Mapping[str, Any]) -> None:
