@@ -6,9 +6,10 @@ Resolving may read files and ask the hub; it loads no model and decodes no audio
 from __future__ import annotations
 
 import hashlib
+import itertools
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -28,6 +29,8 @@ from harness.errors import CheckpointNotFoundError, ConfigError
 from harness.metrics import Normaliser
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_UNNAMED = ("folder", "kaldi", "nemo")
+"""Corpora in which an id tells nothing beyond its directory."""
 _VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 
@@ -130,12 +133,13 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration], directory:
     """
     models = {model: resolve_model(model) for model in dict.fromkeys(c.model for c in planned)}
     corpora = {data: datasets.get(data.dataset).load(data) for data in experiment.data}
+    _check_different(corpora)
     calibration = {}
     if experiment.calibration is not None:
         for draw in experiment.calibration.draws:
             if draw.seed not in calibration:
                 calibration[draw.seed] = calibration_corpus(experiment.calibration.drawn(draw))
-                _check_disjoint(calibration[draw.seed], corpora)
+                _check_disjoint(experiment.calibration.data, calibration[draw.seed], corpora)
     size = settled(experiment.decoding.batch_size, directory, lambda: _fitting(experiment, planned, models))
     batches = {data: batch_plan(lengths_of(corpus.utterances), size) for data, corpus in corpora.items()}
     return Resolved(models, size, batches, corpora, calibration)
@@ -150,19 +154,28 @@ def _fitting(experiment: Experiment, planned: Sequence[Configuration], models: d
     return min(sizes)
 
 
-def _check_disjoint(calibration: Corpus, corpora: dict[Data, Corpus]) -> None:
-    own = _recordings(calibration)
+def _check_disjoint(source: Data, calibration: Corpus, corpora: Mapping[Data, Corpus]) -> None:
+    own = _recordings(source, calibration)
     for data, corpus in corpora.items():
-        if own & _recordings(corpus):
+        if own & _recordings(data, corpus):
             raise ConfigError(
                 f"calibration.data: it shares utterances with the test set {data.label}; choose another split"
             )
 
 
-def _recordings(corpus: Corpus) -> set[str]:
-    """What tells recordings apart: files by their path, and named corpora by their own ids, wherever they lie."""
-    paths = {str(u.audio.resolve()) for u in corpus.utterances if isinstance(u.audio, Path)}
-    return paths if corpus.id == "folder" else paths | {u.id for u in corpus.utterances}
+def _check_different(corpora: Mapping[Data, Corpus]) -> None:
+    """Refuse one test set under two names, which would count twice in a mean."""
+    for (one, own), (other, others) in itertools.combinations(corpora.items(), 2):
+        shared = _recordings(one, own) & _recordings(other, others)
+        if len(shared) >= len(own.utterances) == len(others.utterances):
+            raise ConfigError(f"data: {one.label} and {other.label} are the same recordings; name one test set once")
+
+
+def _recordings(data: Data, corpus: Corpus) -> set[str]:
+    """What tells recordings apart: what is in local ones, and the ids that corpora with names give theirs."""
+    name = datasets.get(data.dataset).corpus(data)
+    ids = set() if corpus.id in _UNNAMED else {f"{name} {utterance.id}" for utterance in corpus.utterances}
+    return ids if corpus.commit else ids | set(corpus.digests)
 
 
 def cells_of(configuration: Configuration, experiment: Experiment, resolved: Resolved) -> list[Cell]:

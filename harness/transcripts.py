@@ -35,7 +35,7 @@ def read_transcripts(path: Path) -> dict[str, Line]:
         DataError: names the file, the line and the mend.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file of transcripts") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -51,17 +51,26 @@ def read_transcripts(path: Path) -> dict[str, Line]:
 
 
 def _parsed(path: Path, lines: list[str]) -> Iterator[tuple[int, Line]]:
-    tabbed = any("\t" in line for line in lines)
-    for number, line in enumerate(lines, 1):
-        is_heading = number == 1 and line.split("\t")[:2] == _HEADER
-        if line.strip() and not line.startswith(";;") and not is_heading:
-            yield number, (_tab_line if tabbed else _trn_line)(line, f"{path}, line {number}")
+    written = [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not line.startswith(";;")]
+    tabbed = any("\t" in line for _, line in written)
+    width = len(written[0][1].split("\t")) if written else 0
+    for number, line in written:
+        where = f"{path}, line {number}"
+        if not tabbed:
+            yield number, _trn_line(line, where)
+        elif (number, line) != written[0] or line.split("\t")[:2] != _HEADER:
+            yield number, _tab_line(line, where, width)
 
 
-def _tab_line(line: str, where: str) -> Line:
+def _tab_line(line: str, where: str, width: int) -> Line:
     fields = [field.strip() for field in line.split("\t")]
     if len(fields) not in (2, 3) or not fields[0]:
         raise DataError(f"{where}: write id<TAB>text or id<TAB>text<TAB>speaker; it has {len(fields)} fields")
+    if len(fields) != width:
+        raise DataError(
+            f"{where}: it has {len(fields)} fields and the first line {width}; take tabs out of texts, or name the "
+            "speaker in every line"
+        )
     return Line(fields[0], fields[1], fields[2] if len(fields) == 3 else None)
 
 

@@ -126,7 +126,12 @@ class Corpus:
     @cached_property
     def revision(self) -> str:
         """Commit of the hub, or hash of local transcripts, speakers and recordings, which are read when it is asked."""
-        return self.commit or _contents_hash(self.utterances)
+        return self.commit or _contents_hash(self.utterances, self.digests)
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of every recording."""
+        return tuple(utterance.digest() for utterance in self.utterances)
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,12 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | 
     repeated = [a.id for a, b in itertools.pairwise(ordered) if a.id == b.id]
     if repeated:
         raise DataError(f"{name}: the id {repeated[0]!r} occurs twice")
+    paths: dict[Path, str] = {}
     for utterance in ordered:
+        if isinstance(utterance.audio, Path):
+            other = paths.setdefault(utterance.audio.absolute().resolve(), utterance.id)
+            if other != utterance.id:
+                raise DataError(f"{name}: {other!r} and {utterance.id!r} are one recording; take one of the rows away")
         if isinstance(utterance.audio, Path) and not utterance.audio.is_file():
             raise DataError(f"{utterance.audio}: the audio file of utterance {utterance.id} is missing")
     return Corpus(name, tuple(ordered), commit)
@@ -207,11 +217,11 @@ def balanced(utterances: Sequence[Utterance], count: int, seed: int) -> list[Utt
     return [utterance for utterance in utterances if utterance.id in chosen]
 
 
-def _contents_hash(utterances: tuple[Utterance, ...]) -> str:
+def _contents_hash(utterances: Sequence[Utterance], digests: Sequence[str]) -> str:
     """Hash of ids, speakers, transcripts and recordings."""
     digest = hashlib.sha256()
-    for utterance in utterances:
-        about = [utterance.id, utterance.speaker, utterance.text, utterance.digest()]
+    for utterance, recording in zip(utterances, digests, strict=True):
+        about = [utterance.id, utterance.speaker, utterance.text, recording]
         digest.update(f"{json.dumps(about)}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -227,12 +237,12 @@ def _resampled(pieces: Iterator[Waveform], stream: Any) -> Iterator[Waveform]:
 
 
 def read_transcript(path: Path) -> str:
-    """The text of a transcript file.
+    """The text of a transcript file, with the ends of its lines as they are.
 
     Raises:
         DataError: it cannot be read as UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
-from typing import Any
 
 from harness.config import Data
-from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, read_transcript
+from harness.datasets._base import Corpus, Extent, Utterance, corpus_of
+from harness.datasets._table import FILE_NAME, TEXT, Record, read_csv, read_json_lines
 from harness.errors import DataError
+
+_READERS = {"metadata.csv": read_csv, "metadata.jsonl": read_json_lines}
+_NO_SPLIT = "test"
+"""What a split is called where the file names none."""
 
 
 class Folder:
-    """The layout of the `audiofolder` of `datasets`; `split` names a subdirectory, if there is one."""
+    """The layout of the `audiofolder` of `datasets`; `split` names a subdirectory."""
 
     name = "folder"
 
@@ -27,44 +28,55 @@ class Folder:
         return data.label
 
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
-        """`root` is required; the split's subdirectory is used where it exists."""
-        if data.root is None:
-            raise DataError('data: the dataset folder needs root = "path/to/folder"')
-        root = Path(data.root).expanduser()
-        directory = root / data.split if (root / data.split).is_dir() else root
-        path = next((directory / n for n in ("metadata.csv", "metadata.jsonl") if (directory / n).is_file()), None)
-        if path is None:
-            raise DataError(f"{directory}: there is no metadata.csv or metadata.jsonl with the columns file_name, text")
-        rows = _rows(path)
+        """`root` is required; without a `split`, and without a subdirectory `test`, it holds the table itself."""
+        directory = directory_of(data)
+        tables = [directory / name for name in _READERS if (directory / name).is_file()]
+        if not tables:
+            near = ", ".join(
+                sorted(p.name for p in directory.iterdir() if p.suffix in (".csv", ".tsv", ".jsonl", ".json"))
+            )
+            raise DataError(
+                f"{directory}: there is no metadata.csv or metadata.jsonl with the columns file_name, text"
+                + (f", only {near}" if near else "")
+            )
+        if len(tables) > 1:
+            raise DataError(
+                f"{directory}: there are metadata.csv and metadata.jsonl; take away the one that is not meant"
+            )
+        (path,) = tables
+        rows = _READERS[path.name](path)
         if not rows:
             raise DataError(f"{path}: the transcript file is empty")
-        return corpus_of("folder", [_utterance(path, number, row) for number, row in enumerate(rows, 1)], data)
+        return corpus_of("folder", [_utterance(directory, row) for row in rows], data)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    text = read_transcript(path)
-    if path.suffix == ".csv":
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-    return [_json_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+def directory_of(data: Data) -> Path:
+    """The directory of a split.
 
-
-def _json_line(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: line {number} is not JSON: {error.msg}") from None
-    return row
-
-
-def _utterance(path: Path, number: int, row: dict[str, Any]) -> Utterance:
-    missing = [key for key in ("file_name", "text") if not isinstance(row, dict) or row.get(key) is None]
-    if missing:
+    Raises:
+        DataError: there is no such directory.
+    """
+    if data.root is None:
+        raise DataError(f'data: the dataset {data.dataset} needs root = "path/to/folder"')
+    root = Path(data.root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such directory; data.root names it")
+    if (root / data.split).is_dir():
+        return root / data.split
+    if data.split != _NO_SPLIT:
+        there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) or "none"
         raise DataError(
-            f"{path}: row {number} has no {missing[0]}; the columns are file_name, text and perhaps speaker"
+            f"{root / data.split}: there is no such directory, so no split {data.split!r} (there are: {there}); "
+            "leave split out to read the folder itself, and call it by name"
         )
-    name, speaker = str(row["file_name"]), row.get("speaker")
-    known = None if speaker is None or speaker == "" else str(speaker)
-    return Utterance(name, known, str(row["text"]), path.parent / name)
+    return root
+
+
+def _utterance(directory: Path, row: Record) -> Utterance:
+    name = row.text(FILE_NAME)
+    if not name.strip():
+        raise DataError(f"{row.where}: {FILE_NAME} is empty; name the recording, or take the row away")
+    return Utterance(name, row.speaker, row.text(TEXT), directory / name)
 
 
 DATASET = Folder()

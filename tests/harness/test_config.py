@@ -148,7 +148,7 @@ def folder(experiment_file, root):
     [
         ("", "the transcript file is empty"),
         ("file_name,text\n", "the transcript file is empty"),
-        ("file_name,words\na.wav,hello\n", "row 1 has no text"),
+        ("file_name,words\na.wav,hello\n", "there is no column text, only file_name, words"),
         (b"file_name,text\na.wav,caf\xe9\n", "cannot be read as UTF-8 text"),
         ("file_name,text\nmissing.wav,hello\n", "missing.wav: the audio file of utterance missing.wav is missing"),
     ],
@@ -189,18 +189,6 @@ def test_only_takes_the_spellings_of_the_file(experiment_file, capsys):
     for only in ("granularity=per_group:64", "granularity=per_group", "symmetric=false", "bits=4|3,backend=hqq"):
         assert main([str(path), "--list", "--only", only]) == 0
         assert "hqq weight_only int4" in capsys.readouterr().out
-
-
-def test_a_multi_line_transcript_stays_one(tmp_path):
-    from harness import datasets
-    from harness.config import Data
-
-    source = next(iter(datasets.get("embedded").load(Data(dataset="embedded", split="clean", limit=1)).utterances))
-    (tmp_path / "a.ogg").write_bytes(source.audio.read_bytes())
-    (tmp_path / "metadata.csv").write_text('file_name,text,speaker\na.ogg,"hello\nworld",ann\n')
-    (utterance,) = datasets.get("folder").load(Data(dataset="folder", root=str(tmp_path))).utterances
-    assert utterance.text.split() == ["hello", "world"]
-    assert utterance.speaker == "ann"
 
 
 def test_recordings_are_part_of_a_local_corpus_revision(tmp_path):
