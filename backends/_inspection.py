@@ -176,7 +176,6 @@ def _check_whisper(path: Path, rule: Json, known: Mapping[str, int]) -> None:
             "cannot begin a text; copy the published generation_config.json of the model that was fine-tuned"
         )
     named = {**(rule.get("lang_to_id") or {}), **{f"<|{k}|>": v for k, v in (rule.get("task_to_id") or {}).items()}}
-    named["<|notimestamps|>"] = rule["no_timestamps_token_id"]
     for name, token in named.items():
         if known.get(name, token) != token:
             raise CheckpointError(

@@ -230,11 +230,12 @@ def identifying(columns: Mapping[str, Any]) -> dict[str, Any]:
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
     """Decoding and calibration settings as JSON values, for a cell's identity.
 
-    Left out are the strategy of decoding, because it changes no hypothesis, where data lies and how much of it is
+    Left out are the strategy of decoding, because it changes no hypothesis, the rate of tokens, which is the model's
+    where the experiment names none (see `harness.identity`), where data lies and how much of it is
     taken, which the samples tell, and seed and noise, which are among the configuration's columns.
     """
     where: dict[str, Any] = {"data": {"root", "revision", "name", "limit", "seed"}, "seed": True, "noise_db": True}
     return {
-        "decoding": decoding.model_dump(mode="json", exclude={"strategy"}),
+        "decoding": decoding.model_dump(mode="json", exclude={"strategy", "tokens_per_second"}),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),
     }

@@ -102,6 +102,8 @@ class Decoding(Table):
         batch_size: utterances per planned batch; `auto` is what memory allows, chosen once and kept with the run.
         num_beams: 1 is greedy.
         max_new_tokens: cap of an utterance.
+        tokens_per_second: another cap of an utterance, by its length: so many tokens a second and two more. Without it
+            Moonshine has 6.5, as on the Open ASR Leaderboard, and Whisper none.
         language, task: forced on multilingual Whisper checkpoints.
         long_audio: what happens to audio longer than the model's window: `truncate` cuts it, `sequential` hears it
             window after window (Whisper checkpoints with timestamps).
@@ -111,6 +113,7 @@ class Decoding(Table):
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 16
     num_beams: int = Field(default=1, ge=1)
     max_new_tokens: int = Field(default=225, ge=1)
+    tokens_per_second: float | None = Field(default=None, gt=0)
     language: str = "en"
     task: Literal["transcribe", "translate"] = "transcribe"
     long_audio: Literal["truncate", "sequential"] = "truncate"

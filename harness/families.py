@@ -44,21 +44,22 @@ class Preparation(Protocol):
     """How one family of models takes audio.
 
     Attributes:
-        any_length: whether inputs are as long as the longest utterance of the batch, not as long as a window.
+        any_length: whether inputs are as long as the utterance, not as long as a window. Each goes through the model by
+            itself: Moonshine normalises over all of its input, so that padding would change what it hears.
+        tokens_per_second: that an utterance may have, with two more, where the experiment says nothing; or no such cap.
         most_seconds: of one utterance; longer ones are refused. Whisper cuts them, or hears them in several passes.
     """
 
     any_length: bool
+    tokens_per_second: float | None
     most_seconds: float
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
         """Arguments of `generate` for a batch; audio beyond the window is cut, or kept where it is wanted `whole`."""
         ...
 
-    def generation(
-        self, model: Any, decoding: Decoding, samples: Sequence[int], *, whole: bool = False
-    ) -> dict[str, Any]:
-        """Settings of `generate` beyond those of every family; `samples` of each utterance, `whole` as for `inputs`."""
+    def generation(self, model: Any, decoding: Decoding, *, whole: bool = False) -> dict[str, Any]:
+        """Settings of `generate` beyond those of every family; `whole` as for `inputs`."""
         ...
 
     def fits(self, processor: Any, samples: int) -> bool:
@@ -113,6 +114,7 @@ class WhisperPreparation:
     """
 
     any_length = False
+    tokens_per_second: float | None = None
     most_seconds = math.inf
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
@@ -121,15 +123,17 @@ class WhisperPreparation:
         found = processor.feature_extractor(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt", **settings)
         return {key: found[key] for key in ("input_features", "attention_mask") if key in found}
 
-    def generation(
-        self, model: Any, decoding: Decoding, samples: Sequence[int], *, whole: bool = False
-    ) -> dict[str, Any]:
+    def generation(self, model: Any, decoding: Decoding, *, whole: bool = False) -> dict[str, Any]:
         """`language` and `task` for multilingual checkpoints.
 
         Raises:
             UnsupportedError: audio is wanted whole and the checkpoint knows no timestamps; or not the language; or it
-                forces another language or task.
+                forces another language or task; or a cap is wanted by the length of an utterance.
         """
+        if decoding.tokens_per_second is not None:
+            raise UnsupportedError(
+                "decoding.tokens_per_second: Whisper hears a batch at once, with one cap for all; leave it out"
+            )
         multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
         if multilingual:
             _check_language(decoding.language, getattr(model.generation_config, "lang_to_id", None) or {})
@@ -186,9 +190,10 @@ class WhisperPreparation:
 
 
 class MoonshinePreparation:
-    """Raw samples padded to the longest of the batch; at most 6.5 tokens a second plus 2, as on the leaderboard."""
+    """Raw samples; at most 6.5 tokens a second and 2 more, as on the leaderboard."""
 
     any_length = True
+    tokens_per_second: float | None = 6.5
     most_seconds = 120.0  # attention over all of it at once takes memory by the square
 
     def inputs(self, processor: Any, waveforms: Sequence[Waveform], *, whole: bool = False) -> dict[str, Tensor]:
@@ -207,12 +212,9 @@ class MoonshinePreparation:
         """Always."""
         return True
 
-    def generation(
-        self, model: Any, decoding: Decoding, samples: Sequence[int], *, whole: bool = False
-    ) -> dict[str, Any]:
-        """The cap that the longest utterance of the batch allows."""
-        longest = max(samples) / SAMPLE_RATE
-        return {"max_new_tokens": min(decoding.max_new_tokens, int(6.5 * longest) + 2)}
+    def generation(self, model: Any, decoding: Decoding, *, whole: bool = False) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def window(self, processor: Any) -> int:
         """Ten seconds: it takes any length."""
@@ -252,6 +254,12 @@ def _numbers(positions: int, width: int, inner: int, decoder_layers: int) -> int
 def _logits(config: Mapping[str, Any], tokens: int) -> int:
     """As the model gives them, and twice more while a rule looks at them."""
     return 3 * tokens * int(config["vocab_size"])
+
+
+def cap(preparation: Preparation, decoding: Decoding, samples: int) -> int:
+    """The most tokens that an utterance of so many samples may have, whatever else is in its batch."""
+    rate, most = decoding.tokens_per_second or preparation.tokens_per_second, decoding.max_new_tokens
+    return most if rate is None else min(most, int(rate * samples / SAMPLE_RATE) + 2)
 
 
 FAMILIES: dict[str, Preparation] = {

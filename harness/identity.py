@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from backends import versions
+from backends._inspection import read
 from harness import datasets
 from harness._hub import model_snapshot
 from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_of, memory_of, settled
 from harness.calibration import calibration_corpus
 from harness.cell import SCHEMA_VERSION, Cell, Configuration, hash_of, id_of, identifying, settings_of, spec_columns
-from harness.config import Data, Experiment, Model
+from harness.config import Data, Decoding, Experiment, Model
 from harness.datasets import Corpus
 from harness.embedded import MODEL_DIRECTORY, MODELS, PLANTED
 from harness.errors import CheckpointNotFoundError, ConfigError
+from harness.families import FAMILIES
 from harness.metrics import Normaliser
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -36,10 +38,17 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json")
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model's files, with what identifies them: a commit of the hub or a hash of the contents."""
+    """A model's files.
+
+    Attributes:
+        directory: where they lie.
+        revision: what identifies them: a commit of the hub or a hash of the contents.
+        family: `model_type` of its configuration.
+    """
 
     directory: Path
     revision: str
+    family: str
 
 
 def resolve_model(model: Model) -> ResolvedModel:
@@ -53,12 +62,17 @@ def resolve_model(model: Model) -> ResolvedModel:
     if local.is_dir():
         _check_files(local)
         contents = _contents_hash(local.resolve())
-        return ResolvedModel(local.resolve(), contents if planted is None else f"{contents}-outliers-{planted:g}")
+        revision = contents if planted is None else f"{contents}-outliers-{planted:g}"
+        return ResolvedModel(local.resolve(), revision, _family(local))
     if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", model.path, re.ASCII) or ".." in model.path or "--" in model.path:
         raise CheckpointNotFoundError(f"model.path {model.path!r}: there is no such directory")
     snapshot = model_snapshot(model.path, model.revision)
     _check_files(snapshot)
-    return ResolvedModel(snapshot, snapshot.name)
+    return ResolvedModel(snapshot, snapshot.name, _family(snapshot))
+
+
+def _family(directory: Path) -> str:
+    return str(read(directory / "config.json").get("model_type", ""))
 
 
 def local_directory(model: Model) -> Path:
@@ -207,11 +221,18 @@ def _identity(
         "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
         "batches": hash_of(batches),
         **settings_of(decoding, experiment.calibration if calibrated else None),
+        **_rate(model.family, decoding),
         "calibration_speech": _speech(resolved.calibration[configuration.draw.seed]) if calibrated else None,
         "threads": experiment.run.threads_per_worker,
         "seed": experiment.run.seed,
         "normaliser": Normaliser(experiment.scoring.normalizer).version,
     }
+
+
+def _rate(family: str, decoding: Decoding) -> dict[str, float]:
+    """Tokens a second that cap each utterance, where there is such a cap."""
+    rate = decoding.tokens_per_second or (FAMILIES[family].tokens_per_second if family in FAMILIES else None)
+    return {"tokens_per_second": rate} if rate else {}
 
 
 def _speech(corpus: Corpus) -> dict[str, Any]:

@@ -25,11 +25,11 @@ from backends._inspection import check_recognizer
 from backends._pretrained import inspect_weights, load_pretrained, quiet_generation
 from harness.calibration import calibration_corpus, noisy
 from harness.config import Calibration, Decoding
-from harness.cost.operations import decoder_prompt
+from harness.cost.operations import decoder_prompt, generated
 from harness.datasets import SAMPLE_RATE, Utterance, Waveform
 from harness.drafts import DraftedGeneration
 from harness.errors import CheckpointNotFoundError, DataError
-from harness.families import FAMILIES, Preparation
+from harness.families import FAMILIES, Preparation, cap
 from harness.features import Group, PreparedBatch
 from harness.identity import check_processor
 from harness.metrics import estimated_snr
@@ -37,10 +37,17 @@ from harness.metrics import estimated_snr
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in one utterance: raw text, and the generated tokens up to the end-of-text."""
+    """What was heard in one utterance.
+
+    Attributes:
+        text: raw.
+        tokens: generated ones up to the end-of-text.
+        limited: whether it ended at its cap of tokens; not known of what took several passes.
+    """
 
     text: str
     tokens: tuple[int, ...]
+    limited: bool = False
 
 
 @dataclass
@@ -102,9 +109,10 @@ class Recognizer:
         groups = []
         for whole in (False, True):
             rows = tuple(i for i, fits in enumerate(at_once) if fits is not whole)
-            if rows:
-                inputs = self.family.inputs(self.processor, [waveforms[i] for i in rows], whole=whole)
-                groups.append(Group(rows, whole, inputs))
+            apart = [(i,) for i in rows] if self.family.any_length else [rows] if rows else []
+            for own in apart:
+                inputs = self.family.inputs(self.processor, [waveforms[i] for i in own], whole=whole)
+                groups.append(Group(own, whole, inputs))
         samples, noise = tuple(map(len, waveforms)), tuple(map(estimated_snr, waveforms))
         return PreparedBatch(samples, noise, tuple(groups), time.perf_counter() - began)
 
@@ -129,22 +137,40 @@ class Recognizer:
         self.feature_seconds += batch.seconds
         heard: dict[int, Transcript] = {}
         for group in batch.groups:
-            loop = None if drafts is None or group.whole else DraftedGeneration([drafts[i] for i in group.rows])
-            samples = [batch.samples[i] for i in group.rows]
-            heard |= zip(group.rows, self._decoded(group, samples, decoding, loop), strict=True)
+            own = None if drafts is None else [drafts[i] for i in group.rows]
+            heard |= zip(group.rows, self.hear(group, batch.samples, decoding, own), strict=True)
         return [heard[i] for i in range(len(batch.samples))]
 
+    def hear(
+        self,
+        group: Group,
+        samples: Sequence[int],
+        decoding: Decoding,
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> list[Transcript]:
+        """Transcribe what goes through the model together; see `transcribe`.
+
+        Args:
+            group: of a prepared batch.
+            samples: of every utterance of the batch.
+            decoding: how.
+            drafts: for each utterance of the group.
+        """
+        loop = None if drafts is None or group.whole else DraftedGeneration(drafts)
+        limit = max(cap(self.family, decoding, samples[i]) for i in group.rows)
+        return self._decoded(group, limit, decoding, loop)
+
     def _decoded(
-        self, group: Group, samples: Sequence[int], decoding: Decoding, loop: DraftedGeneration | None
+        self, group: Group, limit: int, decoding: Decoding, loop: DraftedGeneration | None
     ) -> list[Transcript]:
         if group.whole and self.inside is None:
             raise UnsupportedError('this engine hears one window of audio at a time: use long_audio = "truncate"')
         began = time.perf_counter()
         settings = {
-            "max_new_tokens": decoding.max_new_tokens,
+            "max_new_tokens": limit,
             "num_beams": decoding.num_beams,
             "do_sample": False,
-            **self.family.generation(self.model, decoding, samples, whole=group.whole),
+            **self.family.generation(self.model, decoding, whole=group.whole),
             **({} if loop is None else {"custom_generate": loop}),
         }
         sequences, prompt = self._generate({**self._placed(group.inputs), **settings})
@@ -152,7 +178,12 @@ class Recognizer:
             self.prompt = prompt if loop is None else loop.prompt
         self.decode_seconds += time.perf_counter() - began
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return [Transcript(t, _up_to(self.ends, row)) for t, row in zip(texts, sequences.tolist(), strict=True)]
+        rows = [_up_to(self.ends, row) for row in sequences.tolist()]
+        written = [len(generated(row, self.prompt)) for row in rows]
+        return [
+            Transcript(text, row, not group.whole and count >= limit)
+            for text, row, count in zip(texts, rows, written, strict=True)
+        ]
 
     def _generate(self, arguments: Mapping[str, Any]) -> tuple[Tensor, list[int]]:
         """What the model generates, and the tokens that its decoder was started with."""
@@ -289,7 +320,7 @@ def inspect_checkpoint(directory: Path, decoding: Decoding) -> None:
     model = inspect_weights(AutoModelForSpeechSeq2Seq, directory)
     check_generation(model, directory)
     try:
-        family.generation(model, decoding, [SAMPLE_RATE], whole=decoding.long_audio == "sequential")
+        family.generation(model, decoding, whole=decoding.long_audio == "sequential")
     except UnsupportedError as error:
         raise UnsupportedError(f"{directory}: {error}") from None
 

@@ -34,6 +34,8 @@ MEASURED = (
     "compute_seconds",
     "rtfx",
     "drafted",
+    "cut",
+    "at_limit",
     "peak_rss_bytes",
     "peak_device_bytes",
     "macs_per_audio_second",

@@ -56,8 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.max_new_tokens > room:
         raise ConfigError(f"--max-new-tokens {options.max_new_tokens}: this model has room for {room}")
     decoding = Decoding(language=options.language, max_new_tokens=options.max_new_tokens, long_audio=options.long_audio)
-    # a transcript must not depend on what else is asked for: where inputs are as long as the longest, one at a time
-    size = 1 if recognizer.family.any_length else options.batch_size
+    size = options.batch_size
     heard = 0
     for start in range(0, len(options.files), size):
         for line in _lines(recognizer, options.files[start : start + size], decoding):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
@@ -33,7 +33,8 @@ class Transcription:
     Attributes:
         rows: one for every utterance, as they are stored.
         prompt: tokens that the decoder starts with.
-        measured: seconds of feature extraction and of decoding; windows encoded; peaks of memory in bytes.
+        measured: seconds of feature extraction and of decoding; windows encoded; utterances that were cut at the
+            model's window, and transcripts that ended at their cap of tokens; peaks of memory in bytes.
         drafted: utterances whose decoding checked a draft.
         alone: whether nothing ran beside it.
         divergences: from the baseline, of every token of the references, nats.
@@ -150,7 +151,7 @@ class Listening:
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
         expected = baseline.answers(index, batch)
-        heard = list(_heard(utterances, speech, recognizer, self.decoding, drafts, expected))
+        heard = _heard(utterances, speech, recognizer, self.decoding, drafts, expected)
         seconds = recognizer.decode_seconds - recognizer.encode_seconds
         drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in heard))
         rows = [
@@ -161,6 +162,10 @@ class Listening:
             "feature_seconds": recognizer.feature_seconds,
             "decode_seconds": recognizer.decode_seconds,
             "windows": recognizer.windows,
+            "cut": sum(
+                _is_cut(recognizer, n, self.decoding) for i, n in enumerate(speech.samples) if i not in speech.errors
+            ),
+            "at_limit": sum(t.limited for i, (t, _) in enumerate(heard) if i not in speech.errors),
             "peak_rss_bytes": cost.peak_memory(),
             "peak_device_bytes": cost.peak_device_memory(),
         }
@@ -176,6 +181,11 @@ class Listening:
             [nats for reference in likelihoods.values() for nats in reference.divergence],
         )
         return part, {name: own.answers for name, own in likelihoods.items() if own.answers is not None}
+
+
+def _is_cut(recognizer: Recognizer, samples: int, decoding: Decoding) -> bool:
+    """Whether only the beginning of so many samples is heard."""
+    return decoding.long_audio == "truncate" and not recognizer.family.fits(recognizer.processor, samples)
 
 
 def _row(
@@ -221,18 +231,21 @@ def _heard(
     decoding: Decoding,
     drafts: Sequence[Sequence[int]] | None,
     expected: Mapping[str, Answers],
-) -> Iterator[tuple[Transcript, Likelihood]]:
+) -> list[tuple[Transcript, Likelihood]]:
     """Transcripts of a batch with the likelihood of their references.
 
     It is one of no tokens where it took several passes, and where the model cannot be asked for it.
     """
-    with attended(recognizer.inside) as seen:
-        transcripts = recognizer.transcribe(speech, decoding, drafts)
-    asked = [] if recognizer.inside is None else speech.groups
-    at_once = {row for group in asked if not group.whole for row in group.rows}
-    chosen = [utterance for row, utterance in enumerate(utterances) if row in at_once]
-    texts, known = [utterance.text for utterance in chosen], [expected.get(utterance.id) for utterance in chosen]
-    found = reference_likelihoods(recognizer, seen, recognizer.prompt, texts, known) if texts else []
-    likelihoods = iter(found)
-    for row, transcript in enumerate(transcripts):
-        yield transcript, next(likelihoods) if row in at_once else Likelihood()
+    recognizer.feature_seconds += speech.seconds
+    found: dict[int, tuple[Transcript, Likelihood]] = {}
+    for group in speech.groups:
+        own = None if drafts is None else [drafts[row] for row in group.rows]
+        with attended(recognizer.inside) as seen:
+            transcripts = recognizer.hear(group, speech.samples, decoding, own)
+        likelihoods = [Likelihood()] * len(group.rows)
+        if recognizer.inside is not None and not group.whole:
+            texts = [utterances[row].text for row in group.rows]
+            known = [expected.get(utterances[row].id) for row in group.rows]
+            likelihoods = reference_likelihoods(recognizer, seen, recognizer.prompt, texts, known)
+        found |= zip(group.rows, zip(transcripts, likelihoods, strict=True), strict=True)
+    return [found[row] for row in range(len(utterances))]

@@ -259,6 +259,10 @@ def _remarks(quantized: Quantized, found: Transcription, *, lacks_answers: bool)
     more = (
         [f"{len(unheard)} of {len(found.rows)} utterances could not be heard, such as {unheard[0]}"] if unheard else []
     )
+    if cut := found.measured.get("cut"):
+        more.append(f"{cut} of {len(found.rows)} utterances were cut at the end of the model's window")
+    if limited := found.measured.get("at_limit"):
+        more.append(f"{limited} of {len(found.rows)} transcripts ended at their cap of tokens, not by themselves")
     if lacks_answers and any(row["reference_tokens"] for row in found.rows):
         more.append("no divergence: full precision's answers to the references were not all at hand")
     return "; ".join([*quantized.report.notes, *more])

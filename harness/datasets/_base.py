@@ -27,6 +27,8 @@ _UNDECODABLE = (OSError, RuntimeError, ValueError, TypeError)
 """What soundfile raises."""
 _BLOCK = 1 << 18
 """Frames that are decoded at a time."""
+_LEFT = 0.01
+"""Of the energy of channels, what must be left of it in their average."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,10 @@ class Utterance:
         import soundfile
         import soxr
 
+        energy = _Energy()
         try:
-            with self._source() as source, soundfile.SoundFile(source) as file:
-                pieces: Iterator[Waveform] = (
-                    piece.mean(axis=1) for piece in file.blocks(_BLOCK, dtype="float32", always_2d=True)
-                )
+            with self._source() as source, soundfile.SoundFile(_whole(source)) as file:
+                pieces: Iterator[Waveform] = map(energy.averaged, file.blocks(_BLOCK, dtype="float32", always_2d=True))
                 if file.samplerate != SAMPLE_RATE:
                     pieces = _resampled(pieces, soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, "float32"))
                 waveform = np.concatenate([np.zeros(0, np.float32), *pieces])
@@ -73,6 +74,11 @@ class Utterance:
             raise DataError(f"{self._origin()}: the audio is empty")
         if not np.isfinite(waveform).all():
             raise DataError(f"{self._origin()}: some samples of the audio are not numbers")
+        if energy.cancels:
+            raise DataError(
+                f"{self._origin()}: its channels cancel out when they are averaged (one is the other turned over); "
+                "store one of them"
+            )
         return waveform
 
     def seconds(self) -> float:
@@ -85,7 +91,7 @@ class Utterance:
 
         try:
             with self._source() as source:
-                return float(soundfile.info(source).duration)
+                return float(soundfile.info(_whole(source)).duration)
         except _UNDECODABLE as error:
             raise DataError(f"{self._origin()}: {_why(error)}") from None
 
@@ -227,7 +233,59 @@ def _contents_hash(utterances: Sequence[Utterance], digests: Sequence[str]) -> s
 
 
 def _why(error: Exception) -> str:
-    return f"the audio cannot be decoded: {getattr(error, 'error_string', error)}"
+    reason = str(getattr(error, "error_string", error)).rstrip(".")
+    unknown = "; WAV, FLAC, OGG, MP3 and AIFF are read, so convert it to one of them (ffmpeg -i FILE FILE.wav)"
+    return f"the audio cannot be decoded: {reason}{unknown if 'not recognised' in reason else ''}"
+
+
+class _Energy:
+    """Averages channels, and remembers how much of them is left."""
+
+    def __init__(self) -> None:
+        self._before = self._after = 0.0
+
+    def averaged(self, piece: Waveform) -> Waveform:
+        """Frames of one channel from frames of several, (frames, channels)."""
+        mono: Waveform = piece.mean(axis=1)
+        self._before += float(np.square(piece, dtype=np.float64).sum()) / piece.shape[1]
+        self._after += float(np.square(mono, dtype=np.float64).sum())
+        return mono
+
+    @property
+    def cancels(self) -> bool:
+        """Whether less than a hundredth is left: of independent channels it is a half, of one silent channel too."""
+        return self._after < _LEFT * self._before
+
+
+def _whole(source: Any) -> Any:
+    """The opened file; of a WAV that says that it has no samples, and has some behind it, a copy that says how many.
+
+    Programs that write into a pipe cannot go back and fill the length in.
+    """
+    head = source.read(12)
+    source.seek(0)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return source
+    content, place = bytearray(source.read()), 12
+    source.seek(0)
+    while place + 8 <= len(content):
+        name, length = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
+        if name == b"data":
+            rest = len(content) - place - 8
+            if length or _is_chunk(content[place + 8 :]):
+                return source
+            content[place + 4 : place + 8] = rest.to_bytes(4, "little")
+            content[4:8] = (len(content) - 8).to_bytes(4, "little")
+            return io.BytesIO(bytes(content))
+        place += 8 + length + length % 2
+    return source
+
+
+def _is_chunk(content: bytes | bytearray) -> bool:
+    """Whether this is nothing, or another chunk of a RIFF file up to its end."""
+    if len(content) < 8:
+        return not content
+    return content[:4].isalnum() and 8 + int.from_bytes(content[4:8], "little") in (len(content), len(content) - 1)
 
 
 def _resampled(pieces: Iterator[Waveform], stream: Any) -> Iterator[Waveform]:

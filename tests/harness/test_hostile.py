@@ -158,6 +158,19 @@ def not_numbers(path, value):
     return encoded(path, samples, subtype="FLOAT")
 
 
+def made_of(path, head):
+    path.write_bytes(head + bytes(5000))
+    return path
+
+
+def piped(path, samples, behind=b""):
+    """A WAV whose header says that it has no samples."""
+    head = bytearray(encoded(path).read_bytes()[:44])
+    head[4:8] = head[40:44] = bytes(4)
+    path.write_bytes(bytes(head) + samples + behind)
+    return path
+
+
 UNHEARD = {
     "cut.flac": (lambda path: cut(encoded(path)), "cannot be decoded"),
     "empty.wav": (lambda path: encoded(path, SAMPLES[:0]), "the audio is empty"),
@@ -165,6 +178,10 @@ UNHEARD = {
     "text.wav": (text, "cannot be decoded"),
     "nan.wav": (lambda path: not_numbers(path, math.nan), "are not numbers"),
     "infinite.wav": (lambda path: not_numbers(path, math.inf), "are not numbers"),
+    "opposite.wav": (lambda path: encoded(path, np.stack([SAMPLES, -SAMPLES], 1)), "channels cancel out"),
+    "speech.m4a": (lambda path: made_of(path, b"\0\0\0 ftypM4A "), "WAV, FLAC, OGG, MP3 and AIFF are read"),
+    "speech.webm": (lambda path: made_of(path, b"\x1aE\xdf\xa3\x9fB\x86\x81"), "WAV, FLAC, OGG, MP3 and AIFF are read"),
+    "silent_chunk.wav": (lambda path: piped(path, b"", b"LIST\4\0\0\0INFO"), "the audio is empty"),
     "raw.raw": (lambda path: path.write_bytes(SAMPLES.tobytes()) and path, "cannot be decoded"),
 }
 HEARD = {
@@ -173,6 +190,8 @@ HEARD = {
     "short.wav": (lambda path: encoded(path, SAMPLES[:160]), 160),
     "really_flac.txt": (lambda path: encoded(path, format="FLAC"), 16_000),
     "cut.wav": (lambda path: cut(encoded(path)), (9000 - 44) / 2),
+    "piped.wav": (lambda path: piped(path, encoded(path).read_bytes()[44:]), 16_000),
+    "one_channel.wav": (lambda path: encoded(path, np.stack([SAMPLES, 0 * SAMPLES], 1)), 16_000),
 }
 
 

@@ -56,7 +56,7 @@ def test_cells_of_today_have_the_ids_of_then(run, documents, monkeypatch):
         own = [row["id"] for row in run.utterances(next(d["cell_id"] for d in documents if d["split"] == data.label))]
         corpora[data] = Corpus(known["id"], (), commit=known["revision"])
         batches[data] = batch_plan({name: lengths[name] for name in own}, experiment.decoding.batch_size)
-    models = {m: ResolvedModel(Path(), a_cell["model"]["revision"]) for m in experiment.model}
+    models = {m: ResolvedModel(Path(), a_cell["model"]["revision"], "whisper") for m in experiment.model}
     seeds = {draw.seed: Corpus("", ()) for draw in experiment.calibration.draws}
     resolved = Resolved(models, experiment.decoding.batch_size, batches, corpora, seeds)
     found = 0
