@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -83,12 +84,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.action(options)
     except AsrQuantError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_as_flags(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted")
         return 130
     return 0
+
+
+def _as_flags(sentence: str) -> str:
+    """A sentence whose settings are spelled as flags of the command line.
+
+    >>> _as_flags('say so with parts = ["encoder"] and modules = ["linear", "head"]')
+    'say so with --parts encoder and --modules linear+head'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        values = [value.strip().strip('"') for value in found["values"].strip("[]").split(",")]
+        return f"--{found['key']} {'+'.join(values)}"
+
+    keys = r"(?P<key>parts|modules|bits|format|granularity|method|scheme|device)"
+    return re.sub(rf"\b{keys} = (?P<values>\[[^\]]*\]|\"[^\"]*\"|\w+)", flag, sentence)
 
 
 def _parser() -> argparse.ArgumentParser:

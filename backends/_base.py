@@ -136,7 +136,7 @@ class Generator(Protocol):
         ...
 
 
-@dataclass
+@dataclass(repr=False)
 class Quantized:
     """A quantized model.
 
@@ -155,16 +155,23 @@ class Quantized:
     spec: QuantSpec
     options: Any = field(default_factory=NoOptions)
 
+    def __repr__(self) -> str:
+        """What it is, in a line; the model's own is pages long."""
+        size, saved = self.report.size_bytes / 1e6, self.report.size_reduction
+        code = self.spec.weight_code if self.spec.bits else "mixed widths"
+        what = f"{self.backend} {self.spec.scheme} {code}, {type(self.model).__name__}"
+        return f"<Quantized: {what}, {size:.2f} MB, {saved:.1%} saved>"
+
     def save(self, directory: str | Path, processor: Any = None) -> None:
         """Write the model so that `backends.load(directory)` restores it bit for bit.
 
         Args:
-            directory: made when missing; files of an earlier save in it are replaced.
+            directory: made when missing; it must be empty.
             processor: saved beside the model. Without one, a transformers model that came from a
                 local directory takes the processor found there.
 
         Raises:
-            CheckpointError: the directory cannot be written.
+            CheckpointError: the directory cannot be written, or there is something in it.
         """
         from backends._checkpoint import save
 

@@ -39,6 +39,8 @@ def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
     from safetensors import SafetensorError
     from torch import nn
 
+    if directory.is_dir() and any(directory.iterdir()):
+        raise CheckpointError(f"{directory}: there is something already; name a new directory")
     backend, model = get(quantized.backend), quantized.model
     names, tensors = _state(backend, quantized)
     unique, aliases = _without_aliases(tensors)
@@ -57,7 +59,7 @@ def save(quantized: Quantized, directory: Path, processor: Any = None) -> None:
     try:
         fresh.mkdir(parents=True)
         _write(quantized, unique, manifest, fresh, processor)
-        _move(fresh, directory)
+        fresh.rename(directory)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(f"{directory} cannot be written: {reason}") from error
@@ -80,14 +82,6 @@ def _write(
     manifest["files"] = {name: _digest(directory / name) for name in _files(directory)}
     (directory / MANIFEST).write_text(json.dumps({**manifest, _CHECKSUM: _checksum(manifest)}, indent=1) + "\n")
     (directory / WEIGHTS).chmod((directory / MANIFEST).stat().st_mode)  # safetensors' own is for the owner alone
-
-
-def _move(fresh: Path, directory: Path) -> None:
-    """Put the files in place of those of an earlier save, from which the model itself may have been read."""
-    directory.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(directory / ENGINE, ignore_errors=True)
-    for path in sorted(fresh.iterdir(), key=lambda path: path.name == MANIFEST):
-        path.replace(directory / path.name)
 
 
 def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
@@ -144,6 +138,8 @@ def read_report(directory: Path) -> QuantReport:
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     path = directory / MANIFEST
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: there is no such directory")
     if not path.is_file() or not (directory / WEIGHTS).is_file():
         raise CheckpointError(f"{directory} has no {MANIFEST} with {WEIGHTS}: it was not written by Quantized.save")
     try:

@@ -11,6 +11,7 @@ from backends._base import (
     Calibration,
     Capability,
     Quantized,
+    Supported,
     Unsupported,
     missing_package,
     outputs_refused,
@@ -155,7 +156,18 @@ def capability(
     adapter = get(backend)
     resolved, filled = resolve(spec, backend, options)
     refused = missing_package(adapter) or outputs_refused(adapter, resolved)
-    return refused or adapter.capability(resolved, filled, device)
+    answer = refused or adapter.capability(resolved, filled, device)
+    usual = adapter.resolve(replace(spec, method=None), filled).method
+    if isinstance(answer, Unsupported) and spec.method not in (None, usual) and backend != _OF_METHODS:
+        elsewhere = get(_OF_METHODS)
+        possible = elsewhere.capability(elsewhere.resolve(spec, elsewhere.options()), elsewhere.options(), device)
+        if isinstance(possible, Supported):
+            return Unsupported(f'{answer.reason}; backend = "{_OF_METHODS}" has the method {spec.method}')
+    return answer
+
+
+_OF_METHODS = "ptq"
+"""The adapter whose methods are this project's own."""
 
 
 def calibrates(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = None) -> bool:

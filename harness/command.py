@@ -27,6 +27,7 @@ def experiment_parser(program: str, purpose: str | None) -> argparse.ArgumentPar
         "--only", metavar="KEY=VALUE,...", help='only matching configurations, such as "backend=hqq,bits=4|3"'
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the file")
+    parser.add_argument("--limit", type=int, metavar="N", help="N utterances of every split, balanced over speakers")
     parser.add_argument("--out", metavar="DIR", help="where <name>/ is made; default: runs")
     return parser
 
@@ -34,11 +35,18 @@ def experiment_parser(program: str, purpose: str | None) -> argparse.ArgumentPar
 def experiment_of(options: argparse.Namespace, *overrides: str) -> Experiment:
     """The experiment that `experiment_parser`'s options name, with the command line's changes.
 
+    With limited splits it is another experiment, with a directory of its own.
+
     Raises:
         ConfigError: see `load_experiment`.
     """
     out = [] if options.out is None else [f"run.output={json.dumps(options.out)}"]
-    return load_experiment(options.file, [*options.set, *overrides, *out])
+    changes = [*options.set, *overrides, *out]
+    experiment = load_experiment(options.file, changes)
+    if options.limit is None:
+        return experiment
+    limited = [f"data.{i}.limit={options.limit}" for i in range(len(experiment.data))]
+    return load_experiment(options.file, [*changes, *limited, f'name="{experiment.name}-limit{options.limit}"'])
 
 
 def run_command(action: Callable[[], int], interrupted: str = "interrupted") -> int:

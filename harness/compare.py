@@ -11,6 +11,7 @@ speaker is the part of the id before its first "-", as LibriSpeech has it.
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -99,7 +100,10 @@ def _cell(study: Study, name: str, path: Path) -> dict[str, str]:
         raise ConfigError(
             f"{path}: {name!r} names {len(found)} cells; write more of the id, as in {found[0]['cell_id']}"
         )
-    raise ConfigError(f"{path}: no finished cell is called {name!r}; the column cell_id of results.csv lists them")
+    called = {f"{row['configuration']} @ {row['split']}": row["cell_id"] for row in study.rows}
+    near = difflib.get_close_matches(name, called, n=3, cutoff=0.3) or list(called)[:3]
+    shown = "; ".join(f"{called[place]} ({place})" for place in near)
+    raise ConfigError(f"{path}: no finished cell is called {name!r}; there are {shown or 'none'}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Run an experiment file: every combination of model, library, scheme, granularity and bits, on every split.
 
 A second run does only what is missing. Exit status: 0 all planned cells have a row, 1 some cells
-failed, 2 something is for you to mend, 130 interrupted.
+failed or none could be measured, 2 something is for you to mend, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from harness.config import Experiment, Model
 from harness.errors import ConfigError
 from harness.plan import configurations, select, twin_of, with_devices
 from harness.printing import printable
+from harness.report.numbers import counted
 from harness.task import Task
 
 if TYPE_CHECKING:
@@ -50,7 +52,6 @@ def _parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="validate, print the plan and its wall time here, run nothing"
     )
     parser.add_argument("--list", action="store_true", help="print the configurations, one a line, run nothing")
-    parser.add_argument("--limit", type=int, metavar="N", help="N utterances of every split, balanced over speakers")
     parser.add_argument("--workers", type=int, metavar="N", help="processes at a time; default: one a core")
     parser.add_argument("--engine", choices=("local", "ray"), help="processes of this machine, or a Ray cluster")
     parser.add_argument(
@@ -65,9 +66,41 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     planned = configurations(experiment)
     chosen = select(planned, options.only) if options.only else planned
     if options.list or options.dry_run:
-        _print_plan(chosen, experiment, console, brief=options.list)
+        shown = chosen if options.list else _looked_at(chosen, experiment)
+        _print_plan(shown, experiment, console, brief=options.list)
         return 0
     return _run_planned(experiment, planned, chosen, console, source=_source(options.source), retry=options.retry)
+
+
+def _looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[Configuration]:
+    """The configurations, with what speaks against them on this machine, as far as it costs nothing to find out.
+
+    Raises:
+        AsrQuantError: no model can be used, or a table or a split cannot be read.
+    """
+    from harness import datasets
+    from harness.identity import check_local
+
+    for data in [*experiment.data, *([experiment.calibration.data] if experiment.calibration else [])]:
+        if data.root is not None:
+            datasets.get(data.dataset).load(data, cached_only=True)
+    refused: dict[Model, AsrQuantError] = {}
+    for model in dict.fromkeys(c.model for c in chosen):
+        try:
+            check_local(model)
+        except AsrQuantError as error:
+            refused[model] = error
+    if all(c.model in refused for c in chosen):
+        raise next(iter(refused.values()))
+    no_gpu = experiment.run.engine == "local" and shutil.which("nvidia-smi") is None
+    return [
+        replace(c, capability=Unsupported(str(refused[c.model])))
+        if c.model in refused
+        else replace(c, capability=Unsupported("no NVIDIA driver answers on this machine; set device = cpu"))
+        if c.device == "cuda" and no_gpu
+        else c
+        for c in chosen
+    ]
 
 
 def _source(path: Path | None) -> PublishedRun | None:
@@ -80,14 +113,11 @@ def _source(path: Path | None) -> PublishedRun | None:
 
 
 def _experiment(options: argparse.Namespace) -> Experiment:
-    """The file with the command line's changes; limited splits are another experiment, with a directory of its own."""
+    """The file with the command line's changes."""
     run = {"workers": options.workers, "engine": options.engine}
-    changes = [f"run.{key}={json.dumps(value)}" for key, value in run.items() if value is not None]
-    experiment = experiment_of(options, *changes)
-    if options.limit is None:
-        return experiment
-    limited = [f"data.{i}.limit={options.limit}" for i in range(len(experiment.data))]
-    return experiment_of(options, *changes, *limited, f'name="{experiment.name}-limit{options.limit}"')
+    return experiment_of(
+        options, *(f"run.{key}={json.dumps(value)}" for key, value in run.items() if value is not None)
+    )
 
 
 def _print_plan(planned: Sequence[Configuration], experiment: Experiment, console: Console, *, brief: bool) -> None:
@@ -142,7 +172,15 @@ def _run_planned(
         finally:  # also when interrupted: what is finished is in the results
             rows = make_results(directory, every)
     ids = {cell.cell_id for cell in own}
-    return _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
+    status = _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
+    others = directory.others({cell.cell_id for cell in every}, {model.label for model in resolved.models})
+    if others:
+        sentence = (
+            f"{directory.path}: {counted(others, 'finished cell')} of other settings kept and not listed; one of "
+            'another name (--set name="...") has a table of its own'
+        )
+        console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
+    return status
 
 
 def _take_over(
@@ -273,14 +311,19 @@ def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:
+    """Print the tables; the exit status."""
     from harness.report.tables import results_table, unfinished_table
 
     console.print(results_table(rows))
     unfinished = unfinished_table(rows)
     if unfinished is not None:
         console.print(unfinished)
-    console.print(f"{directory.path / 'results.csv'}: {len(rows)} rows", highlight=False)
-    return 1 if any(row["status"] in _FAILURES for row in rows) else 0
+    console.print(f"{directory.path / 'results.csv'}: {counted(len(rows), 'row')}", highlight=False)
+    asked = [row for row in rows if row["backend"] != "none"] or rows
+    measured = sum(row["status"] == CellStatus.DONE for row in asked)
+    if not measured:
+        console.print(f"0 of {counted(len(asked), 'cell')} measured, full precision aside", highlight=False)
+    return 1 if not measured or any(row["status"] in _FAILURES for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import versions
-from backends._inspection import read
+from backends._inspection import check_files, check_recognizer, read
 from harness import datasets
 from harness._hub import model_snapshot
 from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_of, memory_of, settled
@@ -64,8 +64,7 @@ def resolve_model(model: Model) -> ResolvedModel:
         contents = _contents_hash(local.resolve())
         revision = contents if planted is None else f"{contents}-outliers-{planted:g}"
         return ResolvedModel(local.resolve(), revision, _family(local))
-    if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", model.path, re.ASCII) or ".." in model.path or "--" in model.path:
-        raise CheckpointNotFoundError(f"model.path {model.path!r}: there is no such directory")
+    _check_hub_name(model)
     snapshot = model_snapshot(model.path, model.revision)
     _check_files(snapshot)
     return ResolvedModel(snapshot, snapshot.name, _family(snapshot))
@@ -73,6 +72,26 @@ def resolve_model(model: Model) -> ResolvedModel:
 
 def _family(directory: Path) -> str:
     return str(read(directory / "config.json").get("model_type", ""))
+
+
+def check_local(model: Model) -> None:
+    """Look at what a model's directory says, without reading weights; one of the hub is not asked for.
+
+    Raises:
+        CheckpointNotFoundError, CheckpointError: it is not there, lacks a part, or has parts of several models.
+    """
+    local = local_directory(model)
+    if local.is_dir():
+        _check_files(local)
+        check_files(local)
+        check_recognizer(local)
+    else:
+        _check_hub_name(model)
+
+
+def _check_hub_name(model: Model) -> None:
+    if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", model.path, re.ASCII) or ".." in model.path or "--" in model.path:
+        raise CheckpointNotFoundError(f"model.path {model.path!r}: there is no such directory")
 
 
 def local_directory(model: Model) -> Path:

@@ -6,6 +6,7 @@ Works without torch, a model or the network, so that `--dry-run` answers at once
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 import json
 import shutil
@@ -135,14 +136,26 @@ def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
     conditions = [part.partition("=") for part in only.split(",") if part]
     columns = spec_columns(planned[0])
     for key, separator, _ in conditions:
+        if not separator and conditions[0][1]:
+            raise ConfigError(f"--only {only}: write several values of a key with |, as in bits=4|3")
         if not separator:
             raise ConfigError(f"--only {only}: write KEY=VALUE, such as backend=hqq")
         if key.strip() not in columns:
             raise ConfigError(f"--only {only}: {key.strip()!r} is not one of {', '.join(columns)}")
     chosen = [c for c in planned if all(_matches(c, key.strip(), values) for key, _, values in conditions)]
     if not chosen:
-        raise ConfigError(f"--only {only}: no configuration matches; --list shows them all")
+        raise ConfigError(f"--only {only}: no configuration matches{_near(planned, conditions)}; --list shows them all")
     return with_twins(chosen, planned)
+
+
+def _near(planned: Sequence[Configuration], conditions: Sequence[tuple[str, str, str]]) -> str:
+    """Values that there are, for the first condition that nothing meets."""
+    for key, _, values in conditions:
+        if not any(_matches(c, key.strip(), values) for c in planned):
+            there = sorted({str(spec_columns(c)[key.strip()]) for c in planned})
+            close = difflib.get_close_matches(values.strip(), there, n=1, cutoff=0.5)
+            return f" ({key.strip()} is {' or '.join(close or there[:8])})"
+    return ""
 
 
 def _matches(configuration: Configuration, key: str, values: str) -> bool:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from harness.errors import OutputError
 from harness.metrics import Normaliser
 from harness.published import PublishedRun, is_published, open_published
-from harness.store import StoredRun
+from harness.store import EXPERIMENT, StoredRun
 
 _RUNS = Path("runs")
 
@@ -91,9 +92,19 @@ def open_run(path: Path) -> RecordedRun:
     """The results at `path`: of a run directory, or of a directory that `harness.publish` wrote.
 
     Raises:
-        OutputError: another version of the harness wrote it, or what was published was changed since.
+        OutputError: it is no run; another version of the harness wrote it; or what was published was changed since.
     """
-    return open_published(path) if is_published(path) else StoredRun(path)
+    if is_published(path):
+        return open_published(path)
+    if path.is_dir() and not _is_run(path):
+        there = sorted(str(inner) for inner in path.iterdir() if _is_run(inner) or is_published(inner))
+        inside = f"; runs in it: {', '.join(there)}" if there else ""
+        raise OutputError(f"{path}: it is neither a run nor a published one{inside}")
+    return StoredRun(path)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / EXPERIMENT).is_file() or (path / "cells").is_dir()
 
 
 def missing(run: RecordedRun) -> list[Place]:

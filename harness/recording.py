@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,12 @@ class RunDirectory(StoredRun):
                     (self.cells / cell_id).rename(aside)
                 found.append(wrong)
         return found
+
+    def others(self, known: Container[str], models: Container[str]) -> int:
+        """How many finished cells of these models are there beyond those that are known."""
+        names = [path.name for path in self.cells.iterdir()] if self.cells.is_dir() else []
+        unknown = [name for name in names if name not in known and self.stamp(name) is not None]
+        return sum((self.finished(name) or {}).get("model") in models for name in unknown if not self.damage(name))
 
     def write(self, record: CellRecord) -> None:
         """Write one cell, in place of an earlier one with the same id; one that is done is left as it is.

@@ -72,6 +72,8 @@ def _recognizer(model: str, device: str) -> Recognizer:
     hush_transformers()
     check_device(device)
     directory = MODELS.get(model, Path(model))
+    if directory.is_file():
+        raise CheckpointNotFoundError(f"{directory}: it is a file; name the directory of the model first")
     if not directory.is_dir():
         raise CheckpointNotFoundError(f"{directory}: there is no such directory")
     if (directory / "quantization.json").is_file():
@@ -91,6 +93,8 @@ def _lines(recognizer: Recognizer, files: Sequence[Path], decoding: Decoding) ->
 def _waveforms(recognizer: Recognizer, files: Sequence[Path], decoding: Decoding) -> Iterator[tuple[Path, Waveform]]:
     for path in files:
         try:
+            if path.is_dir():
+                raise DataError(f"{path}: it is a directory; name the files in it, such as {path}/*.wav")
             if not path.is_file():
                 raise DataError(f"{path}: there is no such file")
             waveform = recognizer.short_enough(Utterance(str(path), "", "", path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.markup import escape
@@ -39,14 +39,10 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
 
     A difference has its 95 % interval in brackets, and `=` where it is as good as full precision.
     """
-    from harness.stats import MARGIN
-
     splits = list(dict.fromkeys(row["split"] for row in rows))
     table = Table(
         title="results, smallest first; differences from full precision in points with 95 % interval",
-        caption=f"=  as good as full precision: certainly fewer than {MARGIN:.0%} more errors\n"
-        "NLL  of the reference, nats a token\n"
-        "of published  saved of the size in the dtype in which the weights were published",
+        caption="\n".join(_legend(rows)),
         title_justify="left",
         caption_justify="left",
     )
@@ -73,6 +69,19 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
             f"{first['effective_bits']:.2f}",
         )
     return table
+
+
+def _legend(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What signs and headings mean, of those that some row has."""
+    from harness.stats import MARGIN
+
+    done = [row for row in rows if row["status"] == CellStatus.DONE]
+    if any(row["non_inferior"] for row in done):
+        yield f"=  as good as full precision: certainly fewer than {MARGIN:.0%} more errors"
+    if any(_likelihood(row) for row in done):
+        yield "NLL  of the reference, nats a token"
+    if any(row["size_reduction_published"] is not None for row in done):
+        yield "of published  saved of the size in the dtype in which the weights were published"
 
 
 def _means(average: Average | None) -> tuple[str, str]:
