@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     from harness.identity import resolve
+    from harness.models import inspect_checkpoint
     from harness.recording import RunDirectory
 
     if options.utterances < 1:
@@ -80,6 +81,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
         resolved = resolve(experiment, chosen, directory.path)
+        for model in resolved.models.values():
+            inspect_checkpoint(model.directory, experiment.decoding)
         ends = _analysed(experiment, chosen, resolved, split, options.utterances, directory, console)
     console.print(f"{directory.path / 'analysis'}: shown by python -m harness.report {directory.path}", highlight=False)
     return 0 if all(end.status in (CellStatus.DONE, CellStatus.UNSUPPORTED) for end in ends) else 1

@@ -172,6 +172,8 @@ def reading(path: Path, read: Callable[[], T]) -> T:
     """
     try:
         return read()
+    except FileNotFoundError:
+        raise OutputError(f"{path}: it is missing; run the experiment again") from None
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise OutputError(f"{path}: cannot be read: {reason}; remove it and run the experiment again") from None

@@ -92,9 +92,12 @@ class Timing:
     def run(self, planned: Sequence[Configuration], chosen: Sequence[Configuration], console: Console) -> list[Row]:
         """Time `chosen` and record each as it ends; the rows of this call."""
         from harness.identity import cells_of, resolve
+        from harness.models import inspect_checkpoint
         from harness.results import result_rows
 
         resolved = resolve(self.experiment, chosen, self.directory.path)
+        for model in resolved.models.values():
+            inspect_checkpoint(model.directory, self.experiment.decoding)
         cells = {c: cells_of(c, self.experiment, resolved) for c in planned if c.model in resolved.models}
         load = os.getloadavg()
         if load[0] > _BUSY:

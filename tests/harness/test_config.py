@@ -7,6 +7,7 @@ import pytest
 from harness.config import load_experiment
 from harness.errors import ConfigError
 from harness.grid import main
+from harness.plan import configurations
 
 EXPERIMENTS = sorted(set(Path("experiments").glob("*.toml")) - {Path("experiments/claims.toml")})
 MINIMAL = """
@@ -102,11 +103,18 @@ def sentence_of(capsys, arguments):
         ),
         ('split = "clean"', 'split = "dirty"', "calibration, clean, other"),
         ('path = "embedded"', 'path = "./no/such/model"', "there is no such directory"),
+        ("[decoding]", '[decoding]\nlanguage = "de"', "decoding.language 'de': only English is scored so far"),
+        ("[decoding]", '[decoding]\nlanguage = "japanese"', "only English is scored so far"),
     ],
 )
 def test_mistakes_in_the_file(experiment_file, tmp_path, capsys, old, new, named):
     path = experiment_file(**{old: new})
     assert named in sentence_of(capsys, [path, "--out", tmp_path / "runs"])
+
+
+@pytest.mark.parametrize("language", ["en", "English", "<|en|>"])
+def test_english_has_several_names(experiment_file, language):
+    assert configurations(load_experiment(experiment_file(**{"[decoding]": f'[decoding]\nlanguage = "{language}"'})))
 
 
 def test_the_file_itself_is_missing(tmp_path, capsys):

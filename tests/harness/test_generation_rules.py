@@ -104,6 +104,18 @@ def usual(recognizer, batch):
     return tokens(recognizer, batch)
 
 
+@pytest.fixture(scope="module")
+def openvino():
+    if missing := missing_package(get("openvino")):
+        pytest.skip(missing.reason)
+    recognizer = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+    recognizer.model = quantize(
+        recognizer.model, "weight_only", "per_channel", 8, backend="openvino", parts=["encoder"]
+    ).model
+    speech = datasets.get("embedded").load(Data(dataset="embedded", split="clean")).utterances
+    return recognizer, recognizer.prepare([utterance.waveform() for utterance in speech[:3]], DECODING)
+
+
 @pytest.fixture
 def ruled(recognizer):
     """Set a rule of the model for the length of a test."""
@@ -197,6 +209,16 @@ def test_ctranslate2_honours_a_rule_or_refuses_it_by_name(name):
     else:
         with pytest.raises(ModelError, match=f"does not follow the generation configuration's {name} = "):
             quantize(fresh.model, "none", "per_tensor", 32, backend="ctranslate2", **whole)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_openvino_leaves_rules_to_transformers(name, openvino):
+    recognizer, batch = openvino
+    before = recognizer.model.generation_config
+    recognizer.model.generation_config = copy.deepcopy(before)
+    setattr(recognizer.model.generation_config, name, IN_FORCE[name])
+    assert tokens(recognizer, batch) == by_transformers(recognizer, batch)
+    recognizer.model.generation_config = before
 
 
 @pytest.mark.parametrize("forced", [[[1, 506]], [[1, 505], [2, 506]], [[1, None], [2, 507], [3, 510]]])

@@ -236,4 +236,4 @@ def test_what_cannot_be_checked_is_said(run, capsys, tmp_path):
     assert verify.main([str(run)]) == 1, "the results are of another experiment"
     (run / "experiment.json").unlink()
     assert verify.main([str(run)]) == 2
-    assert "experiment.json: cannot be read" in capsys.readouterr().err
+    assert "experiment.json: it is missing; run the experiment again" in capsys.readouterr().err
