@@ -105,6 +105,20 @@ def _check_language(language: str, known: Mapping[str, int]) -> None:
         raise UnsupportedError(f"decoding.language {language!r}: {what}; it has {ours}")
 
 
+def _check_own(config: Any, decoding: Decoding) -> None:
+    """Raise where a checkpoint says for which language or task it is, and another is asked for."""
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    for key, asked in (("language", decoding.language), ("task", decoding.task)):
+        own = getattr(config, key, None)
+        plain = [str(name).lower().strip("<|>") for name in (own, asked)]
+        if own is not None and len({TO_LANGUAGE_CODE.get(name, name) for name in plain}) > 1:
+            raise UnsupportedError(
+                f"generation_config.json has {key} = {own!r}, and {asked!r} is asked for: ask for the first, or take "
+                "it out of the file"
+            )
+
+
 class WhisperPreparation:
     """Log-mel features of a fixed window. Language and task are forced where there is a choice.
 
@@ -137,6 +151,7 @@ class WhisperPreparation:
         multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
         if multilingual:
             _check_language(decoding.language, getattr(model.generation_config, "lang_to_id", None) or {})
+            _check_own(model.generation_config, decoding)
         forced = {"language": decoding.language, "task": decoding.task} if multilingual else {}
         asked = prompt_of(model.generation_config, **forced) if multilingual else ()
         if multilingual and (wanted := otherwise_forced(model, asked)):

@@ -75,11 +75,11 @@ WITHOUT_EFFECT = {
 }
 OVERRULED = {
     "do_sample": True,
-    "language": "de",
+    "language": "en",
     "max_length": 20,
     "max_new_tokens": 5,
     "num_beams": 3,
-    "task": "translate",
+    "task": "transcribe",
 }
 REFUSED_VALUES = dict.fromkeys(REFUSED, 3) | {"max_time": 0.001, "num_beam_groups": 2, "penalty_alpha": 0.6}
 OF_WHISPER = {"alignment_heads", "is_multilingual", "lang_to_id", "no_timestamps_token_id", "prev_sot_token_id"}
@@ -219,6 +219,21 @@ def test_openvino_leaves_rules_to_transformers(name, openvino):
     setattr(recognizer.model.generation_config, name, IN_FORCE[name])
     assert tokens(recognizer, batch) == by_transformers(recognizer, batch)
     recognizer.model.generation_config = before
+
+
+@pytest.mark.parametrize(("name", "value"), [("language", "de"), ("language", "german"), ("task", "translate")])
+def test_a_language_or_task_of_the_checkpoint_is_not_overruled(name, value, recognizer, batch, ruled):
+    if "input_features" not in batch.groups[0].inputs:
+        pytest.skip("Moonshine has neither")
+    ruled(name, value)
+    with pytest.raises(UnsupportedError, match=f"generation_config.json has {name} = '{value}', and"):
+        recognizer.transcribe(batch, DECODING)
+
+
+@pytest.mark.parametrize("name", ["English", "<|en|>"])
+def test_english_may_be_called_so(name, recognizer, batch, usual, ruled):
+    ruled("language", name)
+    assert tokens(recognizer, batch) == usual
 
 
 @pytest.mark.parametrize("forced", [[[1, 506]], [[1, 505], [2, 506]], [[1, None], [2, 507], [3, 510]]])
