@@ -154,7 +154,7 @@ def _run_planned(
         resolved = resolve(experiment, chosen, directory.path)
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
-        refused = _refused([cell for c in chosen for cell in cells[c]], experiment, directory, resolved)
+        refused = _refused([cell for c in chosen for cell in cells[c]], directory, resolved)
         directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
         every = [cell for own in cells.values() for cell in own]
         for wrong in directory.set_aside(cell.cell_id for cell in every):
@@ -172,7 +172,8 @@ def _run_planned(
         finally:  # also when interrupted: what is finished is in the results
             rows = make_results(directory, every)
     ids = {cell.cell_id for cell in own}
-    status = _print_results([row for row in rows if row["cell_id"] in ids], directory, console)
+    mine = [row for row in rows if row["cell_id"] in ids]
+    status = _print_results(mine, directory, console)
     others = directory.others({cell.cell_id for cell in every}, {model.label for model in resolved.models})
     if others:
         sentence = (
@@ -180,6 +181,8 @@ def _run_planned(
             'another name (--set name="...") has a table of its own'
         )
         console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
+    if mine and all(row["status"] == CellStatus.UNSUPPORTED for row in mine):  # full precision too: it is the model
+        raise ConfigError(mine[0]["reason"])
     return status
 
 
@@ -192,20 +195,18 @@ def _take_over(
         console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
-def _refused(
-    own: Sequence[Cell], experiment: Experiment, directory: RunDirectory, resolved: Resolved
-) -> dict[Model, str]:
-    """The models that cannot be loaded as they are, of those of which something is to be done, and why.
+def _refused(own: Sequence[Cell], directory: RunDirectory, resolved: Resolved) -> dict[Model, str]:
+    """The models whose files say that they cannot be used, of those of which something is to be done, and why.
 
     Raises:
-        CheckpointError, CheckpointNotFoundError, UnsupportedError: there are no others.
+        CheckpointError, CheckpointNotFoundError: there are no others.
     """
-    from harness.models import inspect_checkpoint
+    from harness.identity import check_parts
 
     refused: dict[Model, AsrQuantError] = {}
     for model in {c.configuration.model: None for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}:
         try:
-            inspect_checkpoint(resolved.models[model].directory, experiment.decoding)
+            check_parts(resolved.models[model].directory)
         except AsrQuantError as error:
             refused[model] = error
     if refused and all(cell.configuration.model in refused for cell in own):

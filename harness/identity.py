@@ -82,11 +82,20 @@ def check_local(model: Model) -> None:
     """
     local = local_directory(model)
     if local.is_dir():
-        _check_files(local)
-        check_files(local)
-        check_recognizer(local)
+        check_parts(local)
     else:
         _check_hub_name(model)
+
+
+def check_parts(directory: Path) -> None:
+    """Look at what a checkpoint says of itself, without reading weights.
+
+    Raises:
+        CheckpointNotFoundError, CheckpointError: it lacks a part, or its parts are of several models.
+    """
+    _check_files(directory)
+    check_files(directory)
+    check_recognizer(directory)
 
 
 def _check_hub_name(model: Model) -> None:

@@ -99,7 +99,7 @@ def open_run(path: Path) -> RecordedRun:
     if path.is_dir() and not _is_run(path):
         there = sorted(str(inner) for inner in path.iterdir() if _is_run(inner) or is_published(inner))
         inside = f"; runs in it: {', '.join(there)}" if there else ""
-        raise OutputError(f"{path}: it is neither a run nor a published one{inside}")
+        raise OutputError(f"{path}: it is neither a run nor a published one; run the experiment first{inside}")
     return StoredRun(path)
 
 

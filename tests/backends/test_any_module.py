@@ -150,8 +150,8 @@ def test_quanto_never_compiles(tmp_path, monkeypatch):
 
     for bits in (4, 2):
         result = quantize(build(), "weight_only", "per_group:32", bits, backend="quanto")
-        result.save(tmp_path)
-        assert torch.equal(load(tmp_path, build()).model(inputs), result.model(inputs))
+        result.save(tmp_path / str(bits))
+        assert torch.equal(load(tmp_path / str(bits), build()).model(inputs), result.model(inputs))
 
 
 @pytest.mark.parametrize(

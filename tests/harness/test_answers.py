@@ -140,7 +140,7 @@ def test_a_directory_of_runs_names_them(run, root, capsys):
     run("--only", "backend=hqq")
     assert verify.main([str(root / "runs")]) == 2
     said = capsys.readouterr().err
-    assert "neither a run nor a published one" in said
+    assert "neither a run nor a published one; run the experiment first" in said
     assert str(root / "runs" / "answers") in said
 
 

@@ -279,6 +279,17 @@ def test_the_grid_refuses_one_model_and_does_the_other(tmp_path, capsys):
     assert not (tmp_path / "runs" / "alone" / "experiment.json").exists()
 
 
+def test_a_model_that_is_refused_when_it_is_loaded_is_status_2_too(tmp_path, capsys):
+    broken = linked(MODEL_DIRECTORY, tmp_path / "broken")
+    edit(broken, "config.json", encoder_layers=3, num_hidden_layers=3)
+    speech(tmp_path / "speech" / "clean", "clean", 2)
+    places = {"model": MODEL_DIRECTORY, "broken": broken, "speech": tmp_path / "speech", "out": tmp_path / "runs"}
+    (tmp_path / "refused.toml").write_text(EXPERIMENT.format(**places))
+    assert grid.main([str(tmp_path / "refused.toml"), "--set", f'model="{broken}"']) == 2
+    said = capsys.readouterr().err
+    assert (said.count("\n"), "does not take model.encoder.layers.3." in said) == (1, True)
+
+
 @pytest.mark.parametrize("command", ["quantize", "transcribe"])
 def test_the_other_commands_refuse_it_too(command, tmp_path, capsys):
     broken = linked(MODEL_DIRECTORY, tmp_path / "broken")

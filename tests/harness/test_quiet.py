@@ -32,10 +32,10 @@ assert len(first) == len(again) == 2
 """
 MULTILINGUAL = {
     "is_multilingual": True,
-    "lang_to_id": {"<|en|>": 501},
-    "task_to_id": {"transcribe": 503, "translate": 502},
+    "lang_to_id": {"<|en|>": 505},
+    "task_to_id": {"transcribe": 507, "translate": 506},
     "no_timestamps_token_id": 511,
-    "suppress_tokens": [500, 501, 502, 503],
+    "suppress_tokens": [504, 505, 506, 507],
     "begin_suppress_tokens": [220],
     "max_length": 448,
 }
