@@ -313,9 +313,11 @@ def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:
 
 def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:
     """Print the tables; the exit status."""
-    from harness.report.tables import results_table, unfinished_table
+    from harness.report.tables import remarks, results_table, unfinished_table
 
     console.print(results_table(rows))
+    for remark in remarks(rows):
+        console.print(printable(remark), highlight=False, markup=False, soft_wrap=True)
     unfinished = unfinished_table(rows)
     if unfinished is not None:
         console.print(unfinished)

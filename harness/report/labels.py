@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,3 +18,12 @@ def telling(rows: Sequence[Row]) -> list[str]:
 def label(row: Row, shown: Iterable[str] = ()) -> str:
     """The configuration's name, with the columns `shown` in front."""
     return " ".join([*(str(row[key]) for key in shown), row["configuration"]])
+
+
+def unheard(reason: str | None) -> list[str]:
+    """What the remarks of a finished cell count: recordings left out or cut, transcripts that ended at their caps.
+
+    >>> unheard("bytes are those of its file; 2 of 9 utterances were cut at the end of the model's window")
+    ["2 of 9 utterances were cut at the end of the model's window"]
+    """
+    return [part for part in (reason or "").split("; ") if re.match(r"\d+ of \d+ (utterances|transcripts) ", part)]

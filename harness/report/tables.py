@@ -12,7 +12,7 @@ from backends import Unsupported
 from harness.cell import CellStatus, Configuration
 from harness.config import Experiment
 from harness.report.averages import Average, averages, corpora
-from harness.report.labels import label, telling
+from harness.report.labels import label, telling, unheard
 
 _LONGEST_REASON = 240
 
@@ -86,6 +86,20 @@ def _legend(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _means(average: Average | None) -> tuple[str, str]:
     return ("", "") if average is None else (f"{average.over_sets:.2%}", f"{average.over_corpora:.2%}")
+
+
+def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What was not heard as one would think: recordings left out or cut, transcripts that ended at their caps."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["status"] == CellStatus.DONE:
+            for sentence in unheard(row["reason"]):
+                found.setdefault((row["split"], sentence), []).append(label(row, telling(rows)))
+    return [f"{split}: {sentence} ({_named(labels)})" for (split, sentence), labels in found.items()]
+
+
+def _named(labels: Sequence[str]) -> str:
+    return ", ".join(labels) if len(labels) <= 2 else f"{labels[0]} and {len(labels) - 1} others"
 
 
 def unfinished_table(rows: Sequence[dict[str, Any]]) -> Table | None:

@@ -8,6 +8,7 @@ from harness.config import Data, Decoding
 from harness.cost.operations import generated
 from harness.embedded import MODEL_DIRECTORY, MOONSHINE_DIRECTORY
 from harness.models import load_recognizer
+from harness.report import __main__ as report
 from tests.harness.test_checkpoints import edit, linked
 
 SPEECH = datasets.get("embedded").load(Data(dataset="embedded", split="clean")).utterances[:4]
@@ -78,7 +79,7 @@ bits = 8
 """
 
 
-def test_rows_say_what_was_cut_and_what_ended_at_its_cap(tmp_path):
+def test_rows_say_what_was_cut_and_what_ended_at_its_cap(tmp_path, capsys):
     import numpy as np
     import soundfile
 
@@ -94,3 +95,9 @@ def test_rows_say_what_was_cut_and_what_ended_at_its_cap(tmp_path):
     assert set(rows["at_limit"]) == {2}
     assert rows["reason"].str.contains("1 of 2 utterances were cut at the end of the model's window").all()
     assert rows["reason"].str.contains("2 of 2 transcripts ended at their cap of tokens").all()
+    said = capsys.readouterr().out
+    assert "test: 1 of 2 utterances were cut at the end of the model's window (" in said
+    assert "test: 2 of 2 transcripts ended at their cap of tokens, not by themselves (" in said
+    assert report.main([str(tmp_path / "runs" / "caps")]) == 0
+    page = (tmp_path / "runs" / "caps" / "report.html").read_text()
+    assert page.count("1 of 2 utterances were cut at the end of the model&#39;s window") == 2

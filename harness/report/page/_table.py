@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from harness.report.labels import unheard
 from harness.report.numbers import DASH, fixed, interval, percent, points_interval, probability
 from harness.report.page._run import PageRun, Row
 from harness.stats import MARGIN
@@ -190,7 +191,7 @@ def _row(run: PageRun, row: Row, columns: tuple[Column, ...]) -> TableRow:
         run.label(row),
         done,
         str(row["status"]).replace("_", " "),
-        "" if done else row["reason"] or "",
+        "; ".join(unheard(row["reason"])) if done else row["reason"] or "",
         filter_levels(row),
         tuple(Entry(column.shown(row), _order(row, column)) for column in columns),
     )
