@@ -63,8 +63,8 @@ def _rules(stored: Mapping[str, Any]) -> Mapping[str, Any]:
     """Rules of the generation configuration of one cell; earlier versions did not record them."""
     if stored["status"] != CellStatus.DONE:
         return {}
-    rules: Mapping[str, Any] = stored.get("rules", {"not recorded": True})
-    return rules or {"none": True}
+    rules: Mapping[str, Any] = stored.get("rules", {"rules": "not recorded"})
+    return rules or {"rules": "none"}
 
 
 def _brief(value: Any) -> Any:
