@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSpeechSeq2Seq, AutoProcessor
 
-from backends import CalibrationInput, UnsupportedError, load
+from backends import CalibrationInput, CheckpointError, UnsupportedError, load
 from backends._generation import check_generation
 from backends._inspection import check_recognizer
 from backends._pretrained import inspect_weights, load_pretrained, quiet_generation
@@ -348,5 +348,5 @@ def _family_and_processor(directory: Path) -> tuple[Preparation, Any]:
         check_recognizer(directory)
         processor = AutoProcessor.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise CheckpointNotFoundError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{directory}: cannot be loaded: {str(error).splitlines()[0]}") from error
     return family, processor
