@@ -13,6 +13,7 @@ from typing import Any
 
 from backends._errors import CheckpointError
 
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _SAMPLE_RATE = 16_000
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 _QUANTIZED = ("quantization_config", "compression_config")
@@ -100,7 +101,7 @@ def check_recognizer(directory: Path) -> None:
         CheckpointError: with the two values that disagree.
     """
     config = read(directory / "config.json")
-    settled = any((directory / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
+    settled = any((directory / name).is_file() for name in PROCESSOR_FILES)
     if settled and config.get("model_type") in ("whisper", "moonshine"):
         _check_processor(directory, config)
         _check_tokens(directory, config)

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from backends._inspection import PROCESSOR_FILES
 from harness.cell import Cell, hash_of
 from harness.files import seal, sealed
-from harness.identity import PROCESSOR_FILES
 
 _SUFFIX = ".safetensors"
 _PREPARING = ("transformers", "numpy", "soundfile", "soxr")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import versions
-from backends._inspection import check_files, check_recognizer, read
+from backends._inspection import PROCESSOR_FILES, check_files, check_recognizer, read
 from harness import datasets
 from harness._hub import model_snapshot
 from harness.batching import BatchPlan, batch_plan, default_workers, fitting_batch_size, lengths_of, memory_of, settled
@@ -30,7 +30,6 @@ from harness.errors import CheckpointNotFoundError, ConfigError
 from harness.families import FAMILIES
 from harness.metrics import Normaliser
 
-PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _UNNAMED = ("folder", "kaldi", "nemo")
 """Corpora in which an id tells nothing beyond its directory."""
 _VOCABULARIES = ("tokenizer.json", "vocab.json")

@@ -151,7 +151,13 @@ class RunDirectory(StoredRun):
         """How many finished cells of these models are there beyond those that are known."""
         names = [path.name for path in self.cells.iterdir()] if self.cells.is_dir() else []
         unknown = [name for name in names if name not in known and self.stamp(name) is not None]
-        return sum((self.finished(name) or {}).get("model") in models for name in unknown if not self.damage(name))
+        return sum(self._model_of(name) in models for name in unknown)
+
+    def _model_of(self, cell_id: str) -> str | None:
+        """The model of a finished cell; `None` of one that is not what was written."""
+        with suppress(OutputError):
+            return (self.finished(cell_id) or {}).get("model")
+        return None
 
     def write(self, record: CellRecord) -> None:
         """Write one cell, in place of an earlier one with the same id; one that is done is left as it is.

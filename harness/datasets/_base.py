@@ -200,8 +200,8 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | 
             other = paths.setdefault(utterance.audio.absolute().resolve(), utterance.id)
             if other != utterance.id:
                 raise DataError(f"{name}: {other!r} and {utterance.id!r} are one recording; take one of the rows away")
-        if isinstance(utterance.audio, Path) and not utterance.audio.is_file():
-            raise DataError(f"{utterance.audio}: the audio file of utterance {utterance.id} is missing")
+            if not utterance.audio.is_file():
+                raise DataError(f"{utterance.audio}: the audio file of utterance {utterance.id} is missing")
     return Corpus(name, tuple(ordered), commit)
 
 
@@ -262,30 +262,37 @@ def _whole(source: Any) -> Any:
 
     Programs that write into a pipe cannot go back and fill the length in.
     """
-    head = source.read(12)
+    place = _unknown_length(source)
     source.seek(0)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+    if place is None:
         return source
-    content, place = bytearray(source.read()), 12
-    source.seek(0)
-    while place + 8 <= len(content):
-        name, length = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
-        if name == b"data":
-            rest = len(content) - place - 8
-            if length or _is_chunk(content[place + 8 :]):
-                return source
-            content[place + 4 : place + 8] = rest.to_bytes(4, "little")
-            content[4:8] = (len(content) - 8).to_bytes(4, "little")
-            return io.BytesIO(bytes(content))
-        place += 8 + length + length % 2
-    return source
+    content = bytearray(source.read())
+    content[place : place + 4] = (len(content) - place - 4).to_bytes(4, "little")
+    content[4:8] = (len(content) - 8).to_bytes(4, "little")
+    return io.BytesIO(bytes(content))
 
 
-def _is_chunk(content: bytes | bytearray) -> bool:
-    """Whether this is nothing, or another chunk of a RIFF file up to its end."""
-    if len(content) < 8:
-        return not content
-    return content[:4].isalnum() and 8 + int.from_bytes(content[4:8], "little") in (len(content), len(content) - 1)
+def _unknown_length(source: Any) -> int | None:
+    """Where a WAV has the length of its samples, if that is 0 and there are some; only headers are read."""
+    head = source.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    while len(chunk := source.read(8)) == 8:
+        length = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
+            place = source.tell() - 4
+            behind = source.read(8)
+            rest = source.seek(0, io.SEEK_END) - place - 4
+            return None if length or _is_chunk(behind, rest) else place
+        source.seek(length + length % 2, io.SEEK_CUR)
+    return None
+
+
+def _is_chunk(head: bytes, rest: int) -> bool:
+    """Whether what is left, so many bytes, is nothing, or another chunk of a RIFF file up to its end."""
+    if rest < 8:
+        return not rest
+    return head[:4].isalnum() and 8 + int.from_bytes(head[4:], "little") in (rest, rest - 1)
 
 
 def _resampled(pieces: Iterator[Waveform], stream: Any) -> Iterator[Waveform]:

@@ -10,7 +10,7 @@ import csv
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,14 +74,10 @@ def read_csv(path: Path) -> list[Record]:
     Raises:
         DataError: with the row and the mend.
     """
-    lines = _lines(path)
-    if not lines:
-        raise DataError(f"{path}: the transcript file is empty")
-    (_, first), *rest = lines
-    delimiter = _delimiter(path, first)
-    heading = _fields(path, 1, first, delimiter)
-    names = _columns(path, heading)
-    return [_record(path, number, line, delimiter, heading, names) for number, line in rest]
+    lines = _table_lines(path)
+    delimiter = _delimiter(path, lines[0][1])
+    mend = f"put a text that holds {_DELIMITERS[delimiter]} in double quotes"
+    return _records(path, lines, lambda number, line: _fields(path, number, line, delimiter), mend)
 
 
 def read_tsv(path: Path) -> list[Record]:
@@ -90,36 +86,33 @@ def read_tsv(path: Path) -> list[Record]:
     Raises:
         DataError: with the row and the mend.
     """
+    return _records(path, _table_lines(path), lambda _, line: line.split("\t"), "take tabs out of texts")
+
+
+def _table_lines(path: Path) -> list[tuple[int, str]]:
+    """Those of a table, the heading first."""
     lines = _lines(path)
     if not lines:
         raise DataError(f"{path}: the transcript file is empty")
-    heading = lines[0][1].split("\t")
+    return lines
+
+
+def _records(
+    path: Path, lines: Sequence[tuple[int, str]], fields_of: Callable[[int, str], list[str]], mend: str
+) -> list[Record]:
+    """The rows behind the heading, each with as many fields as that."""
+    heading = fields_of(1, lines[0][1])
     names = _columns(path, heading)
     records = []
     for number, line in lines[1:]:
-        fields = line.split("\t")
+        fields, where = fields_of(number, line), f"{path}, line {number}"
         if len(fields) != len(heading):
-            raise DataError(
-                f"{path}, line {number}: it has {len(fields)} fields and the heading {len(heading)}; take tabs "
-                "out of texts"
-            )
-        records.append(Record(f"{path}, line {number}", {name: fields[place] for name, place in names.items()}))
+            raise DataError(f"{where}: it has {len(fields)} fields and the heading {len(heading)}; {mend}")
+        for name, field in zip(heading, fields, strict=True):
+            if not name.strip() and field.strip():
+                raise DataError(f"{where}: {field.strip()!r} stands in a column without a name; name it in the heading")
+        records.append(Record(where, {name: fields[place] for name, place in names.items()}))
     return records
-
-
-def _record(
-    path: Path, number: int, line: str, delimiter: str, heading: Sequence[str], names: Mapping[str, int]
-) -> Record:
-    fields, where = _fields(path, number, line, delimiter), f"{path}, line {number}"
-    if len(fields) != len(heading):
-        raise DataError(
-            f"{where}: it has {len(fields)} fields and the heading {len(heading)}; put a text that holds "
-            f"{_DELIMITERS[delimiter]} in double quotes"
-        )
-    for name, field in zip(heading, fields, strict=True):
-        if not name.strip() and field.strip():
-            raise DataError(f"{where}: {field.strip()!r} stands in a column without a name; name it in the heading")
-    return Record(where, {name: fields[place] for name, place in names.items()})
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
@@ -200,9 +193,7 @@ def read_json_lines(path: Path) -> list[Record]:
         DataError: with the row and the mend.
     """
     records = []
-    for number, line in _lines(path):
-        where = f"{path}, line {number}"
-        row = _json(where, line)
+    for where, row in json_objects(path):
         names = chosen(where, [key for key, value in row.items() if value is not None])
         records.append(Record(where, {name: row[own] for name, own in names.items()}))
     return records

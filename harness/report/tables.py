@@ -91,10 +91,11 @@ def _means(average: Average | None) -> tuple[str, str]:
 def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What was not heard as one would think: recordings left out or cut, transcripts that ended at their caps."""
     found: dict[tuple[str, str], list[str]] = {}
+    shown = telling(rows)
     for row in rows:
         if row["status"] == CellStatus.DONE:
             for sentence in unheard(row["reason"]):
-                found.setdefault((row["split"], sentence), []).append(label(row, telling(rows)))
+                found.setdefault((row["split"], sentence), []).append(label(row, shown))
     return [f"{split}: {sentence} ({_named(labels)})" for (split, sentence), labels in found.items()]
 
 
