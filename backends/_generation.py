@@ -156,14 +156,22 @@ def prompt_of(config: Any, language: str | None, task: str | None) -> list[int]:
     return [*chosen, config.no_timestamps_token_id]
 
 
+def language_code(name: str) -> str:
+    """The code of a language that is given by its name, its code or its token.
+
+    >>> language_code("English"), language_code("<|en|>")
+    ('en', 'en')
+    """
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    plain = name.lower().strip("<|>")
+    return str(TO_LANGUAGE_CODE.get(plain, plain))
+
+
 def _language_token(languages: dict[str, int], language: str | None) -> int:
     if language is None:
         raise UnsupportedError("the language is not detected here: name it")
-    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
-
-    name = language.lower()
-    code = TO_LANGUAGE_CODE.get(name)
-    for spelling in (name, f"<|{name}|>", f"<|{code}|>"):
+    for spelling in (language.lower(), f"<|{language_code(language)}|>"):
         if spelling in languages:
             return languages[spelling]
     raise UnsupportedError(f"the model has no language {language!r}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from backends import UnsupportedError
-from backends._generation import otherwise_forced, prompt_of
+from backends._generation import language_code, otherwise_forced, prompt_of
 from harness.config import Decoding
 from harness.datasets import SAMPLE_RATE, Waveform
 
@@ -96,9 +96,9 @@ class Preparation(Protocol):
 
 def _check_language(language: str, known: Mapping[str, int]) -> None:
     """Raise where a checkpoint that lists its languages lacks one, which may be named or abbreviated."""
-    from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-    code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+    code = language_code(language)
     if known and f"<|{code}|>" not in known:
         ours = ", ".join(sorted(token.strip("<|>") for token in known)) if len(known) <= 8 else f"{len(known)} others"
         what = "this checkpoint does not know it" if code in LANGUAGES else "there is no such language"
@@ -107,12 +107,9 @@ def _check_language(language: str, known: Mapping[str, int]) -> None:
 
 def _check_own(config: Any, decoding: Decoding) -> None:
     """Raise where a checkpoint says for which language or task it is, and another is asked for."""
-    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
-
     for key, asked in (("language", decoding.language), ("task", decoding.task)):
         own = getattr(config, key, None)
-        plain = [str(name).lower().strip("<|>") for name in (own, asked)]
-        if own is not None and len({TO_LANGUAGE_CODE.get(name, name) for name in plain}) > 1:
+        if own is not None and language_code(str(own)) != language_code(asked):
             raise UnsupportedError(
                 f"generation_config.json has {key} = {own!r}, and {asked!r} is asked for: ask for the first, or take "
                 "it out of the file"
