@@ -7,7 +7,7 @@ belong to the model. Nothing of the weights is read but their names, types and s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,7 @@ def _check_tokens(directory: Path, config: Json) -> None:
         )
     if config["model_type"] == "whisper":
         _check_whisper(path, {**config, **generation}, known)
+        _check_padding(path, {**config, **generation}, ends, known)
 
 
 def _check_whisper(path: Path, rule: Json, known: Mapping[str, int]) -> None:
@@ -185,14 +186,34 @@ def _check_whisper(path: Path, rule: Json, known: Mapping[str, int]) -> None:
             )
 
 
+def _check_padding(path: Path, rule: Json, ends: Sequence[int], known: Mapping[str, int]) -> None:
+    """What is written behind the short texts of a batch must be no word."""
+    token = rule.get("pad_token_id")
+    if token is None or token in ends:
+        return
+    if not 0 <= token < rule.get("vocab_size", 0):
+        raise CheckpointError(f"{path}: pad_token_id is {token}, which is no token of the model; set it to {ends[0]}")
+    text = next((name for name, number in known.items() if number == token), "")
+    if text and text not in _added(path.parent):
+        raise CheckpointError(
+            f"{path}: pad_token_id is {token}, the tokenizer's word {text!r}, which would stand behind the short texts "
+            f"of a batch; set it to the end of the text, {ends[0]}"
+        )
+
+
 def _vocabulary(directory: Path) -> dict[str, int]:
     """Tokens by name, as far as files tell."""
     found = read(directory / "tokenizer.json")
+    words = (found.get("model") or {}).get("vocab") if found else read(directory / "vocab.json")
+    return {**(words if isinstance(words, dict) else {}), **_added(directory)}
+
+
+def _added(directory: Path) -> dict[str, int]:
+    """Tokens that are no words, by name: ends, languages, tasks, times."""
+    found = read(directory / "tokenizer.json")
     if found:
-        words = (found.get("model") or {}).get("vocab") or {}
-        added = {token["content"]: token["id"] for token in found.get("added_tokens", ())}
-        return {**(words if isinstance(words, dict) else {}), **added}
-    return {**read(directory / "vocab.json"), **read(directory / "added_tokens.json")}
+        return {token["content"]: token["id"] for token in found.get("added_tokens", ())}
+    return dict(read(directory / "added_tokens.json"))
 
 
 def _token(directory: Path, key: str) -> str | None:

@@ -10,7 +10,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -84,23 +84,33 @@ def _looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[
     for data in [*experiment.data, *([experiment.calibration.data] if experiment.calibration else [])]:
         if data.root is not None:
             datasets.get(data.dataset).load(data, cached_only=True)
-    refused: dict[Model, AsrQuantError] = {}
-    for model in dict.fromkeys(c.model for c in chosen):
-        try:
-            check_local(model)
-        except AsrQuantError as error:
-            refused[model] = error
-    if all(c.model in refused for c in chosen):
-        raise next(iter(refused.values()))
+    refused = _refusals([c.model for c in chosen], check_local)
     no_gpu = experiment.run.engine == "local" and shutil.which("nvidia-smi") is None
     return [
-        replace(c, capability=Unsupported(str(refused[c.model])))
+        replace(c, capability=Unsupported(refused[c.model]))
         if c.model in refused
         else replace(c, capability=Unsupported("no NVIDIA driver answers on this machine; set device = cpu"))
         if c.device == "cuda" and no_gpu
         else c
         for c in chosen
     ]
+
+
+def _refusals(models: Sequence[Model], check: Callable[[Model], None]) -> dict[Model, str]:
+    """The models that cannot be used, and why.
+
+    Raises:
+        AsrQuantError: there are no others.
+    """
+    refused: dict[Model, AsrQuantError] = {}
+    for model in dict.fromkeys(models):
+        try:
+            check(model)
+        except AsrQuantError as error:
+            refused[model] = error
+    if refused and all(model in refused for model in models):
+        raise next(iter(refused.values()))
+    return {model: str(error) for model, error in refused.items()}
 
 
 def _source(path: Path | None) -> PublishedRun | None:
@@ -196,22 +206,20 @@ def _take_over(
 
 
 def _refused(own: Sequence[Cell], directory: RunDirectory, resolved: Resolved) -> dict[Model, str]:
-    """The models whose files say that they cannot be used, of those of which something is to be done, and why.
+    """The models whose files say that they cannot be used, and why; of a model that is done nothing is asked.
 
     Raises:
         CheckpointError, CheckpointNotFoundError: there are no others.
     """
     from harness.identity import check_parts
 
-    refused: dict[Model, AsrQuantError] = {}
-    for model in {c.configuration.model: None for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}:
-        try:
+    missing = {c.configuration.model for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}
+
+    def check(model: Model) -> None:
+        if model in missing:
             check_parts(resolved.models[model].directory)
-        except AsrQuantError as error:
-            refused[model] = error
-    if refused and all(cell.configuration.model in refused for cell in own):
-        raise next(iter(refused.values()))
-    return {model: str(error) for model, error in refused.items()}
+
+    return _refusals([cell.configuration.model for cell in own], check)
 
 
 def _judged(cell: Cell, refused: Mapping[Model, str]) -> Cell:

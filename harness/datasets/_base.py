@@ -31,6 +31,20 @@ _LEFT = 0.01
 """Of the energy of channels, what must be left of it in their average."""
 
 
+def root_of(data: Data, what: str = "folder") -> Path:
+    """The directory that `data.root` names.
+
+    Raises:
+        DataError: none is named, or there is none; `what` it should be is said.
+    """
+    if data.root is None:
+        raise DataError(f'data: the dataset {data.dataset} needs root = "path/to/{what}"')
+    root = Path(data.root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such directory; data.root names it")
+    return root
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One test item.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.config import Data
-from harness.datasets._base import Corpus, Extent, Utterance, corpus_of
+from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, root_of
 from harness.datasets._table import FILE_NAME, TEXT, Record, read_tsv
 from harness.errors import DataError
 
@@ -26,9 +26,7 @@ class CommonVoice:
 
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """The clips that `root/SPLIT.tsv` names; double quotes are letters in it."""
-        if data.root is None:
-            raise DataError('data: the dataset common_voice needs root = "path/to/cv-corpus/en"')
-        root = Path(data.root).expanduser()
+        root = root_of(data, "cv-corpus/en")
         path = root / f"{data.split}.tsv"
         if not path.is_file():
             there = ", ".join(sorted(p.stem for p in root.glob("*.tsv"))) or "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.config import Data
-from harness.datasets._base import Corpus, Extent, Utterance, corpus_of
+from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, root_of
 from harness.datasets._table import FILE_NAME, TEXT, Record, read_csv, read_json_lines
 from harness.errors import DataError
 
@@ -56,11 +56,7 @@ def directory_of(data: Data) -> Path:
     Raises:
         DataError: there is no such directory.
     """
-    if data.root is None:
-        raise DataError(f'data: the dataset {data.dataset} needs root = "path/to/folder"')
-    root = Path(data.root).expanduser()
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such directory; data.root names it")
+    root = root_of(data)
     if (root / data.split).is_dir():
         return root / data.split
     if data.split != _NO_SPLIT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.config import Data
-from harness.datasets._base import Corpus, Extent, Utterance, corpus_of
+from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, root_of
 from harness.datasets._table import Record, json_objects
 from harness.errors import DataError
 
@@ -27,9 +27,7 @@ class Nemo:
 
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """`root/SPLIT.json`, `.jsonl`, `SPLIT_manifest.json` or `manifest_SPLIT.json`; paths are relative to `root`."""
-        if data.root is None:
-            raise DataError('data: the dataset nemo needs root = "path/to/directory" with a manifest for each split')
-        root = Path(data.root).expanduser()
+        root = root_of(data, "directory/of/manifests")
         paths = [root / name.format(data.split) for name in _NAMES if (root / name.format(data.split)).is_file()]
         if len(paths) != 1:
             there = ", ".join(sorted(p.name for p in root.glob("*.json*"))) or "none"

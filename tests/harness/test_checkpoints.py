@@ -171,6 +171,14 @@ WHISPER = {
         lambda d: edit(d, "generation_config.json", eos_token_id=502),
         ["eos_token_id is 502", "503"],
     ),
+    "padding with a word": (
+        lambda d: edit(d, "generation_config.json", pad_token_id=7),
+        ["pad_token_id is 7", "word", "503"],
+    ),
+    "padding with no token": (
+        lambda d: edit(d, "generation_config.json", pad_token_id=-1),
+        ["pad_token_id is -1", "no token of the model"],
+    ),
     "the start of another tokenizer": (
         lambda d: edit(d, "generation_config.json", decoder_start_token_id=505),
         ["decoder_start_token_id is 505", "504"],
@@ -218,6 +226,13 @@ def test_what_would_be_ignored_is_refused_by_name(source, change, sentence, tmp_
 @pytest.mark.parametrize("source", [MODEL_DIRECTORY, MOONSHINE_DIRECTORY], ids=lambda path: path.name)
 def test_what_fits_together_is_taken(source):
     inspect(source)
+
+
+@pytest.mark.parametrize("token", [None, 504, 506], ids=["none", "start", "task"])
+def test_padding_that_is_no_word_is_taken(token, tmp_path):
+    directory = linked(MODEL_DIRECTORY, tmp_path / "checkpoint")
+    edit(directory, "generation_config.json", pad_token_id=token)
+    inspect(directory)
 
 
 def test_a_tied_head_that_is_the_embedding_is_taken(tmp_path):
