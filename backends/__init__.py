@@ -56,21 +56,29 @@ can do; what it cannot is refused before a weight is touched:
 Backends of your own: `backends.extending`, `backends.testing`.
 """
 
-from backends._base import (
+from backends.core.base import (
     Calibration,
     CalibrationInput,
     Capability,
     Form,
     Generator,
-    Quantized,
     Supported,
     Unsupported,
 )
-from backends._errors import AsrQuantError, CheckpointError, ModelError, SpecError, UnsupportedError
-from backends._quantize import calibrates, capability, load, quantize, quantize_spec, resolve, row_independent, versions
-from backends._registry import available
-from backends._report import LayerReport, QuantReport
-from backends._spec import (
+from backends.core.checkpoint import Quantized, load
+from backends.core.errors import AsrQuantError, CheckpointError, ModelError, SpecError, UnsupportedError
+from backends.core.quantize import (
+    calibrates,
+    capability,
+    quantize,
+    quantize_spec,
+    resolve,
+    row_independent,
+    versions,
+)
+from backends.core.registry import available
+from backends.core.report import LayerReport, QuantReport
+from backends.core.spec import (
     ENCODER_AND_DECODER,
     FULL_PRECISION,
     LINEAR,

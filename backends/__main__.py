@@ -22,7 +22,7 @@ from rich.table import Table
 
 from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
 from backends._commands import add_inspect, add_quantize
-from backends._spec import FORMAT_BITS, ModuleKind, NumberFormat, Part, PerChannel, PerGroup, PerTensor
+from backends.core.spec import FORMAT_BITS, ModuleKind, NumberFormat, Part, PerChannel, PerGroup, PerTensor
 
 _GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
 

@@ -13,15 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from backends._base import Quantized
-from backends._checkpoint import read_report
-from backends._errors import CheckpointError, SpecError
-from backends._inspection import check_recognizer
-from backends._pretrained import check_device, hush_transformers, load_pretrained
-from backends._quantize import calibrates, quantize_spec, resolve
-from backends._report import LayerReport, QuantReport
-from backends._spec import NumberFormat, QuantSpec, Scheme, parse_granularity
-from backends._torchao_quiet import hush_torchao
+from backends.core.checkpoint import Quantized, read_report
+from backends.core.errors import CheckpointError, SpecError
+from backends.core.inspection import check_recognizer
+from backends.core.pretrained import check_device, hush_transformers, load_pretrained
+from backends.core.quantize import calibrates, quantize_spec, resolve
+from backends.core.quiet import hush_torchao
+from backends.core.report import LayerReport, QuantReport
+from backends.core.spec import NumberFormat, QuantSpec, Scheme, parse_granularity
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,6 +6,6 @@
 `backends.testing` runs the contract on it.
 """
 
-from backends._layerwise import Candidate, LayerwiseBackend, candidates
+from backends.core.layerwise import Candidate, LayerwiseBackend, candidates
 
 __all__ = ["Candidate", "LayerwiseBackend", "candidates"]

@@ -22,10 +22,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends._base import Form, Quantized, Supported
-from backends._checkpoint import MANIFEST, WEIGHTS
-from backends._quantize import capability, quantize_spec
-from backends._spec import FORMAT_BITS, INTEGER_BITS, NumberFormat, PerChannel, PerGroup, PerTensor, QuantSpec, Scheme
+from backends.core.base import Form, Supported
+from backends.core.checkpoint import Quantized
+from backends.core.manifest import MANIFEST, WEIGHTS
+from backends.core.quantize import capability, quantize_spec
+from backends.core.spec import (
+    FORMAT_BITS,
+    INTEGER_BITS,
+    NumberFormat,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    QuantSpec,
+    Scheme,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -202,7 +212,7 @@ def check_report(done: Done) -> None:
 
 def check_bytes(done: Done) -> None:
     """The counted bytes are those of the file, within 1 %, and stay when the model is used."""
-    from backends._report import size_bytes
+    from backends.core.report import size_bytes
 
     report, file = done.quantized.report, done.directory / "before" / WEIGHTS
     with file.open("rb") as opened:

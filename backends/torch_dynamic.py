@@ -10,10 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backends._base import Capability, Supported, Unsupported
-from backends._layerwise import Candidate, LayerwiseBackend
-from backends._spec import Activations, ModuleKind, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme, WeightCode
 from backends._torch_ao import ended, torch_ao
+from backends.core.base import Capability, Supported, Unsupported
+from backends.core.layerwise import Candidate, LayerwiseBackend
+from backends.core.spec import (
+    Activations,
+    ModuleKind,
+    NumberFormat,
+    PerChannel,
+    PerGroup,
+    QuantSpec,
+    Scheme,
+    WeightCode,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,7 +97,7 @@ class TorchDynamic(LayerwiseBackend):
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """The torch.ao module of the same weights."""
-        from backends._torch_packed import engine
+        from backends.core.packed import engine
 
         ao, module = torch_ao(), candidate.module
         if candidate.kind is ModuleKind.EMBEDDING:
@@ -116,7 +125,7 @@ class TorchDynamic(LayerwiseBackend):
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """Codes, scales and zero points (or the fp16 weight), and the bias."""
-        from backends._torch_packed import weight_to_tensors
+        from backends.core.packed import weight_to_tensors
 
         tensors = weight_to_tensors(module.weight())  # type: ignore[operator]
         if hasattr(module, "bias") and module.bias() is not None:  # type: ignore[operator]
@@ -128,7 +137,7 @@ class TorchDynamic(LayerwiseBackend):
         import torch
         from torch import nn
 
-        from backends._torch_packed import engine, weight_from_tensors
+        from backends.core.packed import engine, weight_from_tensors
 
         ao = torch_ao()
         weight, bias = weight_from_tensors(tensors), tensors.get("bias")

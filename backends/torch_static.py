@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backends._base import Capability, Supported, Unsupported
-from backends._layerwise import Candidate, LayerwiseBackend
-from backends._spec import Activations, ModuleKind, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme
 from backends._torch_ao import ended, torch_ao
+from backends.core.base import Capability, Supported, Unsupported
+from backends.core.layerwise import Candidate, LayerwiseBackend
+from backends.core.spec import Activations, ModuleKind, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,7 +94,7 @@ class TorchStatic(LayerwiseBackend):
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """The float module between observing stubs, or behind one observer where outputs stay float."""
-        from backends._torch_static_modules import FloatOutputs, StubbedModule, configuration
+        from backends._torch_ao._static import FloatOutputs, StubbedModule, configuration
 
         per_channel = isinstance(spec.granularity, PerChannel)
         qconfig = configuration(options.observer, options.reduce_range, per_channel)
@@ -109,7 +109,7 @@ class TorchStatic(LayerwiseBackend):
 
     def freeze(self, module: nn.Module) -> nn.Module:
         """Turn observed ranges into scales and pack the weight."""
-        from backends._torch_packed import engine
+        from backends.core.packed import engine
 
         with engine(module.engine):  # type: ignore[arg-type]
             module.freeze()  # type: ignore[operator]
@@ -125,7 +125,7 @@ class TorchStatic(LayerwiseBackend):
         """Codes, scales and zero points of weight, input and, where that is rounded, output, and the bias."""
         import torch
 
-        from backends._torch_packed import weight_to_tensors
+        from backends.core.packed import weight_to_tensors
 
         inner: Any = module.module
         stub: Any = module.quant
@@ -141,8 +141,8 @@ class TorchStatic(LayerwiseBackend):
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
         """The inverse of `pack`."""
         torch_ao()
-        from backends._torch_packed import engine, weight_from_tensors
-        from backends._torch_static_modules import FloatOutputs, StubbedModule, quantized_stub, quantized_twin
+        from backends._torch_ao._static import FloatOutputs, StubbedModule, quantized_stub, quantized_twin
+        from backends.core.packed import engine, weight_from_tensors
 
         with engine(options.engine):
             inner = quantized_twin(module, bool(spec.outputs))

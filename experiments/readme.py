@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.claims import claims_of
-from harness.reading import open_run
+from harness.records.reading import open_run
 from harness.report.claims import as_markdown
 from harness.report.numbers import percent, points_interval
 

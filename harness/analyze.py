@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,18 +19,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import Form, Scheme
-from harness.cell import Cell, CellStatus, Configuration
-from harness.command import experiment_of, experiment_parser, run_command
-from harness.config import Experiment
+from harness._command import experiment_of, experiment_parser, run_command
+from harness._printing import printable
 from harness.errors import ConfigError
-from harness.plan import configurations, select
-from harness.printing import printable
+from harness.execution.task import Analysed, AnalysisTask, Ended, Task
+from harness.experiment.cell import Cell, CellStatus, Configuration
+from harness.experiment.config import Experiment
+from harness.experiment.plan import configurations, select
 from harness.report.outputs import rounded_outputs
-from harness.task import Analysed, AnalysisTask, Ended, Task
 
 if TYPE_CHECKING:
-    from harness.identity import Resolved
-    from harness.recording import RunDirectory
+    from harness.records.recording import RunDirectory
+    from harness.resolution.identity import Resolved
 
 _SHOWN = 5
 _NUMBERS = {
@@ -59,9 +60,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    from harness.identity import resolve
-    from harness.models import inspect_checkpoint
-    from harness.recording import RunDirectory
+    from harness.recognition.loading import inspect_checkpoint
+    from harness.records.batch_size import settled
+    from harness.records.recording import RunDirectory
+    from harness.resolution.identity import resolve
 
     if options.utterances < 1:
         raise ConfigError("--utterances must be at least 1")
@@ -80,7 +82,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise ConfigError(f"{where}: no configuration that can be analysed quantizes anything; name others")
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
-        resolved = resolve(experiment, chosen, directory.path)
+        resolved = resolve(experiment, chosen, partial(settled, directory.path))
         for model in resolved.models.values():
             inspect_checkpoint(model.directory, experiment.decoding)
         ends = _analysed(experiment, chosen, resolved, split, options.utterances, directory, console)
@@ -102,8 +104,8 @@ def _analysed(
     console: Console,
 ) -> list[Ended]:
     """Analyse one configuration after another; how each ended."""
-    from harness.identity import cells_of
-    from harness.processes import fork_server, start
+    from harness.execution.processes import fork_server, start
+    from harness.resolution.identity import cells_of
 
     ends = []
     with fork_server(experiment.run.threads_per_worker) as context:
@@ -129,7 +131,7 @@ def _analysed(
 
 
 def _enter_worker(task: AnalysisTask, channel: Connection) -> None:
-    from harness import worker
+    from harness.execution import worker
 
     worker.analyse(task, channel)
 

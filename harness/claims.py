@@ -17,11 +17,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness._claims_file import load_claims
-from harness._claims_tested import Tested, tested
-from harness.command import run_command
+from harness._command import run_command
 from harness.errors import ConfigError, DataError
 from harness.report.claims import as_json, as_markdown, as_table
+from harness.report.claims._file import load_claims
+from harness.report.claims._tested import Tested, tested
 
 CLAIMS = Path("experiments/claims.toml")
 

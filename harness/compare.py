@@ -19,10 +19,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.command import run_command
+from harness._command import run_command
 from harness.errors import ConfigError
 from harness.metrics import NORMALIZERS, Normaliser
-from harness.reading import open_run
+from harness.records.reading import open_run, study_of
 from harness.report.comparison import as_json, as_text
 from harness.stats import Sample, Study, compare
 
@@ -75,7 +75,7 @@ def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample]]:
 
 
 def _from_files(reference: Path, files: Sequence[str], normalizer: str) -> tuple[list[str], list[Sample]]:
-    from harness.transcripts import read_sample
+    from harness.records.transcripts import read_sample
 
     if len(files) != 2:
         raise ConfigError(f"--ref takes two files of hypotheses, A and B; there are {len(files)}")
@@ -85,7 +85,7 @@ def _from_files(reference: Path, files: Sequence[str], normalizer: str) -> tuple
 
 def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample]]:
     run = open_run(path)
-    study = Study(run.results(), run)
+    study = study_of(run)
     rows = [_cell(study, name, path) for name in names]
     return [f"{r['configuration']} @ {r['split']}" for r in rows], [study.sample(r["cell_id"]) for r in rows]
 

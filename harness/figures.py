@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.command import run_command
+from harness._command import run_command
 from harness.errors import OutputError
 
 
@@ -31,7 +31,7 @@ def _run(run: Path, out: Path | None) -> int:
 
 
 def _draw(path: Path, chosen: Path | None) -> Iterator[Path]:
-    from harness.reading import open_run, place_for
+    from harness.records.reading import open_run, place_for
     from harness.report.charts import figures, save
 
     run = open_run(path)

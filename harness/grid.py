@@ -8,31 +8,38 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from backends import AsrQuantError, Supported, Unsupported
-from harness.cell import Cell, CellStatus, Configuration
-from harness.command import experiment_of, experiment_parser, run_command
-from harness.config import Experiment, Model
+from backends import Supported
+from harness._command import experiment_of, experiment_parser, run_command
+from harness._printing import printable
 from harness.errors import ConfigError
-from harness.plan import configurations, select, twin_of, with_devices
-from harness.printing import printable
+from harness.execution.preparation import (
+    baselines_of,
+    engine_of,
+    groups_of,
+    is_missing,
+    judged,
+    looked_at,
+    refused_models,
+    workers_of,
+)
+from harness.execution.task import Task
+from harness.experiment.cell import Cell, CellStatus, Configuration
+from harness.experiment.config import Experiment
+from harness.experiment.plan import configurations, select, with_devices
 from harness.report.numbers import counted
-from harness.task import Task
 
 if TYPE_CHECKING:
-    from harness.engines import Engine
-    from harness.identity import Resolved
-    from harness.published import PublishedRun
-    from harness.recording import RunDirectory
+    from harness.records.published import PublishedRun
+    from harness.records.recording import RunDirectory
+    from harness.resolution.identity import Resolved
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
 
@@ -66,56 +73,15 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     planned = configurations(experiment)
     chosen = select(planned, options.only) if options.only else planned
     if options.list or options.dry_run:
-        shown = chosen if options.list else _looked_at(chosen, experiment)
+        shown = chosen if options.list else looked_at(chosen, experiment)
         _print_plan(shown, experiment, console, brief=options.list)
         return 0
     return _run_planned(experiment, planned, chosen, console, source=_source(options.source), retry=options.retry)
 
 
-def _looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[Configuration]:
-    """The configurations, with what speaks against them on this machine, as far as it costs nothing to find out.
-
-    Raises:
-        AsrQuantError: no model can be used, or a table or a split cannot be read.
-    """
-    from harness import datasets
-    from harness.identity import check_local
-
-    for data in [*experiment.data, *([experiment.calibration.data] if experiment.calibration else [])]:
-        if data.root is not None:
-            datasets.get(data.dataset).load(data, cached_only=True)
-    refused = _refusals([c.model for c in chosen], check_local)
-    no_gpu = experiment.run.engine == "local" and shutil.which("nvidia-smi") is None
-    return [
-        replace(c, capability=Unsupported(refused[c.model]))
-        if c.model in refused
-        else replace(c, capability=Unsupported("no NVIDIA driver answers on this machine; set device = cpu"))
-        if c.device == "cuda" and no_gpu
-        else c
-        for c in chosen
-    ]
-
-
-def _refusals(models: Sequence[Model], check: Callable[[Model], None]) -> dict[Model, str]:
-    """The models that cannot be used, and why.
-
-    Raises:
-        AsrQuantError: there are no others.
-    """
-    refused: dict[Model, AsrQuantError] = {}
-    for model in dict.fromkeys(models):
-        try:
-            check(model)
-        except AsrQuantError as error:
-            refused[model] = error
-    if refused and all(model in refused for model in models):
-        raise next(iter(refused.values()))
-    return {model: str(error) for model, error in refused.items()}
-
-
 def _source(path: Path | None) -> PublishedRun | None:
     """The published run that `--from` names."""
-    from harness.published import is_published, open_published
+    from harness.records.published import is_published, open_published
 
     if path is not None and not is_published(path):
         raise ConfigError(f"--from {path}: it is not a published run; python -m harness.publish makes one")
@@ -154,17 +120,18 @@ def _run_planned(
     retry: bool,
 ) -> int:
     """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models."""
-    from harness.identity import cells_of, resolve
-    from harness.recording import RunDirectory
-    from harness.results import make_results
-    from harness.scratch import sweep
+    from harness.records.batch_size import settled
+    from harness.records.recording import RunDirectory
+    from harness.records.results import make_results
+    from harness.records.scratch import sweep
+    from harness.resolution.identity import cells_of, resolve
 
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.shared():
-        resolved = resolve(experiment, chosen, directory.path)
+        resolved = resolve(experiment, chosen, partial(settled, directory.path))
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
-        refused = _refused([cell for c in chosen for cell in cells[c]], directory, resolved)
+        refused = refused_models([cell for c in chosen for cell in cells[c]], directory, resolved)
         directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
         every = [cell for own in cells.values() for cell in own]
         for wrong in directory.set_aside(cell.cell_id for cell in every):
@@ -173,10 +140,10 @@ def _run_planned(
         if source is not None:
             _take_over(source, own, every, directory, console)
         before = {cell.cell_id: directory.stamp(cell.cell_id) for cell in own}
-        missing = [_judged(cell, refused) for cell in own if _is_missing(cell, directory, retry=retry)]
+        missing = [judged(cell, refused) for cell in own if is_missing(cell, directory, retry=retry)]
         try:
             if missing:
-                _run_missing(experiment, missing, before, _baselines(cells), directory, resolved, console)
+                _run_missing(experiment, missing, before, baselines_of(cells), directory, resolved, console)
             else:
                 sweep()  # after a run that was killed when it had done all
         finally:  # also when interrupted: what is finished is in the results
@@ -199,51 +166,10 @@ def _run_planned(
 def _take_over(
     source: PublishedRun, own: Sequence[Cell], every: Sequence[Cell], directory: RunDirectory, console: Console
 ) -> None:
-    from harness.takeover import take_over
+    from harness.execution.takeover import take_over
 
     for sentence in take_over(source, own, every, directory).sentences(str(source.path)):
         console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
-
-
-def _refused(own: Sequence[Cell], directory: RunDirectory, resolved: Resolved) -> dict[Model, str]:
-    """The models whose files say that they cannot be used, and why; of a model that is done nothing is asked.
-
-    Raises:
-        CheckpointError, CheckpointNotFoundError: there are no others.
-    """
-    from harness.identity import check_parts
-
-    missing = {c.configuration.model for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}
-
-    def check(model: Model) -> None:
-        if model in missing:
-            check_parts(resolved.models[model].directory)
-
-    return _refusals([cell.configuration.model for cell in own], check)
-
-
-def _judged(cell: Cell, refused: Mapping[Model, str]) -> Cell:
-    """The cell; of a refused model as one that cannot be done."""
-    reason = refused.get(cell.configuration.model)
-    if reason is None:
-        return cell
-    return replace(cell, configuration=replace(cell.configuration, capability=Unsupported(reason)))
-
-
-def _is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
-    stored = directory.finished(cell.cell_id)
-    return stored is None or (retry and stored["status"] != CellStatus.DONE)
-
-
-def _baselines(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str]:
-    """By the id of every cell that is no baseline's itself: the full-precision cell of the same split."""
-    by_place = {(c, cell.data.label): cell.cell_id for c, own in cells.items() for cell in own}
-    return {
-        cell.cell_id: by_place[twin_of(c), cell.data.label]
-        for c, own in cells.items()
-        if not c.is_baseline
-        for cell in own
-    }
 
 
 def _run_missing(
@@ -255,13 +181,13 @@ def _run_missing(
     resolved: Resolved,
     console: Console,
 ) -> None:
-    from harness.leases import Leases
+    from harness.execution.runner import Runner
+    from harness.records.layout import LEASES
+    from harness.records.leases import Leases
     from harness.report.progress import observing
-    from harness.runner import Runner
-    from harness.store import LEASES
 
-    groups = _groups(missing)
-    workers = _workers(experiment, groups)
+    groups = groups_of(missing)
+    workers = workers_of(experiment, groups)
     tasks = [
         Task.of(
             own,
@@ -278,45 +204,11 @@ def _run_missing(
     with (
         observing(console, len(missing), utterances) as observer,
         Leases(directory.path / LEASES, experiment.run.lease_timeout) as leases,
-        _engine(experiment, workers, directory) as engine,
+        engine_of(experiment, workers, directory) as engine,
     ):
         where = f"{len(missing)} cells to do, {engine.describe()}, into {directory.path}"
         console.print(f"{experiment.name}: {where}", highlight=False)
         Runner(directory, leases, engine, observer, before).run(tasks)
-
-
-def _workers(experiment: Experiment, groups: Sequence[Sequence[Cell]]) -> int:
-    from harness.batching import default_workers
-
-    return min(experiment.run.workers or default_workers(own[0].configuration.device for own in groups), len(groups))
-
-
-def _engine(experiment: Experiment, workers: int, directory: RunDirectory) -> Engine:
-    """What the file asks for; of Ray nothing is imported unless it does."""
-    run = experiment.run
-    if run.engine == "local":
-        from harness.engines.local import LocalEngine
-
-        return LocalEngine(workers, run.threads_per_worker, run.stall_timeout)
-    if find_spec("ray") is None:
-        raise ConfigError('run.engine = "ray": Ray is not installed; pip install "asrquant[ray]"')
-    from harness.engines.ray import RayEngine
-
-    return RayEngine(run, directory)
-
-
-def _groups(missing: Sequence[Cell]) -> list[list[Cell]]:
-    """Cells that one worker does, in the order in which they are begun: all of a configuration.
-
-    A baseline's come first, one by one, since others wait for them; then what is decoded without drafts, which takes
-    longest, so that no worker is left with it at the end, and which a worker that is free can decode beside them.
-    """
-    groups: dict[tuple[Configuration, str | None], list[Cell]] = {}
-    for cell in missing:
-        alone = cell.cell_id if cell.configuration.is_baseline else None
-        groups.setdefault((cell.configuration, alone), []).append(cell)
-    in_order = [(own[0].configuration, own) for own in groups.values()]
-    return [own for _, own in sorted(in_order, key=lambda pair: (not pair[0].is_baseline, pair[0].takes_drafts))]
 
 
 def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import Form, Unsupported
-from harness.cell import Cell, CellStatus, Configuration
-from harness.command import experiment_of, experiment_parser, run_command
-from harness.config import Experiment
+from harness._command import experiment_of, experiment_parser, run_command
+from harness._printing import printable
 from harness.errors import ConfigError
-from harness.plan import configurations, select
-from harness.printing import printable
-from harness.task import Ended, Task, TimingTask
+from harness.execution.task import Ended, Task, TimingTask
+from harness.experiment.cell import Cell, CellStatus, Configuration
+from harness.experiment.config import Experiment
+from harness.experiment.plan import configurations, select
 
 if TYPE_CHECKING:
-    from harness.identity import Resolved
-    from harness.recording import RunDirectory
+    from harness.records.recording import RunDirectory
+    from harness.resolution.identity import Resolved
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
 _SIMULATED = "simulated"
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    from harness.recording import RunDirectory
+    from harness.records.recording import RunDirectory
 
     if options.repeats < 1 or options.warmup < 0:
         raise ConfigError("--repeats must be at least 1, and --warmup at least 0")
@@ -91,11 +92,12 @@ class Timing:
 
     def run(self, planned: Sequence[Configuration], chosen: Sequence[Configuration], console: Console) -> list[Row]:
         """Time `chosen` and record each as it ends; the rows of this call."""
-        from harness.identity import cells_of, resolve
-        from harness.models import inspect_checkpoint
-        from harness.results import result_rows
+        from harness.recognition.loading import inspect_checkpoint
+        from harness.records.batch_size import settled
+        from harness.records.results import result_rows
+        from harness.resolution.identity import cells_of, resolve
 
-        resolved = resolve(self.experiment, chosen, self.directory.path)
+        resolved = resolve(self.experiment, chosen, partial(settled, self.directory.path))
         for model in resolved.models.values():
             inspect_checkpoint(model.directory, self.experiment.decoding)
         cells = {c: cells_of(c, self.experiment, resolved) for c in planned if c.model in resolved.models}
@@ -118,7 +120,7 @@ class Timing:
         self, chosen: Sequence[Configuration], cells: dict[Configuration, list[Cell]], resolved: Resolved
     ) -> Iterator[tuple[Configuration, list[Row]]]:
         """Every configuration with its rows; one that cannot be timed has one row, without a measure."""
-        from harness.processes import fork_server, start
+        from harness.execution.processes import fork_server, start
 
         with fork_server(self.experiment.run.threads_per_worker) as context:
             for configuration in chosen:
@@ -178,7 +180,7 @@ def _refusal(configuration: Configuration) -> tuple[str, str] | None:
 
 
 def _enter_worker(task: TimingTask, channel: Connection) -> None:
-    from harness import worker
+    from harness.execution import worker
 
     worker.compare(task, channel)
 
@@ -190,7 +192,7 @@ def _line(configuration: Configuration, rows: Sequence[Row]) -> str:
 
 def _table(chosen: Sequence[Configuration], rows: Sequence[Row]) -> Table:
     """Ratios to the twin: times, where below 1 is faster, and rtfx, where above 1 is."""
-    from harness.results import LATENCY
+    from harness.records.results import LATENCY
 
     table = Table(title="quantized / full precision (times: below 1 is faster; rtfx: above 1)", title_justify="left")
     table.add_column("configuration", overflow="fold")

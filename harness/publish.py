@@ -14,10 +14,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.command import run_command
+from harness._command import run_command
 from harness.errors import OutputError
-from harness.files import is_temporary, sync, temporary_beside, writing
-from harness.published import ABOUT, CHECKSUMS, is_published
+from harness.records.files import is_temporary, sync, temporary_beside, writing
+from harness.records.published import ABOUT, CHECKSUMS, is_published
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(run: Path, directory: Path) -> int:
-    from harness.reading import missing, open_run
+    from harness.records.reading import missing, open_run
     from harness.report.unfinished import unfinished_sentence
 
     publish(run, directory)
@@ -51,8 +51,8 @@ def publish(run: Path, directory: Path) -> None:
     Raises:
         OutputError: something else is there, the run is not what was written, or there is no room.
     """
-    from harness._publishing import Publication
-    from harness.reading import open_run
+    from harness.records.publishing import Publication
+    from harness.records.reading import open_run
 
     _check_place(directory)
     publication = Publication.of(open_run(run))

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.command import run_command
-from harness.config import Decoding
+from harness._command import run_command
+from harness._printing import printable
 from harness.datasets import Utterance, Waveform
 from harness.embedded import MODELS
 from harness.errors import CheckpointNotFoundError, ConfigError, DataError
-from harness.printing import printable
+from harness.experiment.tables import Decoding
 
 if TYPE_CHECKING:
-    from harness.models import Recognizer
+    from harness.recognition.models import Recognizer
 
 _PROMPT = 4
 """Tokens at most that Whisper begins with."""
@@ -66,8 +66,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _recognizer(model: str, device: str) -> Recognizer:
-    from backends._pretrained import check_device, hush_transformers
-    from harness.models import load_quantized, load_recognizer
+    from backends.core.pretrained import check_device, hush_transformers
+    from harness.recognition.loading import load_quantized, load_recognizer
 
     hush_transformers()
     check_device(device)

@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +20,25 @@ import numpy as np
 from rich.console import Console
 
 from backends import AsrQuantError
-from harness.cell import Cell, CellStatus, Configuration, id_of
-from harness.command import run_command
-from harness.config import Data, Experiment
+from harness._command import run_command
+from harness._printing import printable
 from harness.errors import ConfigError, OutputError
-from harness.files import damage
+from harness.execution.task import Ended, Replayed, ReplayTask, Task
+from harness.experiment.cell import Cell, CellStatus, Configuration, id_of
+from harness.experiment.config import Experiment
+from harness.experiment.planned import planned_cells
+from harness.experiment.tables import Data
 from harness.metrics import scores
-from harness.plan import recorded_experiment
-from harness.planned import planned_cells
-from harness.printing import printable
-from harness.published import CHECKSUMS, PublishedRun, is_published
-from harness.reading import RecordedRun, missing, open_run
-from harness.recomputed import close, differing_results
+from harness.records.asked import recorded_experiment
+from harness.records.files import damage
+from harness.records.published import CHECKSUMS, PublishedRun, is_published
+from harness.records.reading import RecordedRun, missing, open_run
+from harness.records.recomputed import close, differing_results
 from harness.report.unfinished import unfinished_sentence
-from harness.task import Ended, Replayed, ReplayTask, Task
 
 if TYPE_CHECKING:
     from harness.datasets import Utterance
-    from harness.identity import Resolved
+    from harness.resolution.identity import Resolved
 
 Row = Mapping[str, Any]
 
@@ -128,7 +130,8 @@ class Verification:
 
     def _resolve(self) -> Resolved | None:
         """Models and speech, where they are at hand."""
-        from harness.identity import resolve
+        from harness.records.batch_size import settled
+        from harness.resolution.identity import resolve
 
         if isinstance(self._run, PublishedRun):
             self.remarks.append("models and speech were not looked at: a published run is checked by itself")
@@ -137,7 +140,7 @@ class Verification:
             return None
         chosen = list(dict.fromkeys(cell.configuration for cell in self.cells))
         try:
-            return resolve(self._experiment, chosen, self._run.path)
+            return resolve(self._experiment, chosen, partial(settled, self._run.path))
         except AsrQuantError as error:
             self.remarks.append(f"models and speech: {error}")
             return None
@@ -199,7 +202,7 @@ class Verification:
 
     def _of_replay(self, again: int, rng: np.random.Generator) -> Iterator[str]:
         """Hear some planned batches again, drawn from all cells that are done and can be repeated here."""
-        from harness.processes import fork_server, start
+        from harness.execution.processes import fork_server, start
 
         batches = self._drawn(again, rng)
         if not batches:
@@ -224,7 +227,7 @@ class Verification:
 
     def _repeatable(self) -> list[Cell]:
         """The done cells that would have the same id today: same versions, same kind of machine, same inputs."""
-        from harness.identity import cells_of
+        from harness.resolution.identity import cells_of
 
         if self._resolved is None:
             return []
@@ -278,7 +281,7 @@ def decoder(model_directory: Path) -> Any:
 
 
 def _enter_worker(task: ReplayTask, channel: Connection) -> None:
-    from harness import worker
+    from harness.execution import worker
 
     worker.replay(task, channel)
 

@@ -7,10 +7,12 @@ import pytest
 
 LIGHT = [
     "import backends; backends.available()",
-    "import harness.grid, harness.plan, harness.runner, harness.store, harness.metrics, harness.report.tables",
-    "import harness.stats, harness.compare, harness.transcripts, harness.results, harness.report.findings",
+    "import harness.grid, harness.experiment.plan, harness.execution.runner, harness.records.store",
+    "import harness.metrics, harness.report.tables",
+    "import harness.stats, harness.compare, harness.records.transcripts, harness.records.results",
+    "import harness.report.findings",
     "import harness.report.__main__, harness.figures, harness.latency",
-    "import harness.claims, harness.publish, harness.reading",
+    "import harness.claims, harness.publish, harness.records.reading",
     "import harness.datasets; harness.datasets.available()",
     "import importlib, pkgutil, backends\n"
     "for m in pkgutil.iter_modules(backends.__path__):\n"
@@ -29,7 +31,7 @@ def test_these_imports_are_light(code):
 
 
 def test_what_workers_import_beforehand_says_nothing():
-    done = subprocess.run([sys.executable, "-c", "import harness.forkserver"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", "import harness.execution.forkserver"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -12,10 +12,10 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from backends._base import Calibration, Capability, Supported, Unsupported
-from backends._errors import ModelError
-from backends._layerwise import Candidate, LayerwiseBackend, chosen
-from backends._spec import Activations, QuantSpec, Scheme, WeightCode, completed
+from backends.core.base import Calibration, Capability, Supported, Unsupported
+from backends.core.errors import ModelError
+from backends.core.layerwise import Candidate, LayerwiseBackend, chosen
+from backends.core.spec import Activations, QuantSpec, Scheme, WeightCode, completed
 from backends.ptq._options import PtqOptions
 from backends.ptq._rules import refused_code, refused_options
 

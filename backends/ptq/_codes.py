@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backends._spec import PerGroup, PerTensor, WeightCode
+from backends.core.spec import PerGroup, PerTensor, WeightCode
 from backends.ptq._second_level import SecondLevel, second_level
 
 _SMALLEST = 1e-7

@@ -17,8 +17,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backends._base import Calibration, CalibrationInput
-from backends._errors import ModelError
+from backends.core.base import Calibration, CalibrationInput
+from backends.core.errors import ModelError
 from backends.ptq._method import Block, Layer, Needs
 from backends.ptq._statistics import Accumulator, Statistics
 

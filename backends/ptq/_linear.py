@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from backends._activations import range_of, round_activations, widened
-from backends._observing import counted
-from backends._spec import Activations, WeightCode
+from backends.core.activations import range_of, round_activations, widened
+from backends.core.observing import counted
+from backends.core.spec import Activations, WeightCode
 from backends.ptq._codes import Grid
 from backends.ptq._hadamard import rotate
 from backends.ptq._packing import pack, unpack

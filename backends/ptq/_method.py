@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from backends._spec import Activations, WeightCode
+from backends.core.spec import Activations, WeightCode
 from backends.ptq._linear import Solution, Transform
 from backends.ptq._options import PtqOptions
 from backends.ptq._statistics import Statistics

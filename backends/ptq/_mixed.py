@@ -16,11 +16,11 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
-from backends._base import CalibrationInput
-from backends._errors import ModelError
-from backends._layerwise import Candidate
-from backends._report import size_bytes
-from backends._spec import PerGroup, PerTensor, QuantSpec, WeightCode
+from backends.core.base import CalibrationInput
+from backends.core.errors import ModelError
+from backends.core.layerwise import Candidate
+from backends.core.report import size_bytes
+from backends.core.spec import PerGroup, PerTensor, QuantSpec, WeightCode
 from backends.ptq._engine import Engine, as_input
 from backends.ptq._method import Layer, Request
 from backends.ptq._options import PtqOptions

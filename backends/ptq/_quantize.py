@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from backends._base import Calibration
+from backends.core.base import Calibration
 from backends.ptq._block import ALONE, alone
 from backends.ptq._engine import Engine
 from backends.ptq._linear import QuantizedLinear, Shape, Solution, Transform

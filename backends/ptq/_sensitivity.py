@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from backends._base import CalibrationInput
+from backends.core.base import CalibrationInput
 from backends.ptq._engine import forward
 
 DRAWS = 32

@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.config import Decoding
-from harness.features import PreparedBatch
-from harness.models import Recognizer, Transcript
-from harness.strategy import Strategy, Way
+from harness.experiment.tables import Decoding
+from harness.recognition.features import PreparedBatch
+from harness.recognition.models import Recognizer, Transcript
+from harness.recognition.strategy import Strategy, Way
 
 Seconds = tuple[float, float]
 """Of generation, and of it without the encoder."""

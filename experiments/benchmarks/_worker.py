@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.processes import fork_server
+from harness.execution.processes import fork_server
 
 
 def in_worker(measure: Callable[[], None]) -> None:

@@ -55,8 +55,9 @@ def measure(case: Case, checkpoint: Path, root: Path, threads: int, channel: Con
     import torch
 
     from backends import quantize
-    from harness.config import Calibration, Data, Decoding
-    from harness.models import calibration_inputs, load_recognizer
+    from harness.experiment.tables import Calibration, Data, Decoding
+    from harness.recognition.calibrating import calibration_inputs
+    from harness.recognition.loading import load_recognizer
 
     torch.set_num_threads(threads)
     recognizer = load_recognizer(checkpoint, "float32", "cpu")

@@ -20,11 +20,12 @@ import torch
 
 from backends import quantize, versions
 from harness import cost, datasets
-from harness.config import Data, Decoding
 from harness.cost.operations import generated
 from harness.embedded import MODEL_DIRECTORY
-from harness.features import PreparedBatch
-from harness.models import Recognizer, Transcript, load_recognizer
+from harness.experiment.tables import Data, Decoding
+from harness.recognition.features import PreparedBatch
+from harness.recognition.loading import load_recognizer
+from harness.recognition.models import Recognizer, Transcript
 
 REPEATS = 5
 BATCH, BATCHES = 50, 6

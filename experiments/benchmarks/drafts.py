@@ -18,11 +18,11 @@ from backends import quantize
 from experiments.benchmarks._ways import gains, medians, one_round
 from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
-from harness.batching import batch_plan, lengths_of
-from harness.config import Data, Decoding
 from harness.cost.operations import generated
 from harness.embedded import MODEL_DIRECTORY
-from harness.models import load_recognizer
+from harness.experiment.tables import Data, Decoding
+from harness.recognition.loading import load_recognizer
+from harness.resolution.batching import batch_plan, lengths_of
 
 REPEATS = 5
 BATCH, BATCHES = 50, 6

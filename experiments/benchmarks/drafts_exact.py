@@ -22,15 +22,18 @@ import torch
 
 from backends import Supported, quantize_spec
 from harness import cost, datasets
-from harness.attended import attended
-from harness.batching import batch_plan, lengths_of
-from harness.cell import Configuration
-from harness.config import Decoding, Experiment, load_experiment
 from harness.cost.operations import generated
-from harness.features import PreparedBatch
-from harness.identity import resolve_model
-from harness.models import Recognizer, calibration_inputs, load_recognizer
-from harness.plan import configurations
+from harness.experiment.cell import Configuration
+from harness.experiment.config import Experiment, load_experiment
+from harness.experiment.plan import configurations
+from harness.experiment.tables import Decoding
+from harness.recognition.attended import attended
+from harness.recognition.calibrating import calibration_inputs
+from harness.recognition.features import PreparedBatch
+from harness.recognition.loading import load_recognizer
+from harness.recognition.models import Recognizer
+from harness.resolution.batching import batch_plan, lengths_of
+from harness.resolution.identity import resolve_model
 
 Tokens = tuple[int, ...]
 FILES = ("experiments/embedded.toml", "experiments/embedded_moonshine.toml")

@@ -26,9 +26,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness import cost
-from harness.files import is_temporary
-from harness.results import MEASURED
-from harness.store import StoredRun
+from harness.records.files import is_temporary
+from harness.records.results import MEASURED
+from harness.records.store import StoredRun
 
 EXPERIMENT = """
 name = "faults"

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from harness import cost
-from harness.store import StoredRun
+from harness.records.store import StoredRun
 
 _HEADER = """name = "growth"
 model = "embedded"

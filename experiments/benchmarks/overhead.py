@@ -24,12 +24,14 @@ import torch
 from transformers.generation.utils import GenerationMixin
 
 from experiments.benchmarks._shapes import save_whisper
-from harness import cost, transcription, worker
-from harness.config import load_experiment
-from harness.identity import cells_of, resolve
-from harness.plan import configurations, select
-from harness.recording import RunDirectory
-from harness.task import Task
+from harness import cost
+from harness.execution import worker
+from harness.execution.task import Task
+from harness.experiment.config import load_experiment
+from harness.experiment.plan import configurations, select
+from harness.recognition import transcription
+from harness.records.recording import RunDirectory
+from harness.resolution.identity import cells_of, resolve
 
 THREADS = 1
 _SMALL = """

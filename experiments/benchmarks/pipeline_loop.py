@@ -38,7 +38,7 @@ def loop() -> None:
     from transformers import pipeline
 
     from harness import datasets
-    from harness.config import load_experiment
+    from harness.experiment.config import load_experiment
     from harness.metrics import Normaliser
 
     torch.set_num_threads(_cores())
@@ -70,10 +70,10 @@ def encoders() -> None:
     import torch
 
     from harness import datasets
-    from harness.batching import batch_plan, lengths_of
-    from harness.config import load_experiment
     from harness.embedded import MODEL_DIRECTORY
-    from harness.models import load_recognizer
+    from harness.experiment.config import load_experiment
+    from harness.recognition.loading import load_recognizer
+    from harness.resolution.batching import batch_plan, lengths_of
 
     torch.set_num_threads(1)
     experiment = load_experiment(FILE)
@@ -100,8 +100,9 @@ def _quantized(experiment: Any) -> Iterator[tuple[str, Any]]:
 
     from backends import Supported, quantize_spec
     from harness.embedded import MODEL_DIRECTORY
-    from harness.models import calibration_inputs, load_recognizer
-    from harness.plan import configurations
+    from harness.experiment.plan import configurations
+    from harness.recognition.calibrating import calibration_inputs
+    from harness.recognition.loading import load_recognizer
 
     logging.set_verbosity_error()
     for configuration in configurations(experiment):

@@ -21,17 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.cell import CellStatus
-from harness.config import load_experiment
-from harness.engines.ray import RayEngine
-from harness.identity import cells_of, resolve
-from harness.leases import Leases
-from harness.node import Began, Order, Post
-from harness.plan import configurations
-from harness.recording import RunDirectory
-from harness.runner import Runner
-from harness.store import LEASES
-from harness.task import CellDone, Ended, Phase, Progress, Task
+from harness.execution.engines.node import Began, Order, Post
+from harness.execution.engines.ray import RayEngine
+from harness.execution.runner import Runner
+from harness.execution.task import CellDone, Ended, Phase, Progress, Task
+from harness.experiment.cell import CellStatus
+from harness.experiment.config import load_experiment
+from harness.experiment.plan import configurations
+from harness.records.layout import LEASES
+from harness.records.leases import Leases
+from harness.records.recording import RunDirectory
+from harness.resolution.identity import cells_of, resolve
 from tests.harness.clusters import LOOPBACK, ROOT, cluster
 
 SECONDS, SLEEPING, MANY = 5.0, 64, 10_000

@@ -21,11 +21,11 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from backends import quantize
 from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
-from harness.batching import batch_plan, lengths_of
-from harness.config import Data, Decoding
 from harness.datasets import SAMPLE_RATE, Waveform
-from harness.models import load_recognizer
-from harness.reading import RecordedRun, open_run
+from harness.experiment.tables import Data, Decoding
+from harness.recognition.loading import load_recognizer
+from harness.records.reading import RecordedRun, open_run
+from harness.resolution.batching import batch_plan, lengths_of
 
 WHOLE = {"backend": "ctranslate2", "modules": ["linear", "head", "embedding", "conv"]}
 FULL = {"scheme": "none", "granularity": "per_tensor", "bits": 32, "format": "fp32"}

@@ -18,10 +18,12 @@ from backends import quantize
 from backends.ptq._sensitivity import expected_harm
 from harness import datasets
 from harness.analysis.analysis import analyse
-from harness.config import Calibration, Data, Decoding
 from harness.embedded import MODEL_DIRECTORY
+from harness.experiment.tables import Calibration, Data, Decoding
 from harness.metrics import Normaliser, count_errors
-from harness.models import Recognizer, calibration_inputs, load_recognizer
+from harness.recognition.calibrating import calibration_inputs
+from harness.recognition.loading import load_recognizer
+from harness.recognition.models import Recognizer
 
 BITS = 2
 DECODING = Decoding(max_new_tokens=60)

@@ -21,13 +21,16 @@ from backends import quantize_spec
 from experiments.benchmarks._ways import Round, gains, medians, one_round, timed
 from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
-from harness.batching import batch_plan, lengths_of
-from harness.cell import Configuration
-from harness.config import Data, Experiment
 from harness.cost.operations import generated
-from harness.features import PreparedBatch
-from harness.models import Recognizer, calibration_inputs, load_recognizer
-from harness.plan import configurations
+from harness.experiment.cell import Configuration
+from harness.experiment.config import Experiment
+from harness.experiment.plan import configurations
+from harness.experiment.tables import Data
+from harness.recognition.calibrating import calibration_inputs
+from harness.recognition.features import PreparedBatch
+from harness.recognition.loading import load_recognizer
+from harness.recognition.models import Recognizer
+from harness.resolution.batching import batch_plan, lengths_of
 
 REPEATS = 3
 BATCH = 16

@@ -25,10 +25,10 @@ from experiments.benchmarks._shapes import processor, whisper
 from experiments.benchmarks._ways import timed
 from experiments.benchmarks._worker import in_worker
 from harness import cost, datasets
-from harness.config import Data, Decoding
 from harness.cost.operations import generated
-from harness.families import FAMILIES
-from harness.models import Recognizer
+from harness.experiment.tables import Data, Decoding
+from harness.recognition.families import FAMILIES
+from harness.recognition.models import Recognizer
 
 TOKENS = 40
 DECODING = Decoding(max_new_tokens=TOKENS)

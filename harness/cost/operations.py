@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from backends import LayerReport, Scheme
-from harness.cell import Configuration
 from harness.cost.counting import Counts, LayerCount, LayerKind, Phase
+from harness.experiment.cell import Configuration
 
 _ATTENTION = (LayerKind.SELF_ATTENTION, LayerKind.CROSS_ATTENTION)
 Row = dict[str, Any]

@@ -5,7 +5,8 @@ shows what they take from each other:
 
     python -m harness.cost.trial THREADS
 
-It says `ready` once torch is loaded, reads a JSON list of `{"shape": ..., "dtype": ...}` (see `harness.families.Shape`)
+It says `ready` once torch is loaded, reads a JSON list of `{"shape": ..., "dtype": ...}` (shapes are those of
+`harness.resolution.architectures`)
 from a line of standard input, and answers with a list of seconds for one recording. Of the layers, which are alike,
 one is computed and counted as often as there are.
 """

@@ -6,9 +6,10 @@ import difflib
 import pkgutil
 from importlib import import_module, metadata
 
-from harness.config import Data
-from harness.datasets._base import SAMPLE_RATE, Corpus, Dataset, Extent, Utterance, Waveform, corpus_of
+from harness.datasets._audio import SAMPLE_RATE, Waveform
+from harness.datasets._base import Corpus, Dataset, Extent, Utterance, corpus_of
 from harness.errors import ConfigError
+from harness.experiment.tables import Data
 
 ENTRY_POINT_GROUP = "asrquant.datasets"
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness._hub import dataset_snapshot
-from harness.config import Data
 from harness.datasets._base import Corpus, Utterance, corpus_of
 from harness.errors import DataError
+from harness.experiment.tables import Data
 
 
 @dataclass(frozen=True)

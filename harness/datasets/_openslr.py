@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.config import Data
 from harness.datasets._base import Corpus, Utterance, corpus_of, read_transcript
 from harness.errors import DataError
+from harness.experiment.tables import Data
 
 _SUFFIXES = (".flac", ".ogg", ".wav")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.config import Data
 from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, root_of
 from harness.datasets._table import FILE_NAME, TEXT, Record, read_tsv
 from harness.errors import DataError
+from harness.experiment.tables import Data
 
 
 class CommonVoice:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.config import Data
 from harness.datasets._base import Corpus, Extent
 from harness.datasets._openslr import load_tree
 from harness.embedded import SPEECH_DIRECTORY
+from harness.experiment.tables import Data
 
 _EXTENTS = {"clean": Extent(504, 0.32), "other": Extent(504, 0.32), "calibration": Extent(128, 0.1)}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.config import Data
 from harness.datasets._base import Corpus, Extent
 from harness.datasets._hub import Source, load_from_hub
 from harness.datasets._openslr import load_tree
 from harness.errors import DataError
+from harness.experiment.tables import Data
 
 _REPOSITORY = "openslr/librispeech_asr"
 _EXTENTS = {

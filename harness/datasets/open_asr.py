@@ -7,10 +7,10 @@ their own, which the hub asks to be accepted.
 
 from __future__ import annotations
 
-from harness.config import Data
 from harness.datasets._base import Corpus, Extent
 from harness.datasets._hub import Source, load_from_hub
 from harness.errors import DataError
+from harness.experiment.tables import Data
 from harness.metrics import Normaliser
 
 _REPOSITORY = "hf-audio/esb-datasets-test-only-sorted"

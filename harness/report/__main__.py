@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.command import run_command
+from harness._command import run_command
 from harness.errors import OutputError
 
 
@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(path: Path, chosen: Path | None) -> int:
-    from harness.files import replacing, writing
-    from harness.reading import missing, open_run, place_for
+    from harness.records.files import replacing, writing
+    from harness.records.reading import missing, open_run, place_for
     from harness.report.page import render
     from harness.report.unfinished import unfinished_sentence
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.printing import printable
+from harness._printing import printable
 from harness.stats import FEWEST_BLOCKS, MARGIN, Comparison, Sample, System, Transcribed
 
 _MARKS = {"S": "bold magenta", "D": "bold red strike", "I": "bold blue underline"}

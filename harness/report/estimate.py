@@ -17,16 +17,17 @@ from typing import Any
 
 from backends import Supported
 from harness import datasets
-from harness.batching import default_workers, read_config
-from harness.cell import Configuration
-from harness.config import Data, Experiment, Model
 from harness.datasets import Extent
 from harness.errors import CheckpointNotFoundError, DataError
-from harness.families import FAMILIES, Shape
-from harness.identity import local_directory
-from harness.processes import worker_environment
+from harness.execution.processes import worker_environment
+from harness.experiment.cell import Configuration
+from harness.experiment.config import Experiment
+from harness.experiment.tables import Data, Model
 from harness.report.numbers import counted, duration
 from harness.report.shapes import PUBLISHED
+from harness.resolution.architectures import ARCHITECTURES, Shape
+from harness.resolution.batching import default_workers, read_config
+from harness.resolution.identity import local_directory
 
 _REST = (0.4, 1.0)
 """Of the encoder's time, for all that follows it, from and to. It was .4 with Whisper base, where drafts were taken,
@@ -74,11 +75,11 @@ class _Known:
         """What is to be measured of a model: for a recording of usual length where that matters."""
         config = self.configs[model]
         seconds = self.speech.seconds if self.extents else _USUAL
-        return FAMILIES[config["model_type"]].shape(config, seconds), model.dtype
+        return ARCHITECTURES[config["model_type"]].shape(config, seconds), model.dtype
 
     def passes(self, model: Model, *, whole: bool) -> float:
         """How often the encoder is used for all test sets."""
-        family = FAMILIES[self.configs[model]["model_type"]]
+        family = ARCHITECTURES[self.configs[model]["model_type"]]
         return sum(extent.utterances * family.passes(extent.seconds, whole=whole) for extent in self.extents)
 
 
@@ -158,7 +159,7 @@ def _config(model: Model) -> Mapping[str, Any]:
     config = read_config(directory) if directory.is_dir() else PUBLISHED.get(model.path)
     if config is None:
         raise CheckpointNotFoundError(f"{model.path}, whose shape is known once it is downloaded")
-    family = FAMILIES.get(config.get("model_type", ""))
+    family = ARCHITECTURES.get(config.get("model_type", ""))
     try:
         if family is not None and family.shape(config, 1.0):
             return config

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.cell import CellStatus
-from harness.printing import printable
+from harness._printing import printable
+from harness.execution.task import Phase, Task
+from harness.execution.task import Progress as Transcribed
+from harness.experiment.cell import CellStatus
 from harness.report.numbers import duration
-from harness.task import Phase, Task
-from harness.task import Progress as Transcribed
 
 _EVERY = 55.0
 """Seconds after which plain lines say again how far everything is: once a minute, looked at once a second."""

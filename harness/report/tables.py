@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import Unsupported
-from harness.cell import CellStatus, Configuration
-from harness.config import Experiment
+from harness.experiment.cell import CellStatus, Configuration
+from harness.experiment.config import Experiment
 from harness.report.averages import Average, averages, corpora
 from harness.report.labels import label, telling, unheard
 

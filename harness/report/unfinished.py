@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.reading import Place, RecordedRun
+from harness.records.reading import Place, RecordedRun
 
 
 def unfinished_sentence(run: RecordedRun, places: Sequence[Place]) -> str:

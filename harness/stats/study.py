@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from harness.reading import RecordedRun
 from harness.stats.effects import Effect, Outcome, effects, factors_of, unmatched
 from harness.stats.paired import Comparison, System, compare, system
 from harness.stats.sample import Sample
@@ -37,12 +36,12 @@ class Study:
 
     Args:
         rows: of the results; those that are not `done` are left out.
-        run: where the utterances are stored; read when they are needed.
+        read: gives the sample of a cell by its id; asked once for each that is needed.
     """
 
-    def __init__(self, rows: Sequence[Row], run: RecordedRun) -> None:
+    def __init__(self, rows: Sequence[Row], read: Callable[[str], Sample]) -> None:
         self.rows = [row for row in rows if row["status"] == "done"]
-        self._run = run
+        self._read = read
         self._samples: dict[str, Sample] = {}
 
     @property
@@ -57,7 +56,7 @@ class Study:
     def sample(self, cell_id: str) -> Sample:
         """The utterances of a finished cell."""
         if cell_id not in self._samples:
-            self._samples[cell_id] = Sample.from_rows(self._run.utterances(cell_id))
+            self._samples[cell_id] = self._read(cell_id)
         return self._samples[cell_id]
 
     def twin_of(self, row: Row) -> Row | None:

@@ -16,9 +16,9 @@ from backends import (
     available,
     resolve,
 )
-from backends._base import missing_package
-from backends._registry import get
-from backends._spec import INTEGER_BITS
+from backends.core.base import missing_package
+from backends.core.registry import get
+from backends.core.spec import INTEGER_BITS
 from backends.testing import Case, asked
 
 FEW_WIDTHS = {"ptq": (2, 4, 8), "reference": (1, 4, 8), "torchao": (2, 4, 7, 8)}
@@ -29,7 +29,7 @@ def saturates(backend: str, scheme: str, bits: int | None) -> bool:
     """Whether torchao refuses these products on the processor that runs the tests, because it has no VNNI."""
     if backend != "torchao" or scheme not in ("dynamic", "static") or bits != 8 or missing_package(get(backend)):
         return False
-    from backends._torchao_modules import products_are_exact
+    from backends.torchao._modules import products_are_exact
 
     return not products_are_exact()
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from backends import Supported, load, quantize
 from backends.__main__ import main, matrix
-from backends._base import missing_package
-from backends._registry import get
+from backends.core.base import missing_package
+from backends.core.registry import get
 from backends.testing import answers, small_inputs, small_whisper
 
 

@@ -23,10 +23,10 @@ from backends import (
     quantize,
     quantize_spec,
 )
-from backends import _ctranslate2_modules as modules
-from backends._ctranslate2_files import read
-from backends._ctranslate2_modules import convert
-from backends._generation import prompt_of
+from backends.core.generation import prompt_of
+from backends.ctranslate2 import _modules as modules
+from backends.ctranslate2._files import read
+from backends.ctranslate2._modules import convert
 from harness.cost.operations import decoder_prompt
 from tests.conftest import build_prompted_whisper, build_whisper
 

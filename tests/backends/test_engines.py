@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from backends import Form, capability, quantize_spec
-from backends._checkpoint import ENGINE, MANIFEST, WEIGHTS
+from backends.core.manifest import ENGINE, MANIFEST, WEIGHTS
 from tests.backends.cases import ENGINES
 from tests.conftest import build_prompted_whisper
 

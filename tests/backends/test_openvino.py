@@ -22,7 +22,7 @@ from backends import (
     quantize,
     quantize_spec,
 )
-from backends._openvino_graph import _by_module, _computed
+from backends.openvino._graph import _by_module, _computed
 from tests.conftest import build_prompted_whisper
 from tests.harness.checkpoints import save_moonshine
 
@@ -97,7 +97,7 @@ def test_the_report_tells_encoder_from_decoder():
 
 _TELEMETRY = """
 from openvino_telemetry import Telemetry
-from backends._openvino_modules import quiet
+from backends.openvino._modules import quiet
 with quiet() as nncf:
     from nncf.telemetry.wrapper import telemetry
 assert telemetry._impl is Telemetry() and not Telemetry().consent

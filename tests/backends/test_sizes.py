@@ -3,8 +3,8 @@
 import pytest
 
 from backends import quantize
-from backends._checkpoint import WEIGHTS
-from backends._report import size_bytes
+from backends.core.manifest import WEIGHTS
+from backends.core.report import size_bytes
 from tests.backends.cases import require
 from tests.conftest import build_whisper
 

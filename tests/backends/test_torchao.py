@@ -22,8 +22,8 @@ from backends import (
     quantize,
     resolve,
 )
-from backends._base import missing_package
-from backends._spec import WeightCode
+from backends.core.base import missing_package
+from backends.core.spec import WeightCode
 from backends.reference import ReferenceOptions, fake_quantize
 from backends.torchao import BACKEND
 from tests.backends.cases import require
@@ -138,7 +138,7 @@ def test_smoothquant_is_bit_equal_to_torchao_s_own_and_helps_against_outliers(we
     from torchao.prototype.smoothquant.core import SmoothQuantObservedLinear
     from torchao.quantization import quantize_
 
-    from backends._torchao_modules import configuration
+    from backends.torchao._modules import configuration
 
     activations = Activations(8, granularity="per_token" if scheme == "dynamic" else "per_tensor", symmetric=symmetric)
     spec, _ = resolve(QuantSpec(scheme, PerChannel(), 8, activations=activations), "torchao")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.node import Order, Post, work
+from harness.execution.engines.node import Order, Post, work
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}

@@ -5,12 +5,12 @@ import shutil
 import pytest
 
 from harness import grid, publish
-from harness.cell import Cell
 from harness.embedded import MODEL_DIRECTORY
-from harness.plan import recorded_experiment
-from harness.planned import planned_cells
-from harness.recording import RunDirectory
-from harness.results import result_rows
+from harness.experiment.cell import Cell
+from harness.experiment.planned import planned_cells
+from harness.records.asked import recorded_experiment
+from harness.records.recording import RunDirectory
+from harness.records.results import result_rows
 from tests.harness.publications import EXPERIMENT, about, at, speech
 
 

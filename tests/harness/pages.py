@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from harness.cell import Cell, hash_of
-from harness.config import Data, load_experiment
+from harness.experiment.cell import Cell, hash_of
+from harness.experiment.config import load_experiment
+from harness.experiment.plan import configurations
+from harness.experiment.tables import Data
 from harness.metrics import align
-from harness.plan import configurations
-from harness.recording import RunDirectory
-from harness.results import result_rows
-from harness.store import CellRecord
+from harness.records.layout import CellRecord
+from harness.records.recording import RunDirectory
+from harness.records.results import result_rows
 
 PLANNED = configurations(load_experiment(Path("experiments/embedded.toml")))
 HOSTILE = '<script>document.title="broken"</script></script>&"{{ 7 * 7 }}<!--\u2028'

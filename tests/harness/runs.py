@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cell import Cell, CellStatus, Configuration
-from harness.config import load_experiment
+from harness.experiment.cell import Cell, CellStatus, Configuration
+from harness.experiment.config import load_experiment
+from harness.experiment.plan import configurations
 from harness.metrics import align, count_errors
-from harness.plan import configurations
-from harness.recording import RunDirectory
-from harness.results import result_rows
+from harness.records.layout import CellRecord
+from harness.records.reading import study_of
+from harness.records.recording import RunDirectory
+from harness.records.results import result_rows
 from harness.stats import Study
-from harness.store import CellRecord
 
 EXPERIMENT = load_experiment(Path("experiments/embedded.toml"))
 PLANNED = configurations(EXPERIMENT)
@@ -23,6 +24,11 @@ Errors = Callable[[Configuration, str, int, int], int | None]
 """How many words of an utterance are wrong, given configuration, split, speaker and utterance; `None` if it failed."""
 
 
+def as_asked(size: int | str, choose: Callable[[], int]) -> Any:
+    """The batch size of an experiment that gives a number."""
+    return size
+
+
 def write_run(path: Path, errors: Errors, chosen: Sequence[Configuration] = PLANNED) -> Study:
     """Write a run of `chosen` on both splits of the embedded benchmark; return it as the statistics see it."""
     directory = RunDirectory(path)
@@ -30,7 +36,7 @@ def write_run(path: Path, errors: Errors, chosen: Sequence[Configuration] = PLAN
     for cell in cells:
         directory.write(_record(cell, errors))
     directory.write_results(result_rows(directory, cells))
-    return Study(directory.results(), directory)
+    return study_of(directory)
 
 
 def _record(cell: Cell, errors: Errors) -> CellRecord:

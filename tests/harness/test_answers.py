@@ -4,14 +4,14 @@ import pytest
 
 from backends import CheckpointError, QuantSpec, Scheme, capability, load, quantize
 from backends import __main__ as backends_command
-from backends._spec import PerGroup
+from backends.core.spec import PerGroup
 from harness import analyze, compare, grid, transcribe, verify
 from harness.embedded import MODEL_DIRECTORY
-from harness.models import load_recognizer
+from harness.recognition.loading import load_recognizer
 from harness.report import estimate
 from harness.report.tables import _legend
 from tests.harness.publications import speech
-from tests.harness.test_checkpoints import edit_features, linked
+from tests.harness.resolution.test_checkpoints import edit_features, linked
 
 EXPERIMENT = """
 name = "answers"

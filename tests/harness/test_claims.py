@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness._claims_file import load_claims
-from harness._claims_runs import check_columns
 from harness.claims import CLAIMS, main
-from harness.recording import RunDirectory
+from harness.records.recording import RunDirectory
+from harness.report.claims._file import load_claims
+from harness.report.claims._runs import check_columns
 from tests.harness.runs import EXPERIMENT, PLANNED, write_run
 
 PLANNED_HERE = [c for c in PLANNED if c.backend in ("none", "hqq", "quanto")]

@@ -10,12 +10,13 @@ import pytest
 from matplotlib.text import Text
 
 from harness import figures
-from harness.recording import RunDirectory
+from harness.records.layout import CellRecord
+from harness.records.reading import study_of
+from harness.records.recording import RunDirectory
+from harness.records.store import StoredRun
 from harness.report import charts
 from harness.report.charts._layers import short_name
 from harness.report.charts._style import SMALL, WIDTH
-from harness.stats import Study
-from harness.store import CellRecord, StoredRun
 
 SPEAKERS = 8
 WORDS = 50
@@ -94,7 +95,7 @@ class HandMade:
     @property
     def study(self):
         self.run.write_results(self.rows)
-        return Study(self.run.results(), self.run)
+        return study_of(self.run)
 
     def draw(self):
         """All figures by name."""

@@ -200,9 +200,9 @@ def test_a_saved_model_transcribes_alike_in_a_new_process(finished, tmp_path):
 import sys
 from backends import load, quantize
 from harness import datasets
-from harness.config import Data, Decoding
+from harness.experiment.tables import Data, Decoding
 from harness.embedded import MODEL_DIRECTORY
-from harness.models import load_recognizer
+from harness.recognition.loading import load_recognizer
 recognizer = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
 if sys.argv[1] == "save":
     quantized = quantize(recognizer.model, "weight_only", "per_group:64", 4, backend="hqq")

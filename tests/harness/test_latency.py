@@ -10,12 +10,12 @@ import pandas
 import pytest
 import torch
 
-from harness.config import Decoding
-from harness.cost.timing import _in_turns, _summary, timed
+from harness.execution.timing import _in_turns, _summary, timed
+from harness.experiment.tables import Decoding
 from harness.latency import main
-from harness.models import load_recognizer
-from harness.recording import RunDirectory
-from harness.results import LATENCY
+from harness.recognition.loading import load_recognizer
+from harness.records.recording import RunDirectory
+from harness.records.results import LATENCY
 from tests.harness.checkpoints import save_moonshine
 
 EXPERIMENT = """

@@ -11,16 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness import _publishing, publish, verify
-from harness._paths import Paths
-from harness._published_tables import Utterances
-from harness.config import load_experiment
+from harness import publish, verify
 from harness.embedded import MODEL_DIRECTORY
-from harness.files import checksums
+from harness.experiment.config import load_experiment
 from harness.metrics import normalisation, scores
-from harness.published import DERIVED
-from harness.reading import open_run
-from harness.store import StoredRun
+from harness.records import publishing
+from harness.records._paths import Paths
+from harness.records._published_tables import Utterances
+from harness.records.files import checksums
+from harness.records.published import DERIVED
+from harness.records.reading import open_run
+from harness.records.store import StoredRun
 
 
 def test_the_table_of_spellings_is_published_once_and_used(whole_run, tmp_path, monkeypatch):
@@ -95,7 +96,7 @@ def test_it_is_written_whole_or_not_at_all(whole_run, tmp_path, monkeypatch, cap
     place = tmp_path / "results" / "small"
     if there:
         shutil.copytree(whole_run[1], place)
-    real, calls = getattr(_publishing, step), []
+    real, calls = getattr(publishing, step), []
 
     def failing(*arguments):
         calls.append(arguments)
@@ -103,7 +104,7 @@ def test_it_is_written_whole_or_not_at_all(whole_run, tmp_path, monkeypatch, cap
             raise error
         real(*arguments)
 
-    monkeypatch.setattr(_publishing, step, failing)
+    monkeypatch.setattr(publishing, step, failing)
     assert publish.main([str(whole_run[0]), str(place)]) == (2 if isinstance(error, OSError) else 130)
     assert "cannot be written: No space left" in capsys.readouterr().err or isinstance(error, KeyboardInterrupt)
     left = [path for path in tmp_path.rglob("*") if path.is_file()]

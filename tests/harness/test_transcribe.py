@@ -11,8 +11,8 @@ import torch
 
 from backends import __main__ as backends
 from harness import datasets
-from harness.config import Data
 from harness.embedded import MODEL_DIRECTORY
+from harness.experiment.tables import Data
 from harness.metrics import Normaliser
 from harness.transcribe import main
 

@@ -10,13 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from harness import grid, identity, verify
+from harness import grid, verify
 from harness.embedded import MODEL_DIRECTORY
-from harness.files import checksums, read_json, write_json
 from harness.metrics import Normaliser, scores
-from harness.recording import RunDirectory
-from harness.results import result_rows
-from harness.store import StoredRun
+from harness.records.files import checksums, read_json, write_json
+from harness.records.recording import RunDirectory
+from harness.records.results import result_rows
+from harness.records.store import StoredRun
+from harness.resolution import identity
 
 EXPERIMENT = """
 name = "honest"

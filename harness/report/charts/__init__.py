@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from harness.errors import OutputError
-from harness.reading import RecordedRun
+from harness.records.reading import RecordedRun, study_of
 from harness.report.charts._bits import degradation_by_bits
 from harness.report.charts._blocks import block_similarity
 from harness.report.charts._effects import forest
@@ -19,7 +19,6 @@ from harness.report.charts._outputs import output_range
 from harness.report.charts._size import size_vs_wer
 from harness.report.charts._splits import clean_vs_other
 from harness.report.charts._style import save
-from harness.stats import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +43,7 @@ def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
     Raises:
         OutputError: there are no results, or none of them has a word error rate.
     """
-    study = Study(run.results(), run)
+    study = study_of(run)
     if not study.scored:
         raise OutputError(f"{run.path}: no configuration is finished, so there is nothing to draw; see results.csv")
     drawn = {

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.reading import RecordedRun
+from harness.records.reading import RecordedRun
 from harness.report.charts._labels import names, part_of
 from harness.report.charts._style import GREY, Row, stacked, styled
 from harness.stats import Study

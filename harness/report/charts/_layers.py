@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.reading import RecordedRun
+from harness.records.reading import RecordedRun
 from harness.report.charts._labels import PARTS, names, part_of, variants
 from harness.report.charts._style import SMALL, Row, stacked, styled
 from harness.stats import Study

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.reading import RecordedRun
+from harness.records.reading import RecordedRun
 from harness.report.charts._labels import Label, names, write
 from harness.report.charts._layers import short_name
 from harness.report.charts._style import Row, stacked, styled

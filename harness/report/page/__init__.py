@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.reading import RecordedRun
+from harness.records.reading import RecordedRun
 from harness.report.page._analysis import analyses
 from harness.report.page._assets import environment
 from harness.report.page._averages import averages_section

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.cell import CellStatus
+from harness.experiment.cell import CellStatus
 from harness.report.numbers import counted
 from harness.report.page._run import PageRun
 from harness.stats import FEWEST_BLOCKS

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.reading import RecordedRun
+from harness.records.reading import RecordedRun, study_of
+from harness.records.results import DIFFERENCE
 from harness.report.labels import label, telling
-from harness.results import DIFFERENCE
 from harness.stats import Study
 
 Row = Mapping[str, Any]
@@ -37,7 +37,7 @@ class PageRun:
             OutputError: it has no results, or they cannot be read.
         """
         rows = tuple(_finite({**dict.fromkeys(DIFFERENCE), **row}) for row in stored.results())
-        return cls(stored, rows, Study(rows, stored))
+        return cls(stored, rows, study_of(stored, rows))
 
     @property
     def name(self) -> str:

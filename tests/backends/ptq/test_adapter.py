@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from backends import Activations, ModelError, load, quantize
-from backends._checkpoint import WEIGHTS
+from backends.core.manifest import WEIGHTS
 from backends.ptq import methods
 from backends.ptq._rules import BLOCKWISE
 from backends.ptq.spqr import MOST
-from tests.backends.test_any_module import build_wav2vec2
+from tests.backends.core.test_any_module import build_wav2vec2
 from tests.conftest import build_whisper
 
 

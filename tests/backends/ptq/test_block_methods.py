@@ -17,10 +17,10 @@ from backends.ptq._block import Solved, Trial
 from backends.ptq._codes import clipped_grid
 from backends.ptq._linear import QuantizedLinear, Solution, Transform
 from backends.ptq._method import Block, Request
-from harness.config import Data
 from harness.datasets import get
 from harness.embedded import MODEL_DIRECTORY
-from harness.models import load_recognizer
+from harness.experiment.tables import Data
+from harness.recognition.loading import load_recognizer
 from tests.conftest import build_whisper
 
 METHODS = {"omniquant": omniquant.METHOD, "tesseraq": tesseraq.METHOD}

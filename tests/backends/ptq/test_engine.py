@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from backends import ModelError, quantize
-from backends._base import CalibrationInput
+from backends.core.base import CalibrationInput
 from backends.ptq._engine import Engine
 from backends.ptq._method import Needs
-from tests.backends.test_any_module import build_moonshine
+from tests.backends.core.test_any_module import build_moonshine
 from tests.conftest import build_whisper
 
 

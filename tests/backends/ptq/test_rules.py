@@ -3,7 +3,7 @@
 import pytest
 
 from backends import PerChannel, PerTensor, QuantSpec, Scheme, Supported, Unsupported, capability, quantize
-from backends._errors import ModelError
+from backends.core.errors import ModelError
 from backends.ptq import methods
 from tests.conftest import build_whisper
 

@@ -12,10 +12,11 @@ from harness.analysis._answers import Answers
 from harness.analysis._blocks import blocks_of
 from harness.analysis._moments import Moments
 from harness.analysis.analysis import analyse
-from harness.config import Calibration, Data, Decoding
 from harness.embedded import MODEL_DIRECTORY
 from harness.embedded.outliers import plant
-from harness.models import calibration_inputs, load_recognizer
+from harness.experiment.tables import Calibration, Data, Decoding
+from harness.recognition.calibrating import calibration_inputs
+from harness.recognition.loading import load_recognizer
 from harness.report.outputs import rounded_outputs
 
 SPEECH = Calibration(data=Data(dataset="embedded", split="clean"), utterances=8)

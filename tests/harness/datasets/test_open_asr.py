@@ -94,7 +94,7 @@ def in_a_process(arguments, endpoint, cache):
 LISTING = """
 import json, sys
 from harness import datasets
-from harness.config import Data
+from harness.experiment.tables import Data
 found = {}
 for name in sys.argv[1:]:
     corpus = datasets.get("open_asr").load(Data(dataset="open_asr", split=name))

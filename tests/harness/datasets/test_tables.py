@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import compare, datasets
-from harness.config import Data
 from harness.datasets._table import read_csv
 from harness.errors import ConfigError, DataError
-from harness.identity import _check_different
-from harness.transcripts import read_transcripts
+from harness.experiment.tables import Data
+from harness.records.transcripts import read_transcripts
+from harness.resolution.identity import _check_different
 
 ROWS = [("a.wav", "hello there", "ann"), ("b.wav", "well, yes", "bob")]
 

@@ -9,11 +9,11 @@ import pytest
 import soundfile
 
 from harness import datasets
-from harness.config import Data, Decoding
 from harness.embedded import MODEL_DIRECTORY, MOONSHINE_DIRECTORY, SPEECH_DIRECTORY, _corpus, _voices
 from harness.embedded._sentences import fragment, sentences
+from harness.experiment.tables import Data, Decoding
 from harness.metrics import ErrorRate, Normaliser, count_errors
-from harness.models import load_recognizer
+from harness.recognition.loading import load_recognizer
 
 SPLITS = ("clean", "other")
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from harness import datasets
-from harness.config import Data, Decoding, Model
 from harness.embedded import MODEL_DIRECTORY, PLANTED
 from harness.embedded.outliers import CHANNELS, plant
-from harness.identity import resolve_model
-from harness.models import load_recognizer
+from harness.experiment.tables import Data, Decoding, Model
+from harness.recognition.loading import load_recognizer
+from harness.resolution.identity import resolve_model
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.metrics import align
+from harness.records.transcripts import read_sample
 from harness.stats import compare, matched_pairs, segments
-from harness.transcripts import read_sample
 from tests.conftest import REAL_DATA
 from tests.harness.stats.samples import with_errors
 

@@ -1,0 +1,53 @@
+"""Backends by name: the public modules of this package, and what others offer by entry point.
+
+Names are listed without importing an adapter, and adapters import without their library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+
+from backends.core.base import Backend
+from backends.core.errors import SpecError
+
+ENTRY_POINT_GROUP = "asrquant.backends"
+_FOR_OTHERS = {"core", "extending", "testing"}
+"""Public modules that are no backends."""
+_BUILT_IN = Path(__file__).parents[1]
+
+
+def available() -> list[str]:
+    """Names of all backends, built-in ones and plug-ins, sorted; whether each can run here says its capability."""
+    return sorted({*_built_in(), *_plugged_in()})
+
+
+@cache
+def get(name: str) -> Backend:
+    """Return the backend called `name`.
+
+    Raises:
+        SpecError: there is none; the nearest name is proposed.
+    """
+    if name in _built_in():
+        backend: Backend = import_module(f"backends.{name}").BACKEND
+        return backend
+    if name in _plugged_in():
+        plugged: Backend = _plugged_in()[name].load()
+        return plugged
+    close = difflib.get_close_matches(name, available(), n=1, cutoff=0.0)
+    raise SpecError(f"unknown backend {name!r}; did you mean {close[0]!r}? There are {', '.join(available())}")
+
+
+@cache
+def _built_in() -> frozenset[str]:
+    names = {m.name for m in pkgutil.iter_modules([str(_BUILT_IN)]) if not m.name.startswith("_")}
+    return frozenset(names - _FOR_OTHERS)
+
+
+@cache
+def _plugged_in() -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINT_GROUP)}

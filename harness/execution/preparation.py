@@ -1,0 +1,137 @@
+"""What of a plan is to be done here, in which order, and by whom; nothing is begun."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from backends import AsrQuantError, Unsupported
+from harness.errors import ConfigError
+from harness.experiment.cell import Cell, CellStatus, Configuration
+from harness.experiment.config import Experiment
+from harness.experiment.plan import twin_of
+from harness.experiment.tables import Model
+
+if TYPE_CHECKING:
+    from harness.execution.engines import Engine
+    from harness.records.recording import RunDirectory
+    from harness.resolution.identity import Resolved
+
+
+def looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[Configuration]:
+    """The configurations, with what speaks against them on this machine, as far as it costs nothing to find out.
+
+    Raises:
+        AsrQuantError: no model can be used, or a table or a split cannot be read.
+    """
+    from harness import datasets
+    from harness.resolution.identity import check_local
+
+    for data in [*experiment.data, *([experiment.calibration.data] if experiment.calibration else [])]:
+        if data.root is not None:
+            datasets.get(data.dataset).load(data, cached_only=True)
+    refused = _refusals([c.model for c in chosen], check_local)
+    no_gpu = experiment.run.engine == "local" and shutil.which("nvidia-smi") is None
+    return [
+        replace(c, capability=Unsupported(refused[c.model]))
+        if c.model in refused
+        else replace(c, capability=Unsupported("no NVIDIA driver answers on this machine; set device = cpu"))
+        if c.device == "cuda" and no_gpu
+        else c
+        for c in chosen
+    ]
+
+
+def _refusals(models: Sequence[Model], check: Callable[[Model], None]) -> dict[Model, str]:
+    """The models that cannot be used, and why.
+
+    Raises:
+        AsrQuantError: there are no others.
+    """
+    refused: dict[Model, AsrQuantError] = {}
+    for model in dict.fromkeys(models):
+        try:
+            check(model)
+        except AsrQuantError as error:
+            refused[model] = error
+    if refused and all(model in refused for model in models):
+        raise next(iter(refused.values()))
+    return {model: str(error) for model, error in refused.items()}
+
+
+def refused_models(own: Sequence[Cell], directory: RunDirectory, resolved: Resolved) -> dict[Model, str]:
+    """The models whose files say that they cannot be used, and why; of a model that is done nothing is asked.
+
+    Raises:
+        CheckpointError, CheckpointNotFoundError: there are no others.
+    """
+    from harness.resolution.identity import check_parts
+
+    missing = {c.configuration.model for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}
+
+    def check(model: Model) -> None:
+        if model in missing:
+            check_parts(resolved.models[model].directory)
+
+    return _refusals([cell.configuration.model for cell in own], check)
+
+
+def judged(cell: Cell, refused: Mapping[Model, str]) -> Cell:
+    """The cell; of a refused model as one that cannot be done."""
+    reason = refused.get(cell.configuration.model)
+    if reason is None:
+        return cell
+    return replace(cell, configuration=replace(cell.configuration, capability=Unsupported(reason)))
+
+
+def is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
+    stored = directory.finished(cell.cell_id)
+    return stored is None or (retry and stored["status"] != CellStatus.DONE)
+
+
+def baselines_of(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str]:
+    """By the id of every cell that is no baseline's itself: the full-precision cell of the same split."""
+    by_place = {(c, cell.data.label): cell.cell_id for c, own in cells.items() for cell in own}
+    return {
+        cell.cell_id: by_place[twin_of(c), cell.data.label]
+        for c, own in cells.items()
+        if not c.is_baseline
+        for cell in own
+    }
+
+
+def workers_of(experiment: Experiment, groups: Sequence[Sequence[Cell]]) -> int:
+    from harness.resolution.batching import default_workers
+
+    return min(experiment.run.workers or default_workers(own[0].configuration.device for own in groups), len(groups))
+
+
+def engine_of(experiment: Experiment, workers: int, directory: RunDirectory) -> Engine:
+    """What the file asks for; of Ray nothing is imported unless it does."""
+    run = experiment.run
+    if run.engine == "local":
+        from harness.execution.engines.local import LocalEngine
+
+        return LocalEngine(workers, run.threads_per_worker, run.stall_timeout)
+    if find_spec("ray") is None:
+        raise ConfigError('run.engine = "ray": Ray is not installed; pip install "asrquant[ray]"')
+    from harness.execution.engines.ray import RayEngine
+
+    return RayEngine(run, directory)
+
+
+def groups_of(missing: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells that one worker does, in the order in which they are begun: all of a configuration.
+
+    A baseline's come first, one by one, since others wait for them; then what is decoded without drafts, which takes
+    longest, so that no worker is left with it at the end, and which a worker that is free can decode beside them.
+    """
+    groups: dict[tuple[Configuration, str | None], list[Cell]] = {}
+    for cell in missing:
+        alone = cell.cell_id if cell.configuration.is_baseline else None
+        groups.setdefault((cell.configuration, alone), []).append(cell)
+    in_order = [(own[0].configuration, own) for own in groups.values()]
+    return [own for _, own in sorted(in_order, key=lambda pair: (not pair[0].is_baseline, pair[0].takes_drafts))]

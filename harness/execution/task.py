@@ -1,0 +1,192 @@
+"""What passes between the runner and a worker: one task in, events out. Plain values that pickle."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from harness.experiment.cell import Cell, CellStatus, Configuration
+from harness.experiment.config import Experiment
+from harness.experiment.tables import Calibration, Decoding
+
+
+@dataclass(frozen=True)
+class Task:
+    """One configuration for one worker process.
+
+    Attributes:
+        configuration: what to quantize, and how.
+        cells: its splits that are not finished yet.
+        baselines: for each of them the full-precision cell of the same split, which gives drafts and answers.
+        model_directory: local files of the model.
+        run_directory: where finished cells are written.
+        decoding, calibration, normalizer: as in the experiment.
+        threads: for torch.
+        alone: nothing else runs beside it, so that speed may be reported.
+        command: the command line, recorded with every cell.
+    """
+
+    configuration: Configuration
+    cells: tuple[Cell, ...]
+    baselines: Mapping[str, str]
+    model_directory: Path
+    run_directory: Path
+    decoding: Decoding
+    calibration: Calibration | None
+    normalizer: str
+    threads: int
+    alone: bool
+    command: str
+
+    @classmethod
+    def of(
+        cls,
+        cells: Sequence[Cell],
+        experiment: Experiment,
+        model_directory: Path,
+        run_directory: Path,
+        *,
+        alone: bool = True,
+        baselines: Mapping[str, str] = MappingProxyType({}),
+    ) -> Task:
+        """The task of this command line for cells of one configuration of `experiment`."""
+        configuration = cells[0].configuration
+        return cls(
+            configuration,
+            tuple(cells),
+            dict(baselines),
+            model_directory,
+            run_directory.resolve(),
+            experiment.decoding,
+            configuration.drawn(experiment.calibration),
+            experiment.scoring.normalizer,
+            experiment.run.threads_per_worker,
+            alone,
+            shlex.join(sys.argv),
+        )
+
+    @property
+    def label(self) -> str:
+        """Short name for people: the configuration, and the split where it does one."""
+        own = self.configuration.label
+        return own if len(self.cells) > 1 else f"{own} on {self.cells[0].data.label}"
+
+    @property
+    def lease(self) -> str:
+        """Names the work, the same for every runner of the experiment: the configuration; a baseline's own cell."""
+        return self.cells[0].cell_id if self.configuration.is_baseline else self.configuration.id
+
+
+@dataclass(frozen=True)
+class TimingTask:
+    """One configuration to be timed beside its full-precision twin, on the first batch of the task's first cell.
+
+    Attributes:
+        task: as for a worker.
+        repeats: pairs that are timed.
+        warmup: pairs before that, which are not.
+    """
+
+    task: Task
+    repeats: int
+    warmup: int
+
+
+@dataclass(frozen=True)
+class AnalysisTask:
+    """One configuration to be analysed on speech of the task's first cell.
+
+    Attributes:
+        task: as for a worker.
+        utterances: how many, drawn at random, the same ones in every call.
+    """
+
+    task: Task
+    utterances: int
+
+
+@dataclass(frozen=True)
+class ReplayTask:
+    """Planned batches of one configuration to be heard again, plainly; nothing is written.
+
+    Attributes:
+        task: as for a worker.
+        batches: indices of planned batches, by cell id.
+    """
+
+    task: Task
+    batches: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a worker does from now on.
+
+    Attributes:
+        what: for people: the split that is transcribed, or such as `quantizing`.
+        utterances: of the split; 0 where there is nothing to count.
+    """
+
+    what: str
+    utterances: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """So many utterances were transcribed; `kept` ones by an earlier run, so that they took no time."""
+
+    utterances: int
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A cell is finished and written."""
+
+    cell_id: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The configuration came to an end, with or without success: the last event of a task."""
+
+    status: CellStatus
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unwritable:
+    """What was measured cannot be kept, whatever the configuration: a sentence for the user."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One measure was timed: its row, without what names the configuration."""
+
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """An analysis is done: what `harness.analysis.analysis.analyse` found."""
+
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A batch was heard again: the rows of its utterances, and those of the model's layers."""
+
+    cell_id: str
+    rows: Sequence[Mapping[str, Any]]
+    layers: Sequence[Mapping[str, Any]]
+
+
+Event = Phase | Progress | CellDone | Unwritable | Ended

@@ -1,0 +1,239 @@
+"""The only room that loads a model: one process per configuration, which quantizes once and does all its splits.
+
+It is started from a fork server that has torch and the modelling modules in memory. It writes every
+finished cell itself and sends events to the runner; it dies with its parent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from transformers.utils import logging as transformers_logging
+
+from backends import Quantized, UnsupportedError, quantize_spec
+from backends.core.generation import rules_in_force
+from harness import cost
+from harness.cost.counting import Counts
+from harness.embedded import PLANTED
+from harness.embedded.outliers import plant
+from harness.execution.guarded import Stopped, guarded, stopping, text_of
+from harness.execution.measured import apart, layer_rows, operations_of, published, sizes, speed, traffic
+from harness.execution.task import (
+    Analysed,
+    AnalysisTask,
+    CellDone,
+    Phase,
+    Progress,
+    Replayed,
+    ReplayTask,
+    Task,
+    Timed,
+    TimingTask,
+)
+from harness.execution.timing import timed
+from harness.experiment.cell import Cell, CellStatus
+from harness.metrics import Normaliser
+from harness.recognition.baseline import Baseline
+from harness.recognition.calibrating import calibration_inputs
+from harness.recognition.features import FeatureStore
+from harness.recognition.loading import load_recognizer
+from harness.recognition.models import Recognizer
+from harness.recognition.strategy import Strategy
+from harness.recognition.transcription import Drafting, Listening, Transcription, speech_of
+from harness.records.layout import FEATURES, LEASES, CellRecord
+from harness.records.leases import shared
+from harness.records.parts import Parts
+from harness.records.recording import RunDirectory
+
+
+def main(task: Task, channel: Connection) -> None:
+    """Do `task` and report on `channel`; never raises: an error becomes an `Ended` event."""
+    guarded(_run, task, channel)
+
+
+def compare(task: TimingTask, channel: Connection) -> None:
+    """Time a configuration beside its twin and report on `channel`; never raises."""
+    guarded(_time, task, channel)
+
+
+def analyse(task: AnalysisTask, channel: Connection) -> None:
+    """Analyse a configuration beside full precision and report on `channel`; never raises."""
+    guarded(_analyse, task, channel)
+
+
+def replay(task: ReplayTask, channel: Connection) -> None:
+    """Hear batches again and report on `channel`; never raises."""
+    guarded(_replay, task, channel)
+
+
+def _loaded(task: Task) -> Recognizer:
+    """The full-precision recogniser, with the process set up for it."""
+    torch.set_num_threads(task.threads)
+    transformers_logging.set_verbosity_error()
+    configuration = task.configuration
+    if configuration.device == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError(
+            "this installation of torch cannot use the GPU: install a CUDA build, or set device = cpu"
+        )
+    recognizer = load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
+    strength = PLANTED.get(configuration.model.path)
+    if strength is not None:
+        plant(recognizer.model, strength)
+    return recognizer
+
+
+def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> None:
+    task, cell = timing.task, timing.task.cells[0]
+    twin, recognizer = _loaded(task), _loaded(task)
+    recognizer.model = _quantize(task, recognizer).model
+    by_id = speech_of(cell)
+    waveforms = [by_id[name].waveform() for name in cell.batches[0]]
+    for row in timed(twin, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
+        channel.send(Timed(row))
+
+
+def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -> None:
+    task = wanted.task
+    recognizer = _loaded(task)
+    quantized = _quantize(task, recognizer)
+    recognizer.model = quantized.model
+    features = FeatureStore(scratch / FEATURES, task.model_directory)
+    listening = Listening(recognizer, task.decoding, Normaliser(task.normalizer), features, lambda: False)
+    layers = layer_rows(quantized.report)
+    for cell in task.cells:
+        for index in wanted.batches[cell.cell_id]:
+            baseline = Baseline(task.run_directory, None, lambda: None)
+            part, _ = listening.hear(cell, index, Drafting(Strategy("plain"), {}), baseline)
+            channel.send(Replayed(cell.cell_id, part.rows, layers))
+
+
+def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path) -> None:
+    from harness.analysis.analysis import analyse as analysed
+
+    task = wanted.task
+    twin, recognizer = _loaded(task), _loaded(task)
+    quantized = _quantize(task, recognizer)
+    speech = [utterance for _, utterance in sorted(speech_of(task.cells[0]).items())]
+    chosen = np.random.default_rng(0).permutation(len(speech))[: wanted.utterances]
+    utterances = [speech[i] for i in sorted(chosen)]
+    batches = twin.calibration_inputs([u.waveform() for u in utterances], [u.text for u in utterances], batch_size=8)
+    found = analysed(twin.model, quantized.model, quantized.report, batches, lambda done: channel.send(Progress(0)))
+    channel.send(Analysed({**found, "utterances": len(utterances)}))
+
+
+def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
+    configuration = task.configuration
+    recognizer = _loaded(task)
+    known = published(recognizer.model, task.model_directory)
+    cost.reset_peak_memory()
+    if not configuration.is_baseline:
+        channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
+    began = time.perf_counter()
+    quantized = _quantize(task, recognizer)
+    quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
+    recognizer.model = quantized.model
+    size = {**sizes(quantized, recognizer, scratch), **known}
+    layers = layer_rows(quantized.report)
+    features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
+    listening = Listening(
+        recognizer,
+        task.decoding,
+        Normaliser(task.normalizer),
+        features,
+        alone=lambda: task.alone and not shared(task.run_directory / LEASES),
+    )
+    strategy, counts = Strategy(task.decoding.strategy), dict[Any, Counts]()
+    for cell in task.cells:
+        parts = Parts(task.run_directory, cell.cell_id)
+        baseline = Baseline(task.run_directory, task.baselines.get(cell.cell_id), partial(_tell, channel, 0, False))
+        said: Mapping[str, Sequence[int]] = {}
+        if _takes_drafts(task, cell):
+            channel.send(Phase(f"waiting for full precision on {cell.data.label}"))
+            said = baseline.transcripts()
+        drafting = Drafting(strategy, said)
+        channel.send(Phase(cell.data.label, cell.utterances))
+        found = listening.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
+        operations = operations_of(configuration, quantized, recognizer, found, counts)
+        divergence = apart(found)
+        lacks_answers = not configuration.is_baseline and not divergence
+        measured = {
+            **size,
+            **quantizing,
+            **found.measured,
+            **speed(configuration, found),
+            **traffic(operations, found),
+            **divergence,
+            "drafted": found.drafted / len(found.rows),
+            "waited_seconds": baseline.waited,
+        }
+        record = CellRecord(
+            cell.cell_id,
+            {
+                **cell.about(CellStatus.DONE, _remarks(quantized, found, lacks_answers=lacks_answers)),
+                "prompt": found.prompt,
+                "rules": rules_in_force(quantized.model.generation_config),
+                "measured": measured,
+            },
+            found.rows,
+            layers,
+            cost.environment(task.threads, task.command, cell.identity["seed"]),
+            text_of(log),
+            operations,
+            _answers(cell, parts),
+        )
+        RunDirectory(task.run_directory).write(record)
+        channel.send(CellDone(cell.cell_id))
+
+
+def _tell(channel: Connection, utterances: int, kept: bool) -> None:
+    channel.send(Progress(utterances, kept))
+    if stopping.is_set():
+        raise Stopped
+
+
+def _remarks(quantized: Quantized, found: Transcription, *, lacks_answers: bool) -> str:
+    """What is to be said of a cell that is done: the adapter's notes, and what could not be heard."""
+    unheard = [row["error"] for row in found.rows if row["error"]]
+    more = (
+        [f"{len(unheard)} of {len(found.rows)} utterances could not be heard, such as {unheard[0]}"] if unheard else []
+    )
+    if cut := found.measured.get("cut"):
+        more.append(f"{cut} of {len(found.rows)} utterances were cut at the end of the model's window")
+    if limited := found.measured.get("at_limit"):
+        more.append(f"{limited} of {len(found.rows)} transcripts ended at their cap of tokens, not by themselves")
+    if lacks_answers and any(row["reference_tokens"] for row in found.rows):
+        more.append("no divergence: full precision's answers to the references were not all at hand")
+    return "; ".join([*quantized.report.notes, *more])
+
+
+def _takes_drafts(task: Task, cell: Cell) -> bool:
+    """Whether the baseline's transcripts may be checked as drafts."""
+    greedy = task.decoding.strategy != "plain" and task.decoding.num_beams == 1
+    return greedy and task.configuration.takes_drafts and cell.cell_id in task.baselines
+
+
+def _answers(cell: Cell, parts: Parts) -> bytes:
+    """What a baseline answers to the references of all its batches, as one file; nothing for any other cell."""
+    if not cell.configuration.is_baseline:
+        return b""
+    files = [path for index in range(len(cell.batches)) if (path := parts.answers(index)) is not None]
+    return save({name: tensor for path in files for name, tensor in load_file(path).items()})
+
+
+def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
+    configuration = task.configuration
+    inputs = None
+    if configuration.calibrates:
+        assert task.calibration is not None, "the plan refuses it without calibration speech"
+        inputs = calibration_inputs(recognizer, task.calibration, task.decoding)
+    return quantize_spec(
+        recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
+    )

@@ -1,0 +1,210 @@
+"""The tables of an experiment file that say which model, which speech, how it is decoded and where the work is done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from harness._printing import printable
+
+Scalar = str | int | float | bool
+T = TypeVar("T")
+Several = Annotated[list[T], Field(min_length=1)]
+"""A list to be multiplied out; an empty one would silently drop its block."""
+
+
+class Table(BaseModel):
+    """Base of all tables: immutable, and a key that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_text(cls, value: Any) -> Any:
+        """No text of a file may steer a terminal or cut a line."""
+        texts = value if isinstance(value, list) else [value]
+        if any(isinstance(text, str) and printable(text) != text for text in texts):
+            raise ValueError("control characters are not allowed")
+        return value
+
+
+class Model(Table):
+    """A recogniser.
+
+    Attributes:
+        path: where it lies: `embedded`, `embedded-moonshine` or an outlier variant (`embedded-outliers`), a local
+            directory, or a repository on the hub such as `openai/whisper-small`.
+        name: what results, `[[published]]`, `models` and claims call it; its `path` where nothing is said.
+        revision: of a hub repository; a commit, tag or branch.
+        dtype: in which it is loaded, and relative to which `size_reduction` is reported.
+        published_dtype: in which its weights were published, relative to which `size_reduction_published` is
+            reported; without it the narrowest that holds every weight bit for bit.
+        license: shown in the plan, for models that are not free of conditions.
+    """
+
+    path: str
+    name: str | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    published_dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    license: str = ""
+
+    @property
+    def label(self) -> str:
+        """What results call it."""
+        return self.name or self.path
+
+
+class Data(Table):
+    """A test set.
+
+    Attributes:
+        dataset: a built-in corpus (`embedded`, `librispeech`, `folder`) or a plug-in's.
+        split: such as `test-clean`; the corpus says which it has.
+        name: what the results call it; the split, unless two entries have the same.
+        root: local directory of the corpus; without it, a corpus that has one is taken from the hub.
+        revision: of the hub's data set.
+        limit: only so many utterances: a sample that is balanced over speakers, drawn with `seed`.
+        seed: of that draw.
+    """
+
+    dataset: str
+    split: str = "test"
+    name: str | None = None
+    root: str | None = None
+    revision: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def label(self) -> str:
+        """What tables and results call this test set."""
+        return self.name or self.split
+
+
+class Decoding(Table):
+    """How tokens are generated; the same for all cells.
+
+    Attributes:
+        strategy: `plain` generation token by token, `draft` checks what full precision said where that gives the same
+            result, `auto` takes the faster of the two. It changes no transcript.
+        batch_size: utterances per planned batch; `auto` is what memory allows, chosen once and kept with the run.
+        num_beams: 1 is greedy.
+        max_new_tokens: cap of an utterance.
+        tokens_per_second: another cap of an utterance, by its length: so many tokens a second and two more. Without it
+            Moonshine has 6.5, as on the Open ASR Leaderboard, and Whisper none.
+        language, task: forced on multilingual Whisper checkpoints.
+        long_audio: what happens to audio longer than the model's window: `truncate` cuts it, `sequential` hears it
+            window after window (Whisper checkpoints with timestamps).
+    """
+
+    strategy: Literal["auto", "plain", "draft"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 16
+    num_beams: int = Field(default=1, ge=1)
+    max_new_tokens: int = Field(default=225, ge=1)
+    tokens_per_second: float | None = Field(default=None, gt=0)
+    language: str = "en"
+    task: Literal["transcribe", "translate"] = "transcribe"
+    long_audio: Literal["truncate", "sequential"] = "truncate"
+
+
+class Scoring(Table):
+    """How hypotheses are compared with references; the same for all models.
+
+    Attributes:
+        normalizer: `whisper-english` (see `harness.metrics.Normaliser`), or `none`, which compares words as they are.
+    """
+
+    normalizer: Literal["whisper-english", "none"] = "whisper-english"
+
+
+class Draw(NamedTuple):
+    """What one calibration differs in from others of an experiment; see `Calibration`."""
+
+    seed: int | None = None
+    noise_db: float | None = None
+
+
+NO_DRAW = Draw()
+
+
+class Calibration(Table):
+    """Speech that static ranges and methods that look at inputs are found on; never a test set of the experiment.
+
+    Attributes:
+        data: where it comes from.
+        utterances: how many.
+        seed: draws them at random; without one they are the first in the order of ids. With several, whatever
+            calibrates is done once for each draw.
+        noise_db: adds white noise at this ratio of signal to noise; without it the speech is as it is. With several,
+            whatever calibrates is done once for each.
+        teacher: whose words the decoder is forced to: those of the `reference`, or what the `model` in full
+            precision hears itself.
+        padding: whether padding counts in statistics. Utterances are joined until a window is full, so
+            that there is little.
+        batch_size: windows per forward.
+    """
+
+    data: Data
+    utterances: int = Field(default=64, ge=1)
+    seed: Annotated[int, Field(ge=0)] | Several[Annotated[int, Field(ge=0)]] | None = None
+    noise_db: float | Several[float] | None = None
+    teacher: Literal["reference", "model"] = "reference"
+    padding: bool = False
+    batch_size: int = Field(default=8, ge=1)
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """Every seed with every noise; `None` for none."""
+        seeds = self.seed if isinstance(self.seed, list) else [self.seed]
+        noises = self.noise_db if isinstance(self.noise_db, list) else [self.noise_db]
+        return tuple(Draw(seed, noise) for seed in seeds for noise in noises)
+
+    def drawn(self, draw: Draw) -> Calibration:
+        """The same with one seed and one noise."""
+        return self.model_copy(update=draw._asdict())
+
+
+class Run(Table):
+    """How the work is done; of all this only `threads_per_worker` and `seed` are part of a cell's identity.
+
+    Attributes:
+        output: directory under which `<name>/` is made.
+        workers: processes at a time; 0 is one a core on the CPU, and one where a GPU is used.
+        threads_per_worker: torch threads of each.
+        device: `cpu`, `cuda`, or `auto` (cuda where there is one); a grid block may say otherwise.
+        seed: recorded with every cell.
+        stall_timeout: a configuration that finishes no batch for so many seconds is ended.
+        lease_timeout: a runner on another machine that gave no sign of life for so many seconds counts as dead, and
+            what it did is taken over (see `harness.records.leases`).
+        engine: `local` processes, or `ray`: tasks on a cluster.
+        address: of the cluster: `auto` (the one that this machine belongs to, or `RAY_ADDRESS`), `HOST:PORT`,
+            `ray://HOST:PORT` from outside, or `local`, which starts one on this machine for as long as the run takes.
+        cpus: processors of a task on a cluster; 0 is `threads_per_worker`.
+        gpus: GPUs of a task on a cluster that uses one; .25 lets four small models share one.
+        memory_gb: GiB of memory that a task on a cluster keeps free for itself; 0 asks for none.
+        ship_code: send this installation's code to the nodes, which then need what it imports only.
+    """
+
+    output: str = "runs"
+    workers: int = Field(default=0, ge=0)
+    threads_per_worker: int = Field(default=1, ge=1)
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    seed: int = 0
+    stall_timeout: float = Field(default=3600.0, gt=0)
+    lease_timeout: float = Field(default=120.0, gt=0)
+    engine: Literal["local", "ray"] = "local"
+    address: str = Field(default="auto", pattern=r"^(auto|local|(ray://)?[^\s/]+:\d{1,5})$")
+    cpus: float = Field(default=0.0, ge=0)
+    gpus: float = Field(default=1.0, gt=0)
+    memory_gb: float = Field(default=0.0, ge=0)
+    ship_code: bool = False
+
+    @field_validator("gpus")
+    @classmethod
+    def _share_or_whole(cls, gpus: float) -> float:
+        """Ray gives shares of one GPU, or several whole ones."""
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError("beyond one, GPUs are whole")
+        return gpus

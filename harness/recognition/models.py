@@ -1,0 +1,261 @@
+"""Recognisers: load a checkpoint, prepare inputs, transcribe; what differs between families is in `families`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from backends import CalibrationInput, UnsupportedError
+from backends.core.pretrained import quiet_generation
+from harness.cost.operations import decoder_prompt, generated
+from harness.datasets import SAMPLE_RATE, Utterance, Waveform
+from harness.errors import DataError
+from harness.experiment.tables import Decoding
+from harness.metrics import estimated_snr
+from harness.recognition.drafts import DraftedGeneration
+from harness.recognition.families import Preparation, cap
+from harness.recognition.features import Group, PreparedBatch
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was heard in one utterance.
+
+    Attributes:
+        text: raw.
+        tokens: generated ones up to the end-of-text.
+        limited: whether it ended at its cap of tokens; not known of what took several passes.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    limited: bool = False
+
+
+@dataclass
+class Recognizer:
+    """A model with its processor, ready to transcribe; `model` may be replaced by its quantized form."""
+
+    model: Any
+    processor: Any
+    family: Preparation
+    prompt: list[int] = field(default_factory=list)
+    """Tokens that the decoder was started with for what it heard last in one pass."""
+    feature_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    """Of `decode_seconds`, those in the encoder."""
+    windows: int = 0
+    """That the encoder heard: one for an utterance, several for a long one that is heard window after window."""
+
+    @property
+    def inside(self) -> Any | None:
+        """The model where it can be looked into; `None` where it is a `backends.Generator`, which only transcribes."""
+        return self.model if isinstance(self.model, nn.Module) else None
+
+    @property
+    def positions(self) -> int:
+        """Tokens that the decoder has places for, those of the prompt among them."""
+        return _positions(self.model.config)
+
+    def short_enough(self, utterance: Utterance) -> Waveform:
+        """The samples of an utterance that the architecture can hear at once, or cut into windows itself.
+
+        Raises:
+            DataError: it is longer, or cannot be decoded.
+        """
+        waveform = utterance.waveform()
+        seconds, most = len(waveform) / SAMPLE_RATE, self.family.most_seconds
+        if seconds > most:
+            raise DataError(
+                f"utterance {utterance.id} has {seconds:.0f} s, and this architecture hears {most:g} s at once; "
+                "cut it into sentences"
+            )
+        return waveform
+
+    def inputs(self, waveforms: Sequence[Waveform]) -> dict[str, Tensor]:
+        """What the model takes for a batch, on its device; features in the dtype of its first layer."""
+        return self._placed(self.family.inputs(self.processor, waveforms))
+
+    def _placed(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        parameters = () if self.inside is None else self.inside.parameters()
+        dtype = next((p.dtype for p in parameters if p.is_floating_point()), torch.float32)
+        device = self.model.device
+        return {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in inputs.items()}
+
+    def prepare(self, waveforms: Sequence[Waveform], decoding: Decoding) -> PreparedBatch:
+        """Features of a batch of utterances (float32 mono, 16 kHz, any lengths), as `decoding.long_audio` wants it."""
+        began = time.perf_counter()
+        cut = decoding.long_audio == "truncate"
+        at_once = [cut or self.family.fits(self.processor, len(waveform)) for waveform in waveforms]
+        groups = []
+        for whole in (False, True):
+            rows = tuple(i for i, fits in enumerate(at_once) if fits is not whole)
+            apart = [(i,) for i in rows] if self.family.any_length else [rows] if rows else []
+            for own in apart:
+                inputs = self.family.inputs(self.processor, [waveforms[i] for i in own], whole=whole)
+                groups.append(Group(own, whole, inputs))
+        samples, noise = tuple(map(len, waveforms)), tuple(map(estimated_snr, waveforms))
+        return PreparedBatch(samples, noise, tuple(groups), time.perf_counter() - began)
+
+    def transcribe(
+        self,
+        speech: PreparedBatch | Sequence[Waveform],
+        decoding: Decoding,
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> list[Transcript]:
+        """Transcribe a batch of utterances, prepared or not.
+
+        With `drafts`, tokens after the prompt for each, greedy decoding checks these instead of going token by
+        token (see `harness.recognition.drafts`); the transcripts are the same. They are not used for what takes several
+        passes.
+
+        Adds to `feature_seconds`, `decode_seconds`, `encode_seconds` and `windows`. Greedy or beam search without
+        sampling, so deterministic for the same batch on the same machine. What takes one pass is decoded first.
+
+        Raises:
+            UnsupportedError: the model cannot hear an utterance in the way that `decoding.long_audio` wants.
+        """
+        batch = speech if isinstance(speech, PreparedBatch) else self.prepare(speech, decoding)
+        self.feature_seconds += batch.seconds
+        heard: dict[int, Transcript] = {}
+        for group in batch.groups:
+            own = None if drafts is None else [drafts[i] for i in group.rows]
+            heard |= zip(group.rows, self.hear(group, batch.samples, decoding, own), strict=True)
+        return [heard[i] for i in range(len(batch.samples))]
+
+    def hear(
+        self,
+        group: Group,
+        samples: Sequence[int],
+        decoding: Decoding,
+        drafts: Sequence[Sequence[int]] | None = None,
+    ) -> list[Transcript]:
+        """Transcribe what goes through the model together; see `transcribe`.
+
+        Args:
+            group: of a prepared batch.
+            samples: of every utterance of the batch.
+            decoding: how.
+            drafts: for each utterance of the group.
+        """
+        loop = None if drafts is None or group.whole else DraftedGeneration(drafts)
+        limit = max(cap(self.family, decoding, samples[i]) for i in group.rows)
+        return self._decoded(group, limit, decoding, loop)
+
+    def _decoded(
+        self, group: Group, limit: int, decoding: Decoding, loop: DraftedGeneration | None
+    ) -> list[Transcript]:
+        if group.whole and self.inside is None:
+            raise UnsupportedError('this engine hears one window of audio at a time: use long_audio = "truncate"')
+        began = time.perf_counter()
+        settings = {
+            "max_new_tokens": limit,
+            "num_beams": decoding.num_beams,
+            "do_sample": False,
+            **self.family.generation(self.model, decoding, whole=group.whole),
+            **({} if loop is None else {"custom_generate": loop}),
+        }
+        sequences, prompt = self._generate({**self._placed(group.inputs), **settings})
+        if not (group.whole and self.prompt):
+            self.prompt = prompt if loop is None else loop.prompt
+        self.decode_seconds += time.perf_counter() - began
+        texts = self.processor.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        rows = [_up_to(self.ends, row) for row in sequences.tolist()]
+        written = [len(generated(row, self.prompt)) for row in rows]
+        return [
+            Transcript(text, row, not group.whole and count >= limit)
+            for text, row, count in zip(texts, rows, written, strict=True)
+        ]
+
+    def _generate(self, arguments: Mapping[str, Any]) -> tuple[Tensor, list[int]]:
+        """What the model generates, and the tokens that its decoder was started with."""
+        with torch.no_grad():
+            if self.inside is None:
+                sequences = self.model.generate(**arguments)
+                self.windows += len(sequences)
+                return sequences, self.model.prompt
+            with quiet_generation(), self._encoding(self.inside.get_encoder()), decoder_prompt(self.inside) as prompt:
+                return self.model.generate(**arguments), prompt
+
+    @contextmanager
+    def _encoding(self, encoder: Any) -> Iterator[None]:
+        """Count windows and seconds of the encoder in the block; a GPU computes later, and takes no time here."""
+        began: list[float] = []
+
+        def started(*_: Any) -> None:
+            began.append(time.perf_counter())
+
+        def ended(encoder: Any, args: Any, output: Any) -> None:
+            self.encode_seconds += time.perf_counter() - began.pop()
+            self.windows += len(output.last_hidden_state)
+
+        with encoder.register_forward_pre_hook(started), encoder.register_forward_hook(ended):
+            yield
+
+    def calibration_inputs(
+        self, waveforms: Sequence[Waveform], texts: Sequence[str], batch_size: int
+    ) -> list[CalibrationInput]:
+        """Teacher-forced batches for calibration; utterances are joined until a window is full.
+
+        Texts in capitals, as corpora have them, are written small. The padding that is left in windows and
+        tokens is told by the batches' `lengths`.
+        """
+        windows = _joined(waveforms, texts, self.family.window(self.processor))
+        return [self._teacher_forced(windows[i : i + batch_size]) for i in range(0, len(windows), batch_size)]
+
+    def _teacher_forced(self, windows: Sequence[tuple[Waveform, str]]) -> CalibrationInput:
+        inputs, device = self.inputs([waveform for waveform, _ in windows]), self.model.device
+        rows = [self._tokens(text) for _, text in windows]
+        padding = self.model.config.pad_token_id or 0
+        tokens = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+        filled = [self.family.positions(self.processor, len(waveform)) for waveform, _ in windows]
+        lengths = {"encoder": torch.tensor(filled), "decoder": torch.tensor([len(row) for row in rows])}
+        return CalibrationInput(
+            {**inputs, "decoder_input_ids": tokens.to(device)}, {part: n.to(device) for part, n in lengths.items()}
+        )
+
+    def _tokens(self, text: str) -> Tensor:
+        return torch.tensor(self.processor.tokenizer(self._spoken(text)).input_ids[: _positions(self.model.config)])
+
+    def reference_tokens(self, text: str, prompt: Sequence[int]) -> Tensor:
+        """`prompt`, a text as the model would have written it, and the end-of-text; cut where the decoder ends."""
+        words = self.processor.tokenizer(self._spoken(text), add_special_tokens=False).input_ids
+        return torch.tensor([*prompt, *words, min(self.ends)][: _positions(self.model.config)])
+
+    def _spoken(self, text: str) -> str:
+        return self.family.spoken(text.lower() if text.isupper() else text)
+
+    @property
+    def ends(self) -> set[int]:
+        """The tokens that end a text."""
+        end = self.model.generation_config.eos_token_id
+        return set(end) if isinstance(end, list) else {end}
+
+
+def _positions(config: Any) -> int:
+    """How many tokens the decoder has positions for, by whichever name its family gives it."""
+    names = ("max_target_positions", "max_position_embeddings")
+    return next(int(getattr(config, name)) for name in names if hasattr(config, name))
+
+
+def _up_to(ends: set[int], row: list[int]) -> tuple[int, ...]:
+    stop = next((i for i, token in enumerate(row) if token in ends and i > 0), len(row))
+    return tuple(row[:stop])
+
+
+def _joined(waveforms: Sequence[Waveform], texts: Sequence[str], window: int) -> list[tuple[Waveform, str]]:
+    windows: list[tuple[list[Waveform], list[str]]] = [([], [])]
+    for waveform, text in zip(waveforms, texts, strict=True):
+        if windows[-1][0] and sum(map(len, windows[-1][0])) + len(waveform) > window:
+            windows.append(([], []))
+        windows[-1][0].append(waveform)
+        windows[-1][1].append(text)
+    return [(np.concatenate(parts), " ".join(words)) for parts, words in windows if parts]

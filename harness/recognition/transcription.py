@@ -1,0 +1,251 @@
+"""A cell's utterances, batch after batch, as the rows that are stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from harness import cost, datasets
+from harness.datasets import Utterance
+from harness.errors import DataError
+from harness.experiment.cell import Cell
+from harness.experiment.tables import Data, Decoding
+from harness.metrics import Normaliser, scores
+from harness.recognition.attended import attended
+from harness.recognition.baseline import Baseline
+from harness.recognition.features import FeatureStore, PreparedBatch
+from harness.recognition.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
+from harness.recognition.models import Recognizer, Transcript
+from harness.recognition.strategy import Strategy
+from harness.records.parts import Part, Parts
+
+
+@dataclass
+class Transcription:
+    """What a cell came to, batch by batch.
+
+    Attributes:
+        rows: one for every utterance, as they are stored.
+        prompt: tokens that the decoder starts with.
+        measured: seconds of feature extraction and of decoding; windows encoded; utterances that were cut at the
+            model's window, and transcripts that ended at their cap of tokens; peaks of memory in bytes.
+        drafted: utterances whose decoding checked a draft.
+        alone: whether nothing ran beside it.
+        divergences: from the baseline, of every token of the references, nats.
+    """
+
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    prompt: list[int] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+    drafted: int = 0
+    alone: bool = True
+    divergences: list[float] = field(default_factory=list)
+
+    def add(self, part: Part) -> None:
+        """One more batch: seconds add up, and the largest peak counts."""
+        self.rows += part.rows
+        self.prompt = list(part.prompt)
+        self.drafted += part.drafted
+        self.alone &= part.alone
+        self.divergences += part.divergences
+        for key, value in part.measured.items():
+            known = self.measured.get(key)
+            together = max if key.endswith("_bytes") else operator.add
+            self.measured[key] = value if known is None or value is None else together(known, value)
+
+    @property
+    def audio_seconds(self) -> float:
+        """Of all that could be heard."""
+        return sum(row["seconds"] for row in self.rows)
+
+
+class Drafting:
+    """Drafts for the batches of one cell, where they are faster.
+
+    Args:
+        strategy: shared by the cells of a configuration.
+        said: what full precision said, tokens after the prompt by utterance; empty where drafts may not be used.
+    """
+
+    def __init__(self, strategy: Strategy, said: Mapping[str, Sequence[int]]) -> None:
+        self._strategy, self._said = strategy, said
+
+    def drafts(self, batch: Sequence[str]) -> list[Sequence[int]] | None:
+        """Drafts of a batch, or `None` where it is decoded plainly."""
+        possible = all(name in self._said for name in batch)
+        return [self._said[name] for name in batch] if self._strategy.way(possible=possible) == "draft" else None
+
+    def took(self, drafts: object | None, seconds: float, tokens: int) -> None:
+        """What the decoder took for the batch."""
+        self._strategy.took("plain" if drafts is None else "draft", seconds, tokens)
+
+
+def speech_of(cell: Cell) -> dict[str, Utterance]:
+    """The utterances of a cell's split by their ids."""
+    return _speech(cell.data)
+
+
+@cache
+def _speech(data: Data) -> dict[str, Utterance]:
+    corpus = datasets.get(data.dataset).load(data, cached_only=True)
+    return {utterance.id: utterance for utterance in corpus.utterances}
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How the cells of a configuration are heard.
+
+    Attributes:
+        recognizer: quantized.
+        decoding: as in the experiment.
+        normalise: for the scores.
+        features: where prepared speech is kept.
+        alone: whether nothing runs beside it, asked after every batch.
+    """
+
+    recognizer: Recognizer
+    decoding: Decoding
+    normalise: Normaliser
+    features: FeatureStore
+    alone: Callable[[], bool]
+
+    def transcribe(
+        self, cell: Cell, drafting: Drafting, baseline: Baseline, parts: Parts, progress: Callable[[int, bool], None]
+    ) -> Transcription:
+        """Transcribe and score all planned batches of a cell, each of which is kept in `parts` once it is finished.
+
+        What is there already is taken from there. `progress` is told after each how many utterances it had, and whether
+        it was kept from before. A baseline's answers to the references are kept beside its batches, for the others.
+
+        Raises:
+            DataError: not one utterance can be heard.
+        """
+        found = Transcription()
+        for index, batch in enumerate(cell.batches):
+            part = parts.load(index)
+            kept = part is not None
+            if part is None:
+                part, answers = self.hear(cell, index, drafting, baseline)
+                if cell.configuration.is_baseline:
+                    parts.save_answers(index, partial(save_answers, answers=answers))
+                parts.save(index, part)
+            found.add(part)
+            progress(len(batch), kept)
+        if all(row["error"] for row in found.rows):
+            raise DataError(f"{cell.data.label}: not one utterance can be heard; the first: {found.rows[0]['error']}")
+        return found
+
+    def hear(self, cell: Cell, index: int, drafting: Drafting, baseline: Baseline) -> tuple[Part, dict[str, Answers]]:
+        """Transcribe and score one planned batch; with it, what the model answers to the references."""
+        batch, by_id = cell.batches[index], speech_of(cell)
+        utterances, recognizer = [by_id[name] for name in batch], self.recognizer
+        cost.reset_peak_memory()
+        recognizer.feature_seconds = recognizer.decode_seconds = recognizer.encode_seconds = 0.0
+        recognizer.windows = 0
+        speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
+        drafts = drafting.drafts(batch)
+        expected = baseline.answers(index, batch)
+        heard = _heard(utterances, speech, recognizer, self.decoding, drafts, expected)
+        seconds = recognizer.decode_seconds - recognizer.encode_seconds
+        drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in heard))
+        rows = [
+            _row(utterance, transcript, reference, speech, place, self.normalise)
+            for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, heard, strict=True))
+        ]
+        measured = {
+            "feature_seconds": recognizer.feature_seconds,
+            "decode_seconds": recognizer.decode_seconds,
+            "windows": recognizer.windows,
+            "cut": sum(
+                _is_cut(recognizer, n, self.decoding) for i, n in enumerate(speech.samples) if i not in speech.errors
+            ),
+            "at_limit": sum(t.limited for i, (t, _) in enumerate(heard) if i not in speech.errors),
+            "peak_rss_bytes": cost.peak_memory(),
+            "peak_device_bytes": cost.peak_device_memory(),
+        }
+        likelihoods = {
+            n: own for i, (n, (_, own)) in enumerate(zip(batch, heard, strict=True)) if i not in speech.errors
+        }
+        part = Part(
+            rows,
+            list(recognizer.prompt),
+            measured,
+            0 if drafts is None else len(batch),
+            self.alone(),
+            [nats for reference in likelihoods.values() for nats in reference.divergence],
+        )
+        return part, {name: own.answers for name, own in likelihoods.items() if own.answers is not None}
+
+
+def _is_cut(recognizer: Recognizer, samples: int, decoding: Decoding) -> bool:
+    """Whether only the beginning of so many samples is heard."""
+    return decoding.long_audio == "truncate" and not recognizer.family.fits(recognizer.processor, samples)
+
+
+def _row(
+    utterance: Utterance,
+    transcript: Transcript,
+    reference: Likelihood,
+    speech: PreparedBatch,
+    place: int,
+    normalise: Normaliser,
+) -> dict[str, Any]:
+    """One utterance as it is stored; one that cannot be heard was silence to the model, and counts nowhere."""
+    error = speech.errors.get(place)
+    return {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        **scores(utterance.text, "" if error else transcript.text, normalise),
+        "tokens": [] if error else list(transcript.tokens),
+        "seconds": 0.0 if error else speech.samples[place] / datasets.SAMPLE_RATE,
+        "estimated_snr_db": speech.estimated_snr_db[place],
+        "reference_nll": reference.nll,
+        "reference_tokens": reference.tokens,
+        "reference_same_top": None if error else reference.same_top,
+        "reference_divergence": None if error or not reference.divergence else sum(reference.divergence),
+        "error": error,
+    }
+
+
+def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding: Decoding) -> PreparedBatch:
+    waveforms, errors = [], {}
+    for place, utterance in enumerate(utterances):
+        try:
+            waveforms.append(recognizer.short_enough(utterance))
+        except DataError as error:
+            waveforms.append(np.zeros(1, dtype=np.float32))
+            errors[place] = str(error)
+    return dataclasses.replace(recognizer.prepare(waveforms, decoding), errors=errors)
+
+
+def _heard(
+    utterances: Sequence[Utterance],
+    speech: PreparedBatch,
+    recognizer: Recognizer,
+    decoding: Decoding,
+    drafts: Sequence[Sequence[int]] | None,
+    expected: Mapping[str, Answers],
+) -> list[tuple[Transcript, Likelihood]]:
+    """Transcripts of a batch with the likelihood of their references.
+
+    It is one of no tokens where it took several passes, and where the model cannot be asked for it.
+    """
+    recognizer.feature_seconds += speech.seconds
+    found: dict[int, tuple[Transcript, Likelihood]] = {}
+    for group in speech.groups:
+        own = None if drafts is None else [drafts[row] for row in group.rows]
+        with attended(recognizer.inside) as seen:
+            transcripts = recognizer.hear(group, speech.samples, decoding, own)
+        likelihoods = [Likelihood()] * len(group.rows)
+        if recognizer.inside is not None and not group.whole:
+            texts = [utterances[row].text for row in group.rows]
+            known = [expected.get(utterances[row].id) for row in group.rows]
+            likelihoods = reference_likelihoods(recognizer, seen, recognizer.prompt, texts, known)
+        found |= zip(group.rows, zip(transcripts, likelihoods, strict=True), strict=True)
+    return [found[row] for row in range(len(utterances))]

@@ -1,0 +1,142 @@
+"""Audio longer than the model's window: cut, or heard window after window, as the experiment says."""
+
+import numpy as np
+import pandas
+import pytest
+from transformers import GenerationConfig
+
+from harness.embedded import MODEL_DIRECTORY
+from harness.experiment.config import load_experiment
+from harness.experiment.plan import configurations
+from harness.experiment.tables import Decoding
+from harness.grid import main
+from harness.recognition.loading import load_recognizer
+from harness.resolution import identity
+from tests.harness.checkpoints import save_moonshine, save_whisper
+from tests.harness.runs import as_asked
+
+EXPERIMENT = """
+name = "long"
+model = "{model}"
+[[data]]
+dataset = "librispeech"
+split = "test-clean"
+root = "{root}"
+[decoding]
+batch_size = 2
+max_new_tokens = 6
+long_audio = "{policy}"
+[run]
+device = "cpu"
+[[grid]]
+backend = "none"
+scheme = "none"
+granularity = "per_tensor"
+bits = 32
+format = "fp32"
+"""
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    """A small Whisper with the window of the published ones, whose highest tokens are timestamps."""
+    directory = save_whisper(
+        tmp_path_factory.mktemp("long"), width=64, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=4, decoder_attention_heads=4,
+    )  # fmt: skip
+    generation = GenerationConfig.from_pretrained(directory)
+    generation.no_timestamps_token_id = 50363
+    generation.max_initial_timestamp_index = 50
+    generation.save_pretrained(directory)
+    return directory
+
+
+def noise(seconds):
+    return np.random.default_rng(0).normal(0, 0.1, int(seconds * 16000)).astype(np.float32)
+
+
+def passes(recognizer, waveforms, policy):
+    """How often the encoder is called, and with how many rows: the windows that are told."""
+    recognizer.windows = 0
+    calls = []
+    hook = recognizer.model.get_encoder().register_forward_hook(
+        lambda _, args, output: calls.append(len(output.last_hidden_state))
+    )
+    heard = recognizer.transcribe(waveforms, Decoding(max_new_tokens=5, long_audio=policy))
+    hook.remove()
+    assert len(heard) == len(waveforms)
+    assert recognizer.windows == sum(calls)
+    return calls
+
+
+def test_truncating_is_one_pass_and_sequential_several(whisper):
+    recognizer = load_recognizer(whisper, "float32", "cpu")
+    waveforms = [noise(34.96), noise(3), noise(62)]
+    assert passes(recognizer, waveforms, "truncate") == [3]
+    calls = passes(recognizer, waveforms, "sequential")
+    assert calls[0] == 1
+    assert len(calls) >= 4
+    assert passes(recognizer, [noise(3), noise(29)], "sequential") == [2]
+
+
+def test_moonshine_hears_any_length_at_once(tmp_path):
+    recognizer = load_recognizer(save_moonshine(tmp_path), "float32", "cpu")
+    assert passes(recognizer, [noise(34.96)], "sequential") == [1]
+
+
+def write_corpus(root, seconds):
+    import soundfile
+
+    chapter = root / "test-clean" / "1" / "1"
+    chapter.mkdir(parents=True)
+    for number, length in enumerate(seconds):
+        soundfile.write(chapter / f"1-1-{number:04}.flac", noise(length), 16000)
+    lines = [f"1-1-{number:04} SOME WORDS WERE SAID\n" for number in range(len(seconds))]
+    (chapter / "1-1.trans.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.mark.parametrize("policy", ["truncate", "sequential"])
+def test_a_run_says_what_it_did(policy, whisper, tmp_path):
+    root = write_corpus(tmp_path / "speech", [3, 31])
+    path = tmp_path / "long.toml"
+    path.write_text(EXPERIMENT.format(model=whisper, root=root, policy=policy))
+    assert main([str(path), "--out", str(tmp_path)]) == 0
+    (row,) = pandas.read_parquet(tmp_path / "long" / "results.parquet").to_dict("records")
+    assert row["status"] == "done"
+    utterances = pandas.read_parquet(tmp_path / "long" / "cells" / row["cell_id"] / "utterances.parquet")
+    assert list(utterances["seconds"]) == [31, 3]
+    assert (utterances["reference_tokens"] > 0).tolist() == [policy == "truncate", True]
+    operations = row["bops_per_audio_second"] * row["audio_seconds"] / row["encoder_bops"]
+    assert int(operations) == (2 if policy == "truncate" else 3), "windows, prompts and steps cost less than one more"
+    assert row["nll"] > 0
+
+
+def test_real_utterances_of_more_than_thirty_seconds(whisper, librispeech_root, tmp_path):
+    ids = {}
+    for policy in ("truncate", "sequential"):
+        path = tmp_path / f"{policy}.toml"
+        path.write_text(EXPERIMENT.format(model=whisper, root=librispeech_root, policy=policy))
+        experiment = load_experiment(path)
+        planned = configurations(experiment)
+        resolved = identity.resolve(experiment, planned, as_asked)
+        (cell,) = identity.cells_of(planned[0], experiment, resolved)
+        ids[policy] = cell.cell_id
+        corpus = resolved.corpora[experiment.data[0]]
+        recognizer = load_recognizer(whisper, "float32", "cpu")
+        waveforms = [u.waveform() for u in corpus.utterances]
+        longest = max(waveforms, key=len)
+        assert len(longest) / 16000 > 30
+        calls = passes(recognizer, [longest], policy)
+        assert len(calls) == 1 if policy == "truncate" else len(calls) > 1
+    assert ids["truncate"] != ids["sequential"]
+
+
+def test_without_timestamps_the_configuration_is_not_possible(tmp_path, capsys):
+    root = write_corpus(tmp_path / "speech", [3, 9])
+    path = tmp_path / "long.toml"
+    path.write_text(EXPERIMENT.format(model=MODEL_DIRECTORY, root=root, policy="sequential"))
+    assert main([str(path), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "needs a checkpoint with timestamp tokens" in said
+    assert said.count("\n") == 1
