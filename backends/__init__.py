@@ -35,9 +35,9 @@ True
 >>> from transformers import MoonshineConfig, MoonshineForConditionalGeneration
 >>> config = MoonshineConfig(encoder_num_hidden_layers=1, decoder_num_hidden_layers=1, vocab_size=128, pad_token_id=0)
 >>> model = MoonshineForConditionalGeneration(config).eval()
->>> heard = {"input_values": torch.randn(1, 16000), "decoder_input_ids": torch.ones(1, 4, dtype=torch.long)}
->>> quantized = quantize(model, "static", "per_channel", 8, backend="torch_static", calibration=[heard])
->>> tuple(quantized.model(**heard).logits.shape)
+>>> inputs = {"input_values": torch.randn(1, 16000), "decoder_input_ids": torch.ones(1, 4, dtype=torch.long)}
+>>> quantized = quantize(model, "static", "per_channel", 8, backend="torch_static", calibration=[inputs])
+>>> tuple(quantized.model(**inputs).logits.shape)
 (1, 4, 128)
 
 **wav2vec2**, and whatever else has an encoder alone. `capability` says beforehand, and without torch, what a library

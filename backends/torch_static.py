@@ -141,11 +141,11 @@ class TorchStatic(LayerwiseBackend):
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
         """The inverse of `pack`."""
         torch_ao()
-        from backends._torch_ao._static import FloatOutputs, StubbedModule, quantized_stub, quantized_twin
+        from backends._torch_ao._static import FloatOutputs, StubbedModule, quantized_counterpart, quantized_stub
         from backends.core.packed import engine, weight_from_tensors
 
         with engine(options.engine):
-            inner = quantized_twin(module, bool(spec.outputs))
+            inner = quantized_counterpart(module, bool(spec.outputs))
             inner.set_weight_bias(weight_from_tensors(tensors), tensors.get("bias"))
         stub = quantized_stub(tensors["input_scale"], tensors["input_zero_point"])
         if not spec.outputs:

@@ -1,4 +1,4 @@
-"""Text from elsewhere for a terminal: what a model said or a file is called must not steer it."""
+"""Text from elsewhere for a terminal: what a model writes or a file is called must not steer it."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def _analysed(
             child = start(
                 context, _enter_worker, AnalysisTask(Task.of([cell], experiment, model, directory.path), utterances)
             )
-            events, end = child.heard(experiment.run.stall_timeout, "no layer was done")
+            events, end = child.events(experiment.run.stall_timeout, "no layer was done")
             ends.append(end)
             document = next((event.document for event in events if isinstance(event, Analysed)), None)
             if document is None:

@@ -3,7 +3,7 @@
     python -m harness.compare runs/embedded CELL CELL
     python -m harness.compare --ref reference.tsv a.tsv b.trn --normalizer none
 
-A cell is named by the beginning of its id, or as "configuration @ split". Differences are the first less the
+A cell is named by the beginning of its id, or as "configuration @ split". Differences are the first minus the
 second. Files have one utterance a line, `id<TAB>text[<TAB>speaker]` or sclite's `text (id)`; without a column the
 speaker is the part of the id before its first "-", as LibriSpeech has it.
 """

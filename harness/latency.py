@@ -1,4 +1,4 @@
-"""Time every configuration of an experiment beside its full-precision twin, one at a time, with nothing else running.
+"""Time every configuration of an experiment beside its baseline, one at a time, with nothing else running.
 
 Writes runs/<name>/latency.json and, where the experiment has results, the ratios into them. Exit status:
 0 all is timed that can be, 1 some failed, 2 something is for you to mend, 130 interrupted.
@@ -131,7 +131,7 @@ class Timing:
                 model = resolved.models[configuration.model].directory
                 task = Task.of(cells[configuration][:1], self.experiment, model, self.directory.path)
                 child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup))
-                timed, end = child.heard(self.experiment.run.stall_timeout, "no measure")
+                timed, end = child.events(self.experiment.run.stall_timeout, "no measure")
                 rows = [self._row(configuration, CellStatus.DONE, "", event.row) for event in timed]
                 yield configuration, rows + self._left_out(configuration, end)
 
@@ -191,7 +191,7 @@ def _line(configuration: Configuration, rows: Sequence[Row]) -> str:
 
 
 def _table(chosen: Sequence[Configuration], rows: Sequence[Row]) -> Table:
-    """Ratios to the twin: times, where below 1 is faster, and rtfx, where above 1 is."""
+    """Ratios to the baseline: times, where below 1 is faster, and rtfx, where above 1 is."""
     from harness.records.results import LATENCY
 
     table = Table(title="quantized / full precision (times: below 1 is faster; rtfx: above 1)", title_justify="left")

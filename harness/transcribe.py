@@ -1,6 +1,6 @@
 """Transcribe audio files with a checkpoint or a saved quantized model: one line for each, its name and its words.
 
-Exit status: 0 all were heard, 1 some could not be, 2 something is for you to mend, 130 interrupted.
+Exit status: 0 all were transcribed, 1 some could not be, 2 something is for you to mend, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         "--long-audio",
         choices=["truncate", "sequential"],
         default="truncate",
-        help="of audio longer than Whisper's window: the beginning (default; it is said), or window after window",
+        help="of audio longer than Whisper's window: the beginning (default, with a note), or window after window",
     )
     return parser
 
@@ -57,12 +57,12 @@ def _run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--max-new-tokens {options.max_new_tokens}: this model has room for {room}")
     decoding = Decoding(language=options.language, max_new_tokens=options.max_new_tokens, long_audio=options.long_audio)
     size = options.batch_size
-    heard = 0
+    done = 0
     for start in range(0, len(options.files), size):
         for line in _lines(recognizer, options.files[start : start + size], decoding):
             print(line, flush=True)
-            heard += 1
-    return 0 if heard == len(options.files) else 1
+            done += 1
+    return 0 if done == len(options.files) else 1
 
 
 def _recognizer(model: str, device: str) -> Recognizer:
@@ -82,7 +82,7 @@ def _recognizer(model: str, device: str) -> Recognizer:
 
 
 def _lines(recognizer: Recognizer, files: Sequence[Path], decoding: Decoding) -> Iterator[str]:
-    """A line for every file that can be heard; the others, and what is cut, are named on standard error."""
+    """A line for every file that can be decoded; the others, and what is cut, are named on standard error."""
     waveforms = list(_waveforms(recognizer, files, decoding))
     if waveforms:
         transcripts = recognizer.transcribe([waveform for _, waveform in waveforms], decoding)
@@ -102,7 +102,10 @@ def _waveforms(recognizer: Recognizer, files: Sequence[Path], decoding: Decoding
             print(f"error: {_one_line(error)}", file=sys.stderr)
             continue
         if decoding.long_audio == "truncate" and not recognizer.family.fits(recognizer.processor, len(waveform)):
-            print(f"{_one_line(path)}: only the beginning is heard; --long-audio sequential hears all", file=sys.stderr)
+            print(
+                f"{_one_line(path)}: only the beginning is transcribed; --long-audio sequential transcribes all",
+                file=sys.stderr,
+            )
         yield path, waveform
 
 

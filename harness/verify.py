@@ -1,4 +1,4 @@
-"""Check a run: compute every score and statistic again from what was heard, and hear some of it again.
+"""Check a run: compute every score and statistic again from the transcripts, and transcribe some of it again.
 
 Of a published run files, ids, scores and statistics are checked; it has neither models nor speech.
 
@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.verify", description=__doc__)
     parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
-    parser.add_argument("--again", type=int, default=3, metavar="N", help="planned batches heard again; default: 3")
+    parser.add_argument(
+        "--again", type=int, default=3, metavar="N", help="planned batches transcribed again; default: 3"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draw of these; default: 0")
     return parser
 
@@ -64,7 +66,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise OutputError(f"{options.run}: there is no such directory")
     wrong = damage(options.run / CHECKSUMS) if is_published(options.run) else None
     if wrong is not None:  # the command found it: a published run that was changed is not refused here
-        console.print(f"{printable(wrong)}\n0 cells, 0 batches heard again: 1 difference", soft_wrap=True)
+        console.print(f"{printable(wrong)}\n0 cells, 0 batches transcribed again: 1 difference", soft_wrap=True)
         return 1
     run = open_run(options.run)
     check = Verification(run, recorded_experiment(run))
@@ -77,7 +79,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if places := missing(run):
         console.print(printable(unfinished_sentence(run, places)), soft_wrap=True)
     what = f"{found} {'difference' if found == 1 else 'differences'}" if found else "all as recorded"
-    console.print(f"{len(check.cells)} cells, {check.heard_again} batches heard again: {what}")
+    console.print(f"{len(check.cells)} cells, {check.transcribed_again} batches transcribed again: {what}")
     return 1 if found else 0
 
 
@@ -87,7 +89,7 @@ class Verification:
     Attributes:
         cells: of the experiment, as they are recorded, whatever is installed now.
         remarks: what could not be checked, and why.
-        heard_again: batches that were.
+        transcribed_again: batches that were.
     """
 
     def __init__(self, run: RecordedRun, experiment: Experiment) -> None:
@@ -95,7 +97,7 @@ class Verification:
         self._rows = run.results()
         self._resolved: Resolved | None = None
         self.remarks: list[str] = []
-        self.heard_again = 0
+        self.transcribed_again = 0
         self._broken: dict[str, str] = {}
         self.cells = list(self._recorded())
 
@@ -176,7 +178,7 @@ class Verification:
             )
 
     def _of_utterances(self, cell: Cell) -> Iterator[str]:
-        rows = [*self._run.utterances(cell.cell_id), *self._run.unheard(cell.cell_id)]
+        rows = [*self._run.utterances(cell.cell_id), *self._run.undecodable(cell.cell_id)]
         normalise, decode = self._run.normaliser, self._decoder(cell)
         speech = self._speech(cell.data)
         if speech is not None and {row["id"] for row in rows} != set(speech):
@@ -192,7 +194,7 @@ class Verification:
                 yield f"utterance {row['id']}: {', '.join(dict.fromkeys(wrong))} is not what follows from the rest"
 
     def _decoder(self, cell: Cell) -> Any:
-        """From tokens to text, where tokens say all: not where audio was heard window after window."""
+        """From tokens to text, where tokens say all: not where audio was decoded window after window."""
         if self._resolved is None or self._experiment.decoding.long_audio != "truncate":
             return None
         return decoder(self._resolved.models[cell.configuration.model].directory)
@@ -214,7 +216,7 @@ class Verification:
                 for cell, index in own:
                     indices.setdefault(cell.cell_id, []).append(index)
                 child = start(context, _enter_worker, ReplayTask(task, indices))
-                events, end = child.heard(self._experiment.run.stall_timeout, "no batch was heard again")
+                events, end = child.events(self._experiment.run.stall_timeout, "no batch was transcribed again")
                 yield from self._of_events(configuration, events, end)
 
     def _drawn(self, again: int, rng: np.random.Generator) -> dict[Configuration, list[tuple[Cell, int]]]:
@@ -237,7 +239,7 @@ class Verification:
         found = [cell for cell in today if cell.cell_id in done]
         if len(found) < len(done):
             rest = len(done) - len(found)
-            self.remarks.append(f"{rest} cells cannot be heard again: other versions, machine, model or speech")
+            self.remarks.append(f"{rest} cells cannot be transcribed again: other versions, machine, model or speech")
         return found
 
     def _task(self, configuration: Configuration, cells: Sequence[Cell]) -> Task:
@@ -248,15 +250,15 @@ class Verification:
 
     def _of_events(self, configuration: Configuration, events: Sequence[Any], end: Ended) -> Iterator[str]:
         if end.status is not CellStatus.DONE:
-            yield f"{configuration.label}: it could not be heard again: {end.reason.partition(chr(10))[0]}"
+            yield f"{configuration.label}: it could not be transcribed again: {end.reason.partition(chr(10))[0]}"
         for event in events:
             if isinstance(event, Replayed):
-                self.heard_again += 1
-                where = f"{configuration.label} ({event.cell_id}), heard again"
+                self.transcribed_again += 1
+                where = f"{configuration.label} ({event.cell_id}), transcribed again"
                 yield from (f"{where}: {text}" for text in self._differences(event))
 
     def _differences(self, event: Replayed) -> Iterator[str]:
-        known = [*self._run.utterances(event.cell_id), *self._run.unheard(event.cell_id)]
+        known = [*self._run.utterances(event.cell_id), *self._run.undecodable(event.cell_id)]
         by_id = {row["id"]: row for row in known}
         for row in event.rows:
             before = by_id.get(row["id"], {})

@@ -25,7 +25,7 @@ class StubbedModule(nn.Module):
     """A linear layer or convolution that quantizes its input and dequantizes its output itself.
 
     Args:
-        module: the float module; `torch.ao.quantization.convert` replaces it by its quantized twin.
+        module: the float module; `torch.ao.quantization.convert` replaces it by its quantized counterpart.
         engine: the kernel library for which it will be packed.
     """
 
@@ -110,7 +110,7 @@ def configuration(observer: str, reduce_range: bool, per_channel: bool) -> QConf
     )
 
 
-def quantized_twin(module: nn.Module, outputs: bool) -> Any:
+def quantized_counterpart(module: nn.Module, outputs: bool) -> Any:
     """An empty torch.ao module of the shape of a float linear layer or convolution; a layer may lack `outputs`."""
     if isinstance(module, nn.Linear):
         kind: Any = quantized.Linear if outputs else dynamic.Linear

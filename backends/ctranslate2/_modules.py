@@ -106,7 +106,7 @@ class CTranslate2Whisper:
         if len(self.prompt) + max_new_tokens > self.config.max_target_positions:
             room = self.config.max_target_positions - len(self.prompt)
             raise UnsupportedError(f"max_new_tokens is {max_new_tokens}, and the model has positions for {room}")
-        heard = self._engine.generate(
+        results = self._engine.generate(
             _view(input_features),
             [self.prompt] * len(input_features),
             beam_size=1,
@@ -115,7 +115,7 @@ class CTranslate2Whisper:
             repetition_penalty=config.repetition_penalty or 1.0,
             no_repeat_ngram_size=config.no_repeat_ngram_size or 0,
         )
-        rows = [torch.tensor(result.sequences_ids[0], dtype=torch.long) for result in heard]
+        rows = [torch.tensor(result.sequences_ids[0], dtype=torch.long) for result in results]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id)
 
     def encode(self, input_features: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ def timed(
 ) -> tuple[Seconds, list[Transcript]]:
     """Seconds and transcripts of one batch."""
     recognizer.decode_seconds = recognizer.encode_seconds = 0.0
-    heard = recognizer.transcribe(batch, decoding, drafts)
-    return (recognizer.decode_seconds, recognizer.decode_seconds - recognizer.encode_seconds), heard
+    found = recognizer.transcribe(batch, decoding, drafts)
+    return (recognizer.decode_seconds, recognizer.decode_seconds - recognizer.encode_seconds), found
 
 
 def one_round(
@@ -51,9 +51,9 @@ def one_round(
     strategy, ways = Strategy("auto"), list[Way]()
     for batch, own in zip(batches, drafts, strict=True):
         for way in took:
-            seconds, heard = timed(recognizer, batch, own if way == "draft" else None, decoding)
+            seconds, found = timed(recognizer, batch, own if way == "draft" else None, decoding)
             took[way].append(seconds)
-            texts[way] += [transcript.text for transcript in heard]
+            texts[way] += [transcript.text for transcript in found]
         ways.append(strategy.way(possible=True))
         strategy.took(ways[-1], took[ways[-1]][-1][1], sum(map(len, own)))
     auto = [took[way][place] for place, way in enumerate(ways)]

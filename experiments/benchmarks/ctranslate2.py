@@ -81,9 +81,9 @@ def repetition(
         features = batch.groups[0].inputs["input_features"]
         for label, (recognizer, drafted) in rows.items():
             given = own if drafted else None
-            seconds, heard = computed(lambda r=recognizer, b=batch, d=given: r.transcribe(b, DECODING, d))
+            seconds, found = computed(lambda r=recognizer, b=batch, d=given: r.transcribe(b, DECODING, d))
             whole[label] += seconds
-            said[label] += heard
+            said[label] += found
             encoder[label] += computed(lambda r=recognizer, f=features: encoder_of(r)(f))[0]
     return {label: (whole[label], encoder[label], said[label]) for label in rows}
 

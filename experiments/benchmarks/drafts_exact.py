@@ -2,11 +2,11 @@
 
     python -m experiments.benchmarks.drafts_exact [FILE.toml ...] > experiments/benchmarks/drafts_exact.txt
 
-Each quantized model hears every planned batch plainly (`generate()`, greedy, float32) and with the drafts of full
+Each quantized model decodes every planned batch plainly (`generate()`, greedy, float32) and with the drafts of full
 precision; the generated tokens are compared. Where they differ, the margin of the drafted token over the plain one at
 the first difference is shown, relative to the larger logit, twice: the same batch with all tokens before it in one
 pass, and token by token. Of opposite signs, the model itself says one thing and the other. Where activations are
-quantized, one unit in the last place can change a code: there the same batches are also heard plainly at half the
+quantized, one unit in the last place can change a code: there the same batches are also decoded plainly at half the
 size, which tells how much the model's own words hang on the shape of a batch.
 """
 
@@ -41,8 +41,8 @@ FILES = ("experiments/embedded.toml", "experiments/embedded_moonshine.toml")
 
 def words(recognizer: Recognizer, batch: PreparedBatch, decoding: Decoding, drafts: Any = None) -> list[Tokens]:
     """Tokens after the prompt for every utterance."""
-    heard = recognizer.transcribe(batch, decoding, drafts)
-    return [tuple(generated(t.tokens, recognizer.prompt)) for t in heard]
+    found = recognizer.transcribe(batch, decoding, drafts)
+    return [tuple(generated(t.tokens, recognizer.prompt)) for t in found]
 
 
 def margins(

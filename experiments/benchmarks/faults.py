@@ -108,8 +108,8 @@ class Campaign:
         """Hash of every transcript, count and statistic."""
         stored = StoredRun(self.run)
         rows = [{k: v for k, v in row.items() if k not in UNSTEADY} for row in stored.results()]
-        heard = [stored.utterances(row["cell_id"]) for row in rows]
-        return hashlib.sha256(json.dumps([rows, heard], sort_keys=True).encode()).hexdigest()
+        found = [stored.utterances(row["cell_id"]) for row in rows]
+        return hashlib.sha256(json.dumps([rows, found], sort_keys=True).encode()).hexdigest()
 
     def processes(self) -> dict[int, str]:
         """Command lines of the campaign's living processes by their ids."""

@@ -26,10 +26,10 @@ HARDNESS = math.log(0.08), 0.6
 """Of the speakers' error rates under full precision: median, as a logarithm, and standard deviation of that.
 Between the speakers of LibriSpeech the deviation is .4 to .5 for the published transcripts of one recogniser."""
 SPREAD = 0.25
-"""Standard deviation, between speakers, of the logarithm of the cells' error rate over the twin's; for those
+"""Standard deviation, between speakers, of the logarithm of the cells' error rate over the baseline's; for those
 transcripts against each other .1 to .2, chance included."""
 SHARED = 0.8
-"""Share of the twin's errors that a cell makes too, so that the two are paired."""
+"""Share of the baseline's errors that a cell makes too, so that the two are paired."""
 CELLS = 18
 COST = 0.1
 
@@ -38,7 +38,7 @@ Counts = NDArray[np.int64]
 
 
 def study(rng: np.random.Generator, speakers: int, cost: float, cells: int) -> tuple[Counts, Counts, Counts]:
-    """Words (speakers, utterances), errors of the twin, and errors of the cells (cells, speakers, utterances).
+    """Words (speakers, utterances), errors of the baseline, and errors of the cells (cells, speakers, utterances).
 
     `cost` is the true relative increase in errors. Speakers have between half and three halves of the
     usual number of utterances; absent ones have no words.
@@ -47,10 +47,10 @@ def study(rng: np.random.Generator, speakers: int, cost: float, cells: int) -> t
     present = np.arange(UTTERANCES * 3 // 2) < counts[:, None]
     words = rng.integers(WORDS - 3, WORDS + 4, present.shape) * present
     expected = words * rng.lognormal(*HARDNESS, speakers)[:, None] * rng.gamma(2.0, 0.5, present.shape)
-    twin = rng.poisson(expected)
+    baseline = rng.poisson(expected)
     ratio = rng.lognormal(math.log(1 + cost) - SPREAD**2 / 2, SPREAD, (cells, speakers, 1))
     kept = SHARED * np.minimum(ratio, 1)
-    return words, twin, rng.binomial(twin, kept) + rng.poisson(expected * (ratio - kept))
+    return words, baseline, rng.binomial(baseline, kept) + rng.poisson(expected * (ratio - kept))
 
 
 def blocks(errors: Counts, words: Counts, *, by_speaker: bool) -> Counts:
@@ -66,8 +66,8 @@ def coverage(speakers: int, *, by_speaker: bool) -> tuple[float, float]:
     rng = np.random.default_rng(speakers)
     absolute = relative = 0
     for _ in range(STUDIES):
-        words, twin, cells = study(rng, speakers, COST, 1)
-        a, b = (blocks(errors, words, by_speaker=by_speaker) for errors in (cells[0], twin))
+        words, baseline, cells = study(rng, speakers, COST, 1)
+        a, b = (blocks(errors, words, by_speaker=by_speaker) for errors in (cells[0], baseline))
         found = difference(a, b, RESAMPLES, draws=0)
         absolute += found.low <= BASE * COST <= found.high
         relative += found.relative_low <= COST <= found.relative_high
@@ -79,8 +79,8 @@ def false_verdicts(speakers: int) -> float:
     rng = np.random.default_rng(2000 + speakers)
     wrong = 0
     for _ in range(STUDIES):
-        words, twin, cells = study(rng, speakers, MARGIN, 1)
-        a, b = (blocks(errors, words, by_speaker=True) for errors in (cells[0], twin))
+        words, baseline, cells = study(rng, speakers, MARGIN, 1)
+        a, b = (blocks(errors, words, by_speaker=True) for errors in (cells[0], baseline))
         wrong += difference(a, b, RESAMPLES, draws=0).non_inferior
     return wrong / STUDIES
 
@@ -90,8 +90,8 @@ def family_wise_error(speakers: int, *, by_speaker: bool) -> float:
     rng = np.random.default_rng(1000 + speakers)
     wrong = 0
     for _ in range(STUDIES):
-        words, twin, cells = study(rng, speakers, 0.0, CELLS)
-        gaps = [blocks(c - twin, words, by_speaker=by_speaker)[:, 0] for c in cells]
+        words, baseline, cells = study(rng, speakers, 0.0, CELLS)
+        gaps = [blocks(c - baseline, words, by_speaker=by_speaker)[:, 0] for c in cells]
         p_values = [sign_flip_p(gap, RESAMPLES) for gap in gaps]
         wrong += bool(multipletests(p_values, method="holm")[0].any())
     return wrong / STUDIES

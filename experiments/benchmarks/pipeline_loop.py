@@ -8,7 +8,7 @@ of 8, and greedy decoding like the grid (the pipeline's own default is five beam
 it with the same adapter, transcribes both splits and counts word errors; the grid also saves, counts operations,
 judges the references and keeps everything that it measured.
 
-The last lines say what the encoders of the grid take alone, in its batches: they hear every utterance once for every
+The last lines say what the encoders of the grid take alone, in its batches: they take every utterance once for every
 configuration, however it is decoded, so that no way of decoding is more times as fast as the loop than is said there.
 """
 
@@ -56,12 +56,12 @@ def loop() -> None:
         )
         rates = []
         for split, audio in zip(speech, waveforms, strict=True):
-            heard = recognise(
+            found = recognise(
                 [{"raw": waveform, "sampling_rate": datasets.SAMPLE_RATE} for waveform in audio],
                 generate_kwargs={"max_new_tokens": experiment.decoding.max_new_tokens, "num_beams": 1},
             )
             expected = [normalise(utterance.text) for utterance in split]
-            rates.append(100 * jiwer.wer(expected, [normalise(one["text"]) for one in heard]))
+            rates.append(100 * jiwer.wer(expected, [normalise(one["text"]) for one in found]))
         print(f"{label}  {rates[0]:.2f} {rates[1]:.2f}", flush=True)
 
 

@@ -149,7 +149,7 @@ def wait_for_cells(out: Path, count: int) -> None:
 
 
 def texts(out: Path) -> dict[str, list[tuple[str, str, Sequence[int]]]]:
-    """By cell, what was heard of every utterance."""
+    """By cell, the transcript of every utterance."""
     import pandas
 
     found = {}

@@ -42,11 +42,11 @@ def moonshine() -> Any:
 def inputs(kind: str) -> dict[str, Tensor]:
     """Two utterances of noise, and seven tokens of each."""
     generator = torch.Generator().manual_seed(1)
-    heard = {
+    found = {
         "whisper": ("input_features", torch.randn(2, 80, 300, generator=generator)),
         "moonshine": ("input_values", torch.randn(2, 16_000, generator=generator)),
     }
-    return dict([heard[kind]], decoder_input_ids=torch.randint(3, 100, (2, 7), generator=generator))
+    return dict([found[kind]], decoder_input_ids=torch.randint(3, 100, (2, 7), generator=generator))
 
 
 def said(model: Any, kind: str) -> list[Tensor]:

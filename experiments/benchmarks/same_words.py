@@ -1,4 +1,4 @@
-"""Whether others hear the same: recorded tokens beside transformers' own `generate`, and beside CTranslate2.
+"""Whether others transcribe the same: recorded tokens beside transformers' own `generate`, and beside CTranslate2.
 
     python -m experiments.benchmarks.same_words RUN MODEL_DIRECTORY LIBRISPEECH_ROOT
 
@@ -33,7 +33,7 @@ MULTILINGUAL = {"language": "en", "task": "transcribe"}
 Tokens = tuple[int, ...]
 
 
-class Heard(NamedTuple):
+class Hypothesis(NamedTuple):
     """What a way of decoding made of one utterance."""
 
     tokens: Tokens
@@ -56,12 +56,12 @@ class Elsewhere:
         made = self.processor(list(waveforms), sampling_rate=SAMPLE_RATE, return_tensors="pt")
         return made.input_features
 
-    def hear(self, features: torch.Tensor, most: int) -> list[Heard]:
+    def decode(self, features: torch.Tensor, most: int) -> list[Hypothesis]:
         """Greedy decoding of a batch."""
         found = self.model.generate(features, max_new_tokens=most, num_beams=1, do_sample=False, **self.language)
         special = set(self.processor.tokenizer.all_special_ids)
         rows = [tuple(token for token in row.tolist() if token not in special) for row in found]
-        return [Heard(row, self.processor.decode(row)) for row in rows]
+        return [Hypothesis(row, self.processor.decode(row)) for row in rows]
 
     def preference(self, features: torch.Tensor, ours: Tokens, theirs: Tokens) -> float:
         """By how much `ours` is preferred to `theirs` at the first token that differs; features of one utterance."""
@@ -74,12 +74,12 @@ class Elsewhere:
         return (mine - other) / max(abs(mine), abs(other))
 
 
-def recorded(run: RecordedRun) -> Iterator[tuple[str, Mapping[str, Heard]]]:
-    """What full precision heard in the run, by split and utterance."""
+def recorded(run: RecordedRun) -> Iterator[tuple[str, Mapping[str, Hypothesis]]]:
+    """The transcripts of full precision in the run, by split and utterance."""
     for row in run.results():
         if row["format"] == "fp32" and row["backend"] == "none":
-            heard = run.utterances(row["cell_id"])
-            yield row["split"], {u["id"]: Heard(tuple(u["tokens"]), u["hypothesis"]) for u in heard}
+            found = run.utterances(row["cell_id"])
+            yield row["split"], {u["id"]: Hypothesis(tuple(u["tokens"]), u["hypothesis"]) for u in found}
 
 
 def print_row(split: str, way: str, parted: Sequence[str], count: int) -> None:
@@ -107,8 +107,8 @@ def main() -> None:
         for names in batch_plan(lengths_of(by_id.values()), decoding.batch_size):
             waveforms = [by_id[name].waveform() for name in names]
             features = elsewhere.features(waveforms)
-            theirs = elsewhere.hear(features, decoding.max_new_tokens)
-            others = [Heard(t.tokens, t.text) for t in engine.transcribe(waveforms, decoding)]
+            theirs = elsewhere.decode(features, decoding.max_new_tokens)
+            others = [Hypothesis(t.tokens, t.text) for t in engine.transcribe(waveforms, decoding)]
             for i, (name, own, other) in enumerate(zip(names, theirs, others, strict=True)):
                 if own.tokens != known[name].tokens:
                     lead = elsewhere.preference(features[i : i + 1], own.tokens, known[name].tokens)

@@ -37,8 +37,8 @@ def word_errors(recognizer: Recognizer, normalise: Normaliser) -> int:
         speech = datasets.get("embedded").load(Data(dataset="embedded", split=split)).utterances[::2]
         for start in range(0, len(speech), BATCH):
             own = speech[start : start + BATCH]
-            heard = recognizer.transcribe([u.waveform() for u in own], DECODING)
-            pairs = zip(own, heard, strict=True)
+            found = recognizer.transcribe([u.waveform() for u in own], DECODING)
+            pairs = zip(own, found, strict=True)
             errors += sum(count_errors(normalise(u.text), normalise(h.text)).words.errors for u, h in pairs)
     return errors
 

@@ -91,8 +91,8 @@ def measure(label: str, recognizer: Recognizer, waveforms: Sequence[Any], repeat
             if way not in ways:
                 ways[way] = perturbed(words["plain"], int(way.split()[2]))
             cost.reset_peak_memory()
-            (whole, decoding), heard = timed(recognizer, batch, ways[way], DECODING)
-            words[way] = [list(generated(t.tokens, recognizer.prompt)) for t in heard]
+            (whole, decoding), found = timed(recognizer, batch, ways[way], DECODING)
+            words[way] = [list(generated(t.tokens, recognizer.prompt)) for t in found]
             peak = (cost.peak_memory() or 0) / 2**20
             measured.setdefault(way, []).append((whole, decoding, peak))
     middle = {way: [statistics.median(column) for column in zip(*rows, strict=True)] for way, rows in measured.items()}

@@ -46,8 +46,8 @@ class Answers:
         for batch, expected in zip(self._batches, self._expected, strict=True):
             found = log_probabilities(model, batch)
             divergence += float((expected.exp() * (expected - found)).sum())
-            said, valid = _next_tokens(batch)
-            chosen = said[valid][:, None]
+            tokens, valid = _next_tokens(batch)
+            chosen = tokens[valid][:, None]
             apart = (expected - found)[_position_of(batch, valid)].gather(1, chosen.to(expected.device))
             nll += float(apart.sum())
             agreement += float((expected.argmax(-1) == found.argmax(-1)).sum())
@@ -63,7 +63,7 @@ def run(model: Any, batch: CalibrationInput) -> Any:
 
 
 @contextmanager
-def heard(model: Any, names: Iterable[str]) -> Iterator[dict[str, tuple[Any, Tensor]]]:
+def recorded(model: Any, names: Iterable[str]) -> Iterator[dict[str, tuple[Any, Tensor]]]:
     """First input and (first) output of modules during the block of code, by name."""
     seen: dict[str, tuple[Any, Tensor]] = {}
 

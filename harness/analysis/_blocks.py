@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from backends import CalibrationInput
-from harness.analysis._answers import heard, run
+from harness.analysis._answers import recorded, run
 
 Row = dict[str, Any]
 
@@ -55,6 +55,6 @@ def _has_linear(module: nn.Module) -> bool:
 
 
 def _outputs(model: Any, names: Sequence[str], batch: CalibrationInput) -> dict[str, Tensor]:
-    with heard(model, names) as seen:
+    with recorded(model, names) as seen:
         run(model, batch)
     return {name: output for name, (_, output) in seen.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from backends import CalibrationInput
-from harness.analysis._answers import heard, run
+from harness.analysis._answers import recorded, run
 from harness.analysis._moments import Moments
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ def layer_rows(full: Any, quantized: Any, names: Sequence[str], batches: Sequenc
     """
     watched = {name: _Watched(full.get_submodule(name), quantized.get_submodule(name)) for name in names}
     for batch in batches:
-        with heard(full, watched) as seen:
+        with recorded(full, watched) as seen:
             run(full, batch)
         with torch.no_grad():
             for name, (inputs, output) in seen.items():

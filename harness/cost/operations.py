@@ -118,7 +118,7 @@ def total(rows: Iterable[Row], phase: Phase) -> Total:
 
 @dataclass(frozen=True)
 class Transcriptions:
-    """What a cell heard, as far as it costs.
+    """What a cell transcribed, as far as it costs.
 
     Attributes:
         prompt: tokens that the decoder was started with.
@@ -126,7 +126,7 @@ class Transcriptions:
             step, the last of which yields the end-of-text; one more than was computed where an
             utterance ran into the limit instead. Beams beside the best are not counted.
         audio_seconds: of all utterances.
-        windows: that the encoder heard, each of which has the prompt; the steps of an utterance of several windows
+        windows: that the encoder took, each of which has the prompt; the steps of an utterance of several windows
             are counted at the positions that they would have in one.
     """
 
@@ -156,16 +156,16 @@ class Transcriptions:
         return self.prompt + self.steps / len(self.generated)
 
 
-def cell_columns(rows: Sequence[Row], heard: Transcriptions) -> dict[str, float]:
+def cell_columns(rows: Sequence[Row], transcribed: Transcriptions) -> dict[str, float]:
     """The columns of a cell's result: its whole work per second of audio, one pass of each part, and its caches.
 
     Work is windows x (encoder + prefill) + the sum of the steps at their positions, as if every
     utterance were transcribed alone.
     """
     encoder, prefill, base, slope = (total(rows, phase) for phase in Phase)
-    work = (encoder + prefill) * heard.windows + base * heard.steps + slope * heard.positions
-    per_second = work * (1 / heard.audio_seconds)
-    step = base + slope * heard.mean_position
+    work = (encoder + prefill) * transcribed.windows + base * transcribed.steps + slope * transcribed.positions
+    per_second = work * (1 / transcribed.audio_seconds)
+    step = base + slope * transcribed.mean_position
     per_position = _written(rows, Phase.STEP, LayerKind.SELF_ATTENTION)
     return {
         "macs_per_audio_second": per_second.macs,
@@ -175,7 +175,7 @@ def cell_columns(rows: Sequence[Row], heard: Transcriptions) -> dict[str, float]
         "decoder_step_bops": step.bops,
         "encoder_memory_io_bytes": encoder.memory_io_bytes,
         "decoder_step_memory_io_bytes": step.memory_io_bytes,
-        "self_attention_cache_bytes": per_position * heard.mean_final_position,
+        "self_attention_cache_bytes": per_position * transcribed.mean_final_position,
         "cross_attention_cache_bytes": _written(rows, Phase.PREFILL, LayerKind.CROSS_ATTENTION),
     }
 

@@ -13,4 +13,4 @@ SPEECH_DIRECTORY = _HERE / "speech"
 MODELS = {"embedded": MODEL_DIRECTORY, "embedded-moonshine": MOONSHINE_DIRECTORY}
 """The models, by the path that an experiment gives."""
 PLANTED = {"embedded-outliers": 20.0, "embedded-outliers-60": 60.0}
-"""Stress twins of the model, by the path that an experiment gives: how large their planted outliers are."""
+"""Outlier variants of the model, by the path that an experiment gives: how large their planted outliers are."""

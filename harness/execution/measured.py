@@ -119,7 +119,7 @@ def operations_of(
 
 
 def traffic(operations: list[Row], found: Transcription) -> Row:
-    """MACs, BOPs and bytes that are moved, for a second of the audio that was heard."""
+    """MACs, BOPs and bytes that are moved, for a second of the audio that was transcribed."""
     tokens = tuple(len(generated(row["tokens"], found.prompt)) for row in found.rows if not row["error"])
     silent = len(found.rows) - len(tokens)
     windows = int(found.measured["windows"]) - silent

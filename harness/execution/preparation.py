@@ -12,7 +12,7 @@ from backends import AsrQuantError, Unsupported
 from harness.errors import ConfigError
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
-from harness.experiment.plan import twin_of
+from harness.experiment.plan import baseline_of
 from harness.experiment.tables import Model
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def baselines_of(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str
     """By the id of every cell that is no baseline's itself: the full-precision cell of the same split."""
     by_place = {(c, cell.data.label): cell.cell_id for c, own in cells.items() for cell in own}
     return {
-        cell.cell_id: by_place[twin_of(c), cell.data.label]
+        cell.cell_id: by_place[baseline_of(c), cell.data.label]
         for c, own in cells.items()
         if not c.is_baseline
         for cell in own

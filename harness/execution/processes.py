@@ -43,7 +43,7 @@ class Child:
         what = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
         return Ended(CellStatus.FAILED, f"the worker ended with {what} and no message")
 
-    def heard(self, stall_timeout: float, silence: str) -> tuple[list[Any], Ended]:
+    def events(self, stall_timeout: float, silence: str) -> tuple[list[Any], Ended]:
         """All that the child sent, and how it ended; it is over then, also after Ctrl-C.
 
         Args:

@@ -135,7 +135,7 @@ class Runner:
         self.observer.started(begun)
 
     def _pass_over(self, cells: Sequence[Cell]) -> None:
-        """Count what others heard."""
+        """Count what others transcribed."""
         self.observer.passed_over(sum(cell.utterances for cell in cells))
 
     def _take(self, task: Task, event: Event) -> None:

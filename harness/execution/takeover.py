@@ -8,7 +8,7 @@ from typing import Any
 
 from harness import cost
 from harness.experiment.cell import Cell, CellStatus
-from harness.experiment.plan import twin_of
+from harness.experiment.plan import baseline_of
 from harness.records.layout import CellRecord
 from harness.records.published import PublishedRun
 from harness.records.recording import RunDirectory
@@ -85,7 +85,7 @@ def _is_needed(baseline: Cell, missing: Sequence[Cell]) -> bool:
     Its pass over the references is what theirs are compared with, token by token; a published cell does not have it.
     """
     return any(
-        cell.data == baseline.data and twin_of(cell.configuration) == baseline.configuration
+        cell.data == baseline.data and baseline_of(cell.configuration) == baseline.configuration
         for cell in missing
         if not cell.configuration.is_baseline
     )
@@ -101,7 +101,7 @@ def _record(cell: Cell, run: PublishedRun) -> CellRecord:
     return CellRecord(
         cell.cell_id,
         {**content, **names},
-        [*run.utterances(cell.cell_id), *run.unheard(cell.cell_id)],
+        [*run.utterances(cell.cell_id), *run.undecodable(cell.cell_id)],
         run.layers(cell.cell_id),
         {**environment, "taken_over_from": run.path.resolve().name},
         f"taken over from the published run {run.path.resolve().name}, which keeps no log\n",

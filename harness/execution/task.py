@@ -84,7 +84,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TimingTask:
-    """One configuration to be timed beside its full-precision twin, on the first batch of the task's first cell.
+    """One configuration to be timed beside its full-precision baseline, on the first batch of the task's first cell.
 
     Attributes:
         task: as for a worker.
@@ -112,7 +112,7 @@ class AnalysisTask:
 
 @dataclass(frozen=True)
 class ReplayTask:
-    """Planned batches of one configuration to be heard again, plainly; nothing is written.
+    """Planned batches of one configuration to be transcribed again, plainly; nothing is written.
 
     Attributes:
         task: as for a worker.
@@ -182,7 +182,7 @@ class Analysed:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A batch was heard again: the rows of its utterances, and those of the model's layers."""
+    """A batch was transcribed again: the rows of its utterances, and those of the model's layers."""
 
     cell_id: str
     rows: Sequence[Mapping[str, Any]]

@@ -1,7 +1,7 @@
-"""Times of a quantized model beside those of its full-precision twin, taken in turns in one process.
+"""Times of a quantized model beside those of its full-precision baseline, taken in turns in one process.
 
 Policy. A ratio is claimed only from measurements that stand beside each other: both models are in
-memory, and twin and quantized are timed alternately, which of them first changing with every
+memory, and baseline and quantized are timed alternately, which of them first changing with every
 repetition, so that what disturbs the machine for a while disturbs both. The ratio of a pair is taken
 before the median, never the ratio of medians.
 """
@@ -49,24 +49,29 @@ class Measure:
 
 
 def timed(
-    twin: Recognizer, quantized: Recognizer, speech: Sequence[Waveform], decoding: Decoding, repeats: int, warmup: int
+    baseline: Recognizer,
+    quantized: Recognizer,
+    speech: Sequence[Waveform],
+    decoding: Decoding,
+    repeats: int,
+    warmup: int,
 ) -> Iterator[dict[str, Any]]:
     """One row for every measure, as it is finished; of a model that only transcribes, for rtfx alone.
 
     Args:
-        twin, quantized: on the same device.
+        baseline, quantized: on the same device.
         speech: one batch of the experiment; the first utterance alone is batch 1.
         decoding: as in the experiment.
         repeats: pairs that are timed.
         warmup: pairs before that, which are not.
     """
     with torch.no_grad():
-        twin.transcribe(speech[:1], decoding)
-        for measure in _measures(speech, decoding, twin.prompt):
+        baseline.transcribe(speech[:1], decoding)
+        for measure in _measures(speech, decoding, baseline.prompt):
             if quantized.inside is None and not measure.whole:
                 continue
-            actions = [measure.prepare(recognizer) for recognizer in (twin, quantized)]
-            seconds = _in_turns(actions, repeats, warmup, twin.model.device)
+            actions = [measure.prepare(recognizer) for recognizer in (baseline, quantized)]
+            seconds = _in_turns(actions, repeats, warmup, baseline.model.device)
             yield {"measure": measure.name, "batch": measure.batch, **_summary(seconds, measure.audio_seconds)}
 
 
@@ -123,7 +128,7 @@ def _ids(tokens: list[int], batch: Sequence[Waveform], model: Any) -> torch.Tens
 
 
 def _in_turns(actions: Sequence[Action], repeats: int, warmup: int, device: torch.device) -> np.ndarray:
-    """Seconds of (twin, quantized) in every repetition, (repeats, 2)."""
+    """Seconds of (baseline, quantized) in every repetition, (repeats, 2)."""
     seconds = np.zeros((warmup + repeats, 2))
     for repetition in range(warmup + repeats):
         for which in (0, 1) if repetition % 2 == 0 else (1, 0):
@@ -148,7 +153,7 @@ def _synchronize(device: torch.device) -> None:
 def _summary(seconds: np.ndarray, audio_seconds: float | None) -> dict[str, Any]:
     """Median and quartiles of both and of the paired ratios: of seconds, or of seconds of audio per second."""
     values = seconds if audio_seconds is None else audio_seconds / seconds
-    columns = {"twin": values[:, 0], "quantized": values[:, 1], "ratio": values[:, 1] / values[:, 0]}
+    columns = {"baseline": values[:, 0], "quantized": values[:, 1], "ratio": values[:, 1] / values[:, 0]}
     unit = "seconds" if audio_seconds is None else "seconds of audio per second"
     return {"unit": unit} | {
         f"{name}_{what}": float(np.quantile(column, quantile))

@@ -47,7 +47,7 @@ from harness.recognition.features import FeatureStore
 from harness.recognition.loading import load_recognizer
 from harness.recognition.models import Recognizer
 from harness.recognition.strategy import Strategy
-from harness.recognition.transcription import Drafting, Listening, Transcription, speech_of
+from harness.recognition.transcription import Drafting, Transcriber, Transcription, speech_of
 from harness.records.layout import FEATURES, LEASES, CellRecord
 from harness.records.leases import shared
 from harness.records.parts import Parts
@@ -60,7 +60,7 @@ def main(task: Task, channel: Connection) -> None:
 
 
 def compare(task: TimingTask, channel: Connection) -> None:
-    """Time a configuration beside its twin and report on `channel`; never raises."""
+    """Time a configuration beside its baseline and report on `channel`; never raises."""
     guarded(_time, task, channel)
 
 
@@ -70,7 +70,7 @@ def analyse(task: AnalysisTask, channel: Connection) -> None:
 
 
 def replay(task: ReplayTask, channel: Connection) -> None:
-    """Hear batches again and report on `channel`; never raises."""
+    """Transcribe batches again and report on `channel`; never raises."""
     guarded(_replay, task, channel)
 
 
@@ -92,11 +92,11 @@ def _loaded(task: Task) -> Recognizer:
 
 def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> None:
     task, cell = timing.task, timing.task.cells[0]
-    twin, recognizer = _loaded(task), _loaded(task)
+    baseline, recognizer = _loaded(task), _loaded(task)
     recognizer.model = _quantize(task, recognizer).model
     by_id = speech_of(cell)
     waveforms = [by_id[name].waveform() for name in cell.batches[0]]
-    for row in timed(twin, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
+    for row in timed(baseline, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))
 
 
@@ -106,12 +106,12 @@ def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -
     quantized = _quantize(task, recognizer)
     recognizer.model = quantized.model
     features = FeatureStore(scratch / FEATURES, task.model_directory)
-    listening = Listening(recognizer, task.decoding, Normaliser(task.normalizer), features, lambda: False)
+    transcriber = Transcriber(recognizer, task.decoding, Normaliser(task.normalizer), features, lambda: False)
     layers = layer_rows(quantized.report)
     for cell in task.cells:
         for index in wanted.batches[cell.cell_id]:
             baseline = Baseline(task.run_directory, None, lambda: None)
-            part, _ = listening.hear(cell, index, Drafting(Strategy("plain"), {}), baseline)
+            part, _ = transcriber.transcribe_batch(cell, index, Drafting(Strategy("plain"), {}), baseline)
             channel.send(Replayed(cell.cell_id, part.rows, layers))
 
 
@@ -119,13 +119,15 @@ def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path
     from harness.analysis.analysis import analyse as analysed
 
     task = wanted.task
-    twin, recognizer = _loaded(task), _loaded(task)
+    baseline, recognizer = _loaded(task), _loaded(task)
     quantized = _quantize(task, recognizer)
     speech = [utterance for _, utterance in sorted(speech_of(task.cells[0]).items())]
     chosen = np.random.default_rng(0).permutation(len(speech))[: wanted.utterances]
     utterances = [speech[i] for i in sorted(chosen)]
-    batches = twin.calibration_inputs([u.waveform() for u in utterances], [u.text for u in utterances], batch_size=8)
-    found = analysed(twin.model, quantized.model, quantized.report, batches, lambda done: channel.send(Progress(0)))
+    batches = baseline.calibration_inputs(
+        [u.waveform() for u in utterances], [u.text for u in utterances], batch_size=8
+    )
+    found = analysed(baseline.model, quantized.model, quantized.report, batches, lambda done: channel.send(Progress(0)))
     channel.send(Analysed({**found, "utterances": len(utterances)}))
 
 
@@ -143,7 +145,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     size = {**sizes(quantized, recognizer, scratch), **known}
     layers = layer_rows(quantized.report)
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
-    listening = Listening(
+    transcriber = Transcriber(
         recognizer,
         task.decoding,
         Normaliser(task.normalizer),
@@ -154,13 +156,13 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     for cell in task.cells:
         parts = Parts(task.run_directory, cell.cell_id)
         baseline = Baseline(task.run_directory, task.baselines.get(cell.cell_id), partial(_tell, channel, 0, False))
-        said: Mapping[str, Sequence[int]] = {}
+        baseline_tokens: Mapping[str, Sequence[int]] = {}
         if _takes_drafts(task, cell):
             channel.send(Phase(f"waiting for full precision on {cell.data.label}"))
-            said = baseline.transcripts()
-        drafting = Drafting(strategy, said)
+            baseline_tokens = baseline.transcripts()
+        drafting = Drafting(strategy, baseline_tokens)
         channel.send(Phase(cell.data.label, cell.utterances))
-        found = listening.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
+        found = transcriber.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
         operations = operations_of(configuration, quantized, recognizer, found, counts)
         divergence = apart(found)
         lacks_answers = not configuration.is_baseline and not divergence
@@ -200,10 +202,12 @@ def _tell(channel: Connection, utterances: int, kept: bool) -> None:
 
 
 def _remarks(quantized: Quantized, found: Transcription, *, lacks_answers: bool) -> str:
-    """What is to be said of a cell that is done: the adapter's notes, and what could not be heard."""
-    unheard = [row["error"] for row in found.rows if row["error"]]
+    """The remarks on a cell that is done: the adapter's notes, and what could not be decoded."""
+    undecodable = [row["error"] for row in found.rows if row["error"]]
     more = (
-        [f"{len(unheard)} of {len(found.rows)} utterances could not be heard, such as {unheard[0]}"] if unheard else []
+        [f"{len(undecodable)} of {len(found.rows)} utterances could not be decoded, such as {undecodable[0]}"]
+        if undecodable
+        else []
     )
     if cut := found.measured.get("cut"):
         more.append(f"{cut} of {len(found.rows)} utterances were cut at the end of the model's window")

@@ -69,7 +69,7 @@ class Configuration:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether this is a full-precision twin of other configurations."""
+        """Whether this is a full-precision baseline of other configurations."""
         return self.backend == "none" and self.spec == FULL_PRECISION
 
     @property

@@ -1,4 +1,4 @@
-"""From an experiment to its configurations: grid blocks multiplied out, united, resolved, with their twins.
+"""From an experiment to its configurations: grid blocks multiplied out, united, resolved, with their baselines.
 
 Works without torch, a model or the network, so that `--dry-run` answers at once.
 """
@@ -76,7 +76,7 @@ def _found(experiment: Experiment) -> list[Configuration]:
 
 
 def _planned(found: Sequence[Configuration], experiment: Experiment) -> list[Configuration]:
-    return [_with_published(c, experiment) for c in with_twins(found, found)]
+    return [_with_published(c, experiment) for c in with_baselines(found, found)]
 
 
 def _with_published(configuration: Configuration, experiment: Experiment) -> Configuration:
@@ -87,14 +87,14 @@ def _with_published(configuration: Configuration, experiment: Experiment) -> Con
     return dataclasses.replace(configuration, reference=own)
 
 
-def with_twins(chosen: Sequence[Configuration], planned: Sequence[Configuration]) -> list[Configuration]:
+def with_baselines(chosen: Sequence[Configuration], planned: Sequence[Configuration]) -> list[Configuration]:
     """Put the full-precision baseline of every model and device in `chosen` at the front, as `planned` has it."""
     known = {configuration: configuration for configuration in planned}
-    twins = {twin: known.get(twin, twin) for twin in map(twin_of, chosen)}
-    return [*twins.values(), *(c for c in chosen if c not in twins)]
+    baselines = {baseline: known.get(baseline, baseline) for baseline in map(baseline_of, chosen)}
+    return [*baselines.values(), *(c for c in chosen if c not in baselines)]
 
 
-def twin_of(configuration: Configuration) -> Configuration:
+def baseline_of(configuration: Configuration) -> Configuration:
     """The full-precision configuration that `configuration` is compared with."""
     return dataclasses.replace(
         configuration,
@@ -108,7 +108,7 @@ def twin_of(configuration: Configuration) -> Configuration:
 
 
 def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
-    """The configurations that match `only`, such as `backend=hqq,bits=4` (several values with `|`), and their twins.
+    """The configurations that match `only`, such as `backend=hqq,bits=4|3`, with their baselines.
 
     Values are spelled as in the experiment file.
 
@@ -127,7 +127,7 @@ def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
     chosen = [c for c in planned if all(_matches(c, key.strip(), values) for key, _, values in conditions)]
     if not chosen:
         raise ConfigError(f"--only {only}: no configuration matches{_near(planned, conditions)}; --list shows them all")
-    return with_twins(chosen, planned)
+    return with_baselines(chosen, planned)
 
 
 def _near(planned: Sequence[Configuration], conditions: Sequence[tuple[str, str, str]]) -> str:

@@ -35,7 +35,7 @@ class Model(Table):
     Attributes:
         path: where it lies: `embedded`, `embedded-moonshine` or an outlier variant (`embedded-outliers`), a local
             directory, or a repository on the hub such as `openai/whisper-small`.
-        name: what results, `[[published]]`, `models` and claims call it; its `path` where nothing is said.
+        name: what results, `[[published]]`, `models` and claims call it; its `path` where it is left out.
         revision: of a hub repository; a commit, tag or branch.
         dtype: in which it is loaded, and relative to which `size_reduction` is reported.
         published_dtype: in which its weights were published, relative to which `size_reduction_published` is
@@ -87,8 +87,8 @@ class Decoding(Table):
     """How tokens are generated; the same for all cells.
 
     Attributes:
-        strategy: `plain` generation token by token, `draft` checks what full precision said where that gives the same
-            result, `auto` takes the faster of the two. It changes no transcript.
+        strategy: `plain` generation token by token, `draft` checks the transcript of full precision where that gives
+            the same result, `auto` takes the faster of the two. It changes no transcript.
         batch_size: utterances per planned batch; `auto` is what memory allows, chosen once and kept with the run.
         num_beams: 1 is greedy.
         max_new_tokens: cap of an utterance.
@@ -140,7 +140,7 @@ class Calibration(Table):
         noise_db: adds white noise at this ratio of signal to noise; without it the speech is as it is. With several,
             whatever calibrates is done once for each.
         teacher: whose words the decoder is forced to: those of the `reference`, or what the `model` in full
-            precision hears itself.
+            precision transcribes itself.
         padding: whether padding counts in statistics. Utterances are joined until a window is full, so
             that there is little.
         batch_size: windows per forward.

@@ -1,4 +1,4 @@
-"""Arithmetic on transcripts: normalisation, error counts, rates, runaway outputs."""
+"""Arithmetic on transcripts: normalisation, error counts, rates, hallucination loops."""
 
 from harness.metrics.alignment import align
 from harness.metrics.counts import ErrorRate, UtteranceCounts, count_errors

@@ -47,11 +47,11 @@ def _costs(reference: Sequence[str], hypothesis: Sequence[str]) -> list[list[int
     for expected in reference:
         above = rows[-1]
         row = [above[0] + GAP]
-        for j, heard in enumerate(hypothesis):
-            row.append(min(above[j] + _pair(expected, heard), above[j + 1] + GAP, row[j] + GAP))
+        for j, found in enumerate(hypothesis):
+            row.append(min(above[j] + _pair(expected, found), above[j + 1] + GAP, row[j] + GAP))
         rows.append(row)
     return rows
 
 
-def _pair(expected: str, heard: str) -> int:
-    return 0 if expected == heard else SUBSTITUTION
+def _pair(expected: str, found: str) -> int:
+    return 0 if expected == found else SUBSTITUTION

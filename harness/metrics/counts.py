@@ -64,11 +64,11 @@ def count_errors(reference: str, hypothesis: str) -> UtteranceCounts:
     )
 
 
-def _count(reference: str, hypothesis: str, expected: list[str], heard: list[str], *, by_words: bool) -> ErrorRate:
+def _count(reference: str, hypothesis: str, expected: list[str], found: list[str], *, by_words: bool) -> ErrorRate:
     import jiwer
 
     if not expected:
-        return ErrorRate(insertions=len(heard))
+        return ErrorRate(insertions=len(found))
     process = jiwer.process_words if by_words else jiwer.process_characters
     output = process(reference, hypothesis)
     return ErrorRate(output.substitutions, output.deletions, output.insertions, len(expected))

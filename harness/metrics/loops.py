@@ -1,4 +1,4 @@
-"""Outputs that run away: a loop can outweigh a hundred ordinary errors, so it is reported apart."""
+"""Hallucination loops: one can outweigh a hundred ordinary errors, so it is reported apart."""
 
 from __future__ import annotations
 

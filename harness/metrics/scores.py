@@ -1,4 +1,4 @@
-"""What was said and heard in one utterance, as it is stored: computed when it is heard, and again to verify it."""
+"""Scores of one utterance: computed when it is transcribed, and again to verify it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def scores(reference: str, hypothesis: str, normalise: Callable[[str], str]) -> 
     >>> scores("THE CAT", "the bat", str.lower)["substitutions"]
     1
     """
-    expected, heard = normalise(reference), normalise(hypothesis)
-    counts = count_errors(expected, heard)
+    expected, words = normalise(reference), normalise(hypothesis)
+    counts = count_errors(expected, words)
     return {
         "reference": reference,
         "hypothesis": hypothesis,
         "normalised_reference": expected,
-        "normalised_hypothesis": heard,
-        "alignment": align(expected.split(), heard.split()),
+        "normalised_hypothesis": words,
+        "alignment": align(expected.split(), words.split()),
         "substitutions": counts.words.substitutions,
         "deletions": counts.words.deletions,
         "insertions": counts.words.insertions,
         "reference_words": counts.words.reference,
         "character_errors": counts.characters.errors,
         "reference_characters": counts.characters.reference,
-        "empty": not heard,
-        "loop": is_loop(expected, heard),
+        "empty": not words,
+        "loop": is_loop(expected, words),
     }

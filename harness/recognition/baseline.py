@@ -51,7 +51,7 @@ class Baseline:
         stored = self._awaited(self._done)
         if stored is None or self._cell is None:
             return {}
-        rows = [*self._run.utterances(self._cell), *self._run.unheard(self._cell)]
+        rows = [*self._run.utterances(self._cell), *self._run.undecodable(self._cell)]
         return {row["id"]: generated(row["tokens"], stored["prompt"]) for row in rows}
 
     def answers(self, index: int, ids: Sequence[str]) -> Mapping[str, Answers]:

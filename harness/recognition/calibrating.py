@@ -30,6 +30,6 @@ def calibration_inputs(recognizer: Recognizer, calibration: Calibration, decodin
     if calibration.teacher == "model":
         size = calibration.batch_size
         parts = [waveforms[i : i + size] for i in range(0, len(waveforms), size)]
-        texts = [heard.text.strip() for part in parts for heard in recognizer.transcribe(part, decoding)]
+        texts = [transcript.text.strip() for part in parts for transcript in recognizer.transcribe(part, decoding)]
     batches = recognizer.calibration_inputs(waveforms, texts, calibration.batch_size)
     return [dataclasses.replace(batch, lengths={}) for batch in batches] if calibration.padding else batches

@@ -1,6 +1,6 @@
 """Greedy decoding that checks a draft instead of guessing token by token; the result is the model's own greedy output.
 
-We almost always know what a quantized model will say: what full precision said. One pass of the decoder over a
+A quantized model almost always gives the transcript of full precision. One pass of the decoder over a
 draft gives the model's own next token after every prefix; the longest prefix on which both agree, and the own
 token after it, are what step-by-step decoding would have given (Leviathan et al. 2022, arXiv 2211.17192, and Stern
 et al. 2018, arXiv 1811.03115, for greedy acceptance). What is left of the draft is tried again behind the own token;

@@ -23,9 +23,9 @@ class Preparation(Protocol):
 
     Attributes:
         any_length: whether inputs are as long as the utterance, not as long as a window. Each goes through the model by
-            itself: Moonshine normalises over all of its input, so that padding would change what it hears.
+            itself: Moonshine normalises over all of its input, so that padding would change the hypothesis.
         tokens_per_second: the architecture's.
-        most_seconds: of one utterance; longer ones are refused. Whisper cuts them, or hears them in several passes.
+        most_seconds: of one utterance; longer ones are refused. Whisper cuts them, or decodes them in several passes.
     """
 
     any_length: bool
@@ -41,7 +41,7 @@ class Preparation(Protocol):
         ...
 
     def fits(self, processor: Any, samples: int) -> bool:
-        """Whether audio of so many samples is no longer than what the model hears at once."""
+        """Whether audio of so many samples is no longer than what the model takes at once."""
         ...
 
     def window(self, processor: Any) -> int:
@@ -82,7 +82,7 @@ def _check_own(config: Any, decoding: Decoding) -> None:
 class WhisperPreparation:
     """Log-mel features of a fixed window. Language and task are forced where there is a choice.
 
-    Longer audio is cut, or heard window after window: each begins where the timestamps of the one before ended
+    Longer audio is cut, or decoded window after window: each begins where the timestamps of the one before ended
     (Radford et al. 2022, arXiv 2212.04356, section 3.8), greedily, without temperature fallback and without the text
     before as a prompt, so that the result is deterministic.
     """
@@ -106,7 +106,7 @@ class WhisperPreparation:
         """
         if decoding.tokens_per_second is not None:
             raise UnsupportedError(
-                "decoding.tokens_per_second: Whisper hears a batch at once, with one cap for all; leave it out"
+                "decoding.tokens_per_second: Whisper decodes a batch at once, with one cap for all; leave it out"
             )
         multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
         if multilingual:

@@ -29,7 +29,7 @@ class Group:
 
     Attributes:
         rows: their places in the batch.
-        whole: whether they are heard window after window.
+        whole: whether they are decoded window after window.
         inputs: arguments of `generate`, float32 on the processor.
     """
 
@@ -45,9 +45,9 @@ class PreparedBatch:
     Attributes:
         samples: of every utterance at 16 kHz.
         estimated_snr_db: of every utterance.
-        groups: those heard in one pass first, then those heard in several.
+        groups: those decoded in one pass first, then those decoded in several.
         seconds: that it took to prepare it, or to find it ready.
-        errors: by place in the batch, why an utterance cannot be heard; silence takes its place.
+        errors: by place in the batch, why an utterance cannot be decoded; silence takes its place.
     """
 
     samples: tuple[int, ...]

@@ -26,7 +26,7 @@ from harness.recognition.features import Group, PreparedBatch
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard in one utterance.
+    """The hypothesis of one utterance.
 
     Attributes:
         text: raw.
@@ -47,13 +47,13 @@ class Recognizer:
     processor: Any
     family: Preparation
     prompt: list[int] = field(default_factory=list)
-    """Tokens that the decoder was started with for what it heard last in one pass."""
+    """Tokens that the decoder was started with for what it decoded last in one pass."""
     feature_seconds: float = 0.0
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
     """Of `decode_seconds`, those in the encoder."""
     windows: int = 0
-    """That the encoder heard: one for an utterance, several for a long one that is heard window after window."""
+    """That the encoder took: one for an utterance, several for a long one that is decoded window after window."""
 
     @property
     def inside(self) -> Any | None:
@@ -66,7 +66,7 @@ class Recognizer:
         return _positions(self.model.config)
 
     def short_enough(self, utterance: Utterance) -> Waveform:
-        """The samples of an utterance that the architecture can hear at once, or cut into windows itself.
+        """The samples of an utterance that the architecture takes at once, or cut into windows itself.
 
         Raises:
             DataError: it is longer, or cannot be decoded.
@@ -75,7 +75,7 @@ class Recognizer:
         seconds, most = len(waveform) / SAMPLE_RATE, self.family.most_seconds
         if seconds > most:
             raise DataError(
-                f"utterance {utterance.id} has {seconds:.0f} s, and this architecture hears {most:g} s at once; "
+                f"utterance {utterance.id} has {seconds:.0f} s, and this architecture takes {most:g} s at once; "
                 "cut it into sentences"
             )
         return waveform
@@ -121,17 +121,17 @@ class Recognizer:
         sampling, so deterministic for the same batch on the same machine. What takes one pass is decoded first.
 
         Raises:
-            UnsupportedError: the model cannot hear an utterance in the way that `decoding.long_audio` wants.
+            UnsupportedError: the model cannot transcribe an utterance in the way that `decoding.long_audio` wants.
         """
         batch = speech if isinstance(speech, PreparedBatch) else self.prepare(speech, decoding)
         self.feature_seconds += batch.seconds
-        heard: dict[int, Transcript] = {}
+        transcripts: dict[int, Transcript] = {}
         for group in batch.groups:
             own = None if drafts is None else [drafts[i] for i in group.rows]
-            heard |= zip(group.rows, self.hear(group, batch.samples, decoding, own), strict=True)
-        return [heard[i] for i in range(len(batch.samples))]
+            transcripts |= zip(group.rows, self.decode(group, batch.samples, decoding, own), strict=True)
+        return [transcripts[i] for i in range(len(batch.samples))]
 
-    def hear(
+    def decode(
         self,
         group: Group,
         samples: Sequence[int],
@@ -154,7 +154,7 @@ class Recognizer:
         self, group: Group, limit: int, decoding: Decoding, loop: DraftedGeneration | None
     ) -> list[Transcript]:
         if group.whole and self.inside is None:
-            raise UnsupportedError('this engine hears one window of audio at a time: use long_audio = "truncate"')
+            raise UnsupportedError('this engine takes one window of audio at a time: use long_audio = "truncate"')
         began = time.perf_counter()
         settings = {
             "max_new_tokens": limit,

@@ -61,7 +61,7 @@ class Transcription:
 
     @property
     def audio_seconds(self) -> float:
-        """Of all that could be heard."""
+        """Of all that could be decoded."""
         return sum(row["seconds"] for row in self.rows)
 
 
@@ -70,16 +70,16 @@ class Drafting:
 
     Args:
         strategy: shared by the cells of a configuration.
-        said: what full precision said, tokens after the prompt by utterance; empty where drafts may not be used.
+        transcripts: of full precision, tokens after the prompt by utterance; empty where drafts may not be used.
     """
 
-    def __init__(self, strategy: Strategy, said: Mapping[str, Sequence[int]]) -> None:
-        self._strategy, self._said = strategy, said
+    def __init__(self, strategy: Strategy, transcripts: Mapping[str, Sequence[int]]) -> None:
+        self._strategy, self._drafts = strategy, transcripts
 
     def drafts(self, batch: Sequence[str]) -> list[Sequence[int]] | None:
         """Drafts of a batch, or `None` where it is decoded plainly."""
-        possible = all(name in self._said for name in batch)
-        return [self._said[name] for name in batch] if self._strategy.way(possible=possible) == "draft" else None
+        possible = all(name in self._drafts for name in batch)
+        return [self._drafts[name] for name in batch] if self._strategy.way(possible=possible) == "draft" else None
 
     def took(self, drafts: object | None, seconds: float, tokens: int) -> None:
         """What the decoder took for the batch."""
@@ -98,8 +98,8 @@ def _speech(data: Data) -> dict[str, Utterance]:
 
 
 @dataclass(frozen=True)
-class Listening:
-    """How the cells of a configuration are heard.
+class Transcriber:
+    """How the cells of a configuration are transcribed.
 
     Attributes:
         recognizer: quantized.
@@ -124,24 +124,26 @@ class Listening:
         it was kept from before. A baseline's answers to the references are kept beside its batches, for the others.
 
         Raises:
-            DataError: not one utterance can be heard.
+            DataError: not one utterance can be decoded.
         """
         found = Transcription()
         for index, batch in enumerate(cell.batches):
             part = parts.load(index)
             kept = part is not None
             if part is None:
-                part, answers = self.hear(cell, index, drafting, baseline)
+                part, answers = self.transcribe_batch(cell, index, drafting, baseline)
                 if cell.configuration.is_baseline:
                     parts.save_answers(index, partial(save_answers, answers=answers))
                 parts.save(index, part)
             found.add(part)
             progress(len(batch), kept)
         if all(row["error"] for row in found.rows):
-            raise DataError(f"{cell.data.label}: not one utterance can be heard; the first: {found.rows[0]['error']}")
+            raise DataError(f"{cell.data.label}: not one utterance can be decoded; the first: {found.rows[0]['error']}")
         return found
 
-    def hear(self, cell: Cell, index: int, drafting: Drafting, baseline: Baseline) -> tuple[Part, dict[str, Answers]]:
+    def transcribe_batch(
+        self, cell: Cell, index: int, drafting: Drafting, baseline: Baseline
+    ) -> tuple[Part, dict[str, Answers]]:
         """Transcribe and score one planned batch; with it, what the model answers to the references."""
         batch, by_id = cell.batches[index], speech_of(cell)
         utterances, recognizer = [by_id[name] for name in batch], self.recognizer
@@ -151,12 +153,12 @@ class Listening:
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
         expected = baseline.answers(index, batch)
-        heard = _heard(utterances, speech, recognizer, self.decoding, drafts, expected)
+        transcripts = _transcripts(utterances, speech, recognizer, self.decoding, drafts, expected)
         seconds = recognizer.decode_seconds - recognizer.encode_seconds
-        drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in heard))
+        drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in transcripts))
         rows = [
             _row(utterance, transcript, reference, speech, place, self.normalise)
-            for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, heard, strict=True))
+            for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, transcripts, strict=True))
         ]
         measured = {
             "feature_seconds": recognizer.feature_seconds,
@@ -165,12 +167,12 @@ class Listening:
             "cut": sum(
                 _is_cut(recognizer, n, self.decoding) for i, n in enumerate(speech.samples) if i not in speech.errors
             ),
-            "at_limit": sum(t.limited for i, (t, _) in enumerate(heard) if i not in speech.errors),
+            "at_limit": sum(t.limited for i, (t, _) in enumerate(transcripts) if i not in speech.errors),
             "peak_rss_bytes": cost.peak_memory(),
             "peak_device_bytes": cost.peak_device_memory(),
         }
         likelihoods = {
-            n: own for i, (n, (_, own)) in enumerate(zip(batch, heard, strict=True)) if i not in speech.errors
+            n: own for i, (n, (_, own)) in enumerate(zip(batch, transcripts, strict=True)) if i not in speech.errors
         }
         part = Part(
             rows,
@@ -184,7 +186,7 @@ class Listening:
 
 
 def _is_cut(recognizer: Recognizer, samples: int, decoding: Decoding) -> bool:
-    """Whether only the beginning of so many samples is heard."""
+    """Whether only the beginning of so many samples is decoded."""
     return decoding.long_audio == "truncate" and not recognizer.family.fits(recognizer.processor, samples)
 
 
@@ -196,7 +198,7 @@ def _row(
     place: int,
     normalise: Normaliser,
 ) -> dict[str, Any]:
-    """One utterance as it is stored; one that cannot be heard was silence to the model, and counts nowhere."""
+    """One utterance as it is stored; one that cannot be decoded was silence to the model, and counts nowhere."""
     error = speech.errors.get(place)
     return {
         "id": utterance.id,
@@ -224,7 +226,7 @@ def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding:
     return dataclasses.replace(recognizer.prepare(waveforms, decoding), errors=errors)
 
 
-def _heard(
+def _transcripts(
     utterances: Sequence[Utterance],
     speech: PreparedBatch,
     recognizer: Recognizer,
@@ -241,7 +243,7 @@ def _heard(
     for group in speech.groups:
         own = None if drafts is None else [drafts[row] for row in group.rows]
         with attended(recognizer.inside) as seen:
-            transcripts = recognizer.hear(group, speech.samples, decoding, own)
+            transcripts = recognizer.decode(group, speech.samples, decoding, own)
         likelihoods = [Likelihood()] * len(group.rows)
         if recognizer.inside is not None and not group.whole:
             texts = [utterances[row].text for row in group.rows]

@@ -84,7 +84,7 @@ def _scores(utterances: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
 
 
 def _nll(utterances: list[dict[str, Any]]) -> float:
-    """Nats a token of the references; NaN where none was heard in one pass."""
+    """Nats a token of the references; NaN where none was decoded in one pass."""
     tokens = sum(u["reference_tokens"] for u in utterances)
     return sum(u["reference_nll"] for u in utterances) / tokens if tokens else math.nan
 

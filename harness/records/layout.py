@@ -22,6 +22,14 @@ ANSWERS = "answers.safetensors"
 PARTS = "parts"
 """Finished batches of unfinished cells."""
 
+_EARLIER = {"twin_cell_id": "baseline_cell_id"}
+"""Columns of the results by the names that earlier versions gave them."""
+
+
+def named_today(rows: Rows) -> list[dict[str, Any]]:
+    """Rows of the results with today's names of the columns, whichever version wrote them."""
+    return [{_EARLIER.get(key, key): value for key, value in row.items()} for row in rows]
+
 
 @dataclass(frozen=True)
 class CellRecord:
@@ -31,7 +39,7 @@ class CellRecord:
         cell_id: names its directory.
         cell: identity, status, reason, and measured values, as JSON values.
         utterances: one row per utterance: id, speaker, reference, hypothesis, both normalised,
-            alignment, tokens, counts, and the reference's likelihood; or the reason why it could not be heard.
+            alignment, tokens, counts, and the reference's likelihood; or the reason why it could not be decoded.
         layers: one row per candidate module.
         environment: versions, machine, command.
         log: what the worker and the libraries printed.

@@ -29,6 +29,7 @@ from typing import Any
 from harness.errors import OutputError
 from harness.metrics import Normaliser, scores
 from harness.records.files import damage, read_json, reading, written
+from harness.records.layout import named_today
 
 FORMAT = 1
 ABOUT = "published.json"
@@ -96,7 +97,7 @@ class PublishedRun:
 
     def results(self) -> list[Row]:
         """The rows of the results."""
-        return self._rows("results")
+        return named_today(self._rows("results"))
 
     def experiment(self) -> Row:
         """What was asked for, without local paths."""
@@ -136,7 +137,7 @@ class PublishedRun:
             raise OutputError(f"{self.path}: there is no record of the cell {cell_id}; run the experiment first")
         return [row for row in self._utterances(cell_id) if not row.get("error")]
 
-    def unheard(self, cell_id: str) -> list[Row]:
+    def undecodable(self, cell_id: str) -> list[Row]:
         """The rows of the utterances that could not be transcribed; `error` says why."""
         return [row for row in self._utterances(cell_id) if row.get("error")] if cell_id in self.cells else []
 

@@ -115,7 +115,7 @@ class Publication:
             columns = utterances.add(
                 number,
                 row["split"],
-                [*self.run.utterances(cell_id), *self.run.unheard(cell_id)],
+                [*self.run.utterances(cell_id), *self.run.undecodable(cell_id)],
             )
             rows.append(
                 {

@@ -59,7 +59,7 @@ class RecordedRun(Protocol):
         """The rows of the utterances that were transcribed."""
         ...
 
-    def unheard(self, cell_id: str) -> list[dict[str, Any]]:
+    def undecodable(self, cell_id: str) -> list[dict[str, Any]]:
         """The rows of those that could not be."""
         ...
 

@@ -15,7 +15,7 @@ from harness.records.reading import RecordedRun
 
 if TYPE_CHECKING:
     from harness.records.recording import RunDirectory
-    from harness.stats import AgainstTwin, Sample, System
+    from harness.stats import AgainstBaseline, Sample, System
 
 MEASURED = (
     "size_bytes",
@@ -59,9 +59,9 @@ LATENCY = {
         ("rtfx", "rtfx_ratio"),
     )
 }
-"""What `harness.latency` measured, relative to the twin, at batch 1 and at the experiment's: measure to column."""
+"""What `harness.latency` measured, relative to the baseline, at batch 1 and at the experiment's: measure to column."""
 DIFFERENCE = (
-    "twin_cell_id",
+    "baseline_cell_id",
     "identical",
     "difference",
     "difference_low",
@@ -79,7 +79,7 @@ DIFFERENCE = (
     "blocked_by",
     "blocks",
 )
-"""Columns of the comparison with the full-precision twin; see `harness.stats.Comparison`."""
+"""Columns of the comparison with the full-precision baseline; see `harness.stats.Comparison`."""
 
 
 def make_results(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def make_results(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[st
 
 
 def result_rows(run: RecordedRun, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """One row for every planned cell that is finished, in the order of `cells`, with its comparison with its twin."""
+    """One row for every finished cell, in the order of `cells`, with its comparison with its baseline."""
     return _rows(list(finished_cells(run, cells)), _latency_ratios(run.latency()))
 
 
@@ -158,7 +158,7 @@ def _reference_wer(percentages: dict[str, float], split: str) -> float | None:
 
 
 def _with_statistics(rows: list[dict[str, Any]], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
-    """The rows with intervals and with the difference from the full-precision twin, empty where there is none."""
+    """The rows with intervals and with the difference from the full-precision baseline, empty where there is none."""
     from harness.stats import Study
 
     study = Study(rows, samples.__getitem__)
@@ -166,7 +166,7 @@ def _with_statistics(rows: list[dict[str, Any]], samples: Mapping[str, Sample]) 
     return [
         row
         | _interval(study.system(row["cell_id"]) if row["cell_id"] in scored else None)
-        | _difference(study.against_twins.get(row["cell_id"]))
+        | _difference(study.against_baselines.get(row["cell_id"]))
         for row in rows
     ]
 
@@ -176,12 +176,12 @@ def _interval(system: System | None) -> dict[str, Any]:
     return {"wer_low": _number(low), "wer_high": _number(high)}
 
 
-def _difference(against: AgainstTwin | None) -> dict[str, Any]:
+def _difference(against: AgainstBaseline | None) -> dict[str, Any]:
     if against is None:
         return dict.fromkeys(DIFFERENCE)
     comparison, difference = against.comparison, against.comparison.difference
     values = (
-        against.twin,
+        against.baseline,
         comparison.identical,
         difference.wer,
         _number(difference.low),

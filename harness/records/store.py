@@ -30,7 +30,7 @@ from harness.experiment.planned import rows_of_plan
 from harness.metrics import Normaliser
 from harness.records.asked import recorded_experiment
 from harness.records.files import damage, read_json, reading, written
-from harness.records.layout import ANALYSES, ANSWERS, CHECKSUMS, EXPERIMENT, LATENCY, RESULTS
+from harness.records.layout import ANALYSES, ANSWERS, CHECKSUMS, EXPERIMENT, LATENCY, RESULTS, named_today
 
 
 def cell_versions(run: Path) -> set[Any]:
@@ -85,7 +85,7 @@ class StoredRun:
         wrong = damage(self.path / CHECKSUMS)
         if wrong is not None:
             raise OutputError(f"{wrong}; run the experiment again, which writes it anew")
-        return _rows(path)
+        return named_today(_rows(path))
 
     def experiment(self) -> dict[str, Any]:
         """The experiment that ran last, as JSON values.
@@ -154,7 +154,7 @@ class StoredRun:
         return content
 
     def utterances(self, cell_id: str) -> list[dict[str, Any]]:
-        """The rows of the utterances that a finished cell heard; empty where it heard none.
+        """The rows of the utterances that a finished cell transcribed; empty where there are none.
 
         Raises:
             OutputError: the cell is not there any more, or is not what was written.
@@ -163,8 +163,8 @@ class StoredRun:
             raise OutputError(f"{self.cells / cell_id}: this cell is missing or incomplete; run the experiment again")
         return [row for row in self._table(cell_id, "utterances") if not row.get("error")]
 
-    def unheard(self, cell_id: str) -> list[dict[str, Any]]:
-        """The rows of the utterances whose audio could not be heard; `error` says why."""
+    def undecodable(self, cell_id: str) -> list[dict[str, Any]]:
+        """The rows of the utterances whose audio could not be decoded; `error` says why."""
         return [row for row in self._table(cell_id, "utterances") if row.get("error")]
 
     def answers(self, cell_id: str) -> Path | None:

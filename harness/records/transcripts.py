@@ -89,27 +89,27 @@ def read_sample(reference: Path, hypothesis: Path, normalise: Callable[[str], st
     Raises:
         DataError: a file cannot be read, or the two are not of the same utterances.
     """
-    expected, heard = read_transcripts(reference), read_transcripts(hypothesis)
-    _check_same(expected, heard, reference, hypothesis)
-    return Sample.of(_scored(line, heard[name].text, normalise) for name, line in expected.items())
+    expected, found = read_transcripts(reference), read_transcripts(hypothesis)
+    _check_same(expected, found, reference, hypothesis)
+    return Sample.of(_scored(line, found[name].text, normalise) for name, line in expected.items())
 
 
-def _check_same(expected: dict[str, Line], heard: dict[str, Line], reference: Path, hypothesis: Path) -> None:
-    missing = [name for name in expected if name not in heard]
+def _check_same(expected: dict[str, Line], found: dict[str, Line], reference: Path, hypothesis: Path) -> None:
+    missing = [name for name in expected if name not in found]
     if missing:
         raise DataError(
             f"{hypothesis}: lacks {len(missing)} of the {len(expected)} utterances of {reference}, such as "
-            f"{missing[0]}; write an empty text where nothing was heard"
+            f"{missing[0]}; write an empty text where nothing was transcribed"
         )
-    strangers = [name for name in heard if name not in expected]
+    strangers = [name for name in found if name not in expected]
     if strangers:
         raise DataError(
             f"{hypothesis}: has {len(strangers)} utterances that {reference} lacks, such as {strangers[0]}; remove them"
         )
 
 
-def _scored(line: Line, hypothesis: str, normalise: Callable[[str], str]) -> Transcribed:
-    expected, heard = normalise(line.text), normalise(hypothesis)
+def _scored(line: Line, text: str, normalise: Callable[[str], str]) -> Transcribed:
+    expected, hypothesis = normalise(line.text), normalise(text)
     speaker = line.speaker or (line.id.partition("-")[0] if "-" in line.id else None)
-    alignment = align(expected.split(), heard.split())
-    return Transcribed(line.id, speaker, expected, heard, alignment, count_errors(expected, heard).words)
+    alignment = align(expected.split(), hypothesis.split())
+    return Transcribed(line.id, speaker, expected, hypothesis, alignment, count_errors(expected, hypothesis).words)

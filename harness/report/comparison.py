@@ -93,13 +93,14 @@ def sentences(comparison: Comparison) -> Iterator[str]:
         yield "A and B gave the same words for every utterance: identical, so nothing was tested."
         return
     if math.isnan(difference.low):
-        yield f"A less B: {difference.wer * 100:+.2f} points of WER; a single utterance allows no interval and no test."
+        points = f"{difference.wer * 100:+.2f} points of WER"
+        yield f"A minus B: {points}; a single utterance allows no interval and no test."
         return
     if difference.low == difference.high:
         yield f"A and B differ in words, but every {comparison.blocked_by} has as many errors in both."
         return
     points = f"{difference.wer * 100:+.2f} points of WER, 95 % interval {_interval(difference.low, difference.high)}"
-    yield f"A less B: {points}; {comparison.blocks} {comparison.blocked_by}s were resampled."
+    yield f"A minus B: {points}; {comparison.blocks} {comparison.blocked_by}s were resampled."
     if math.isfinite(difference.relative_high):
         relative = f"{difference.relative:+.1%}, 95 % interval {difference.relative_low:+.1%} to"
         yield f"Relative change in errors: {relative} {difference.relative_high:+.1%}."
@@ -113,7 +114,7 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     verdict = "is" if difference.non_inferior else "is not"
     yield f"A {verdict} shown to be as good as B (certainly fewer than {MARGIN:.0%} more errors)."
     if not math.isnan(difference.detectable):
-        yield f"A single test shows a difference of {difference.detectable * 100:.2f} points in four studies of five."
+        yield f"Minimum detectable difference of a single test: {difference.detectable * 100:.2f} points (80 % power)."
 
 
 def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> Iterator[Any]:
@@ -124,7 +125,7 @@ def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> 
     if count:
         yield Text(
             f"\nUtterances that differ: {len(differing)} of {len(pairs)}; the {count} that differ most "
-            "(A and B: substituted words as reference>heard, -deleted-, +inserted+):"
+            "(A and B: substituted words as reference>hypothesis, -deleted-, +inserted+):"
         )
     for a, b in differing[:count]:
         yield Text(f"\n{printable(a.id)}  A {a.errors.errors} errors, B {b.errors.errors}", style="bold")
@@ -134,12 +135,12 @@ def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> 
 
 
 def aligned(utterance: Transcribed) -> Text:
-    """The words heard, every error marked by signs as well as by colour."""
-    expected, heard = iter(utterance.reference.split()), iter(utterance.hypothesis.split())
+    """The words of the hypothesis, every error marked by signs as well as by colour."""
+    expected, found = iter(utterance.reference.split()), iter(utterance.hypothesis.split())
     words = []
     for step in utterance.alignment:
-        said = next(expected) if step != "I" else ""
-        word = next(heard) if step != "D" else ""
-        marked = {"C": word, "S": f"{said}>{word}", "D": f"-{said}-", "I": f"+{word}+"}[step]
+        right = next(expected) if step != "I" else ""
+        word = next(found) if step != "D" else ""
+        marked = {"C": word, "S": f"{right}>{word}", "D": f"-{right}-", "I": f"+{word}+"}[step]
         words.append(Text(printable(marked), style=_MARKS.get(step, "")))
     return Text(" ").join(words)

@@ -13,12 +13,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Departures:
-    """Of a cell's tokens from its twin's, utterance by utterance.
+    """Of a cell's tokens from its baseline's, utterance by utterance.
 
     Attributes:
         identical: share of utterances with the same tokens.
-        kept: share of the twin's tokens that come before the first difference, over all utterances.
-        place: median place of the first difference, as a share of the twin's tokens, among the utterances
+        kept: share of the baseline's tokens that come before the first difference, over all utterances.
+        place: median place of the first difference, as a share of the baseline's tokens, among the utterances
             that have one; `None` where none has.
     """
 
@@ -27,9 +27,9 @@ class Departures:
     place: float | None
 
 
-def departures(cell: Sequence[Row], twin: Sequence[Row]) -> Departures:
+def departures(cell: Sequence[Row], baseline: Sequence[Row]) -> Departures:
     """Compare the stored utterances of two cells on the same split, matched by id."""
-    theirs = {row["id"]: list(row["tokens"]) for row in twin}
+    theirs = {row["id"]: list(row["tokens"]) for row in baseline}
     pairs = [(list(row["tokens"]), theirs[row["id"]]) for row in cell]
     common = [sum(1 for _ in takewhile(lambda ab: ab[0] == ab[1], zip(a, b, strict=False))) for a, b in pairs]
     departed = [same / max(len(b), 1) for same, (a, b) in zip(common, pairs, strict=True) if a != b]

@@ -99,7 +99,7 @@ def _frontier(study: Study, everything: Sequence[_Configuration], splits: Sequen
         listed = [f"{names[r['configuration_id']]} ({_megabytes(r['size_bytes'])}, {r['wer']:.2%})" for r in best]
         sentences.append(f"On {split}, from small to large: {'; '.join(listed)}.")
     sentences.append("Neighbours on this line may differ by chance only: compare them with python -m harness.compare.")
-    return Finding("Which configurations cannot be had smaller without more errors?", tuple(sentences))
+    return Finding("Which configurations are on the Pareto frontier of size and WER?", tuple(sentences))
 
 
 def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
@@ -243,8 +243,8 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
         if rows:
             smallest = median(r["detectable"] for r in rows) * 100
             sentences.append(
-                f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) half of the comparisons could "
-                f"have shown {smallest:.2f} points in four studies of five, in a single test."
+                f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) the minimum detectable difference "
+                f"of a single test is {smallest:.2f} points in half of the comparisons (80 % power)."
             )
     tested = [r for r in study.scored if r["p_permutation"] is not None]
     blind = [r for r in tested if len(tested) * smallest_p(r["blocks"]) >= _SIGNIFICANT]
@@ -257,7 +257,7 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
 
 
 def _is_worse(row: Row) -> bool:
-    """Whether more errors than the twin's are shown, after Holm's adjustment."""
+    """Whether more errors than the baseline's are shown, after Holm's adjustment."""
     return row["p_holm"] is not None and row["p_holm"] < _SIGNIFICANT and row["difference"] > 0
 
 

@@ -1,4 +1,4 @@
-"""The size-WER frontier: what cannot be had smaller without more errors."""
+"""The Pareto frontier of size and WER: no other row is both smaller and has fewer errors."""
 
 from __future__ import annotations
 

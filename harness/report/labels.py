@@ -20,10 +20,10 @@ def label(row: Row, shown: Iterable[str] = ()) -> str:
     return " ".join([*(str(row[key]) for key in shown), row["configuration"]])
 
 
-def unheard(reason: str | None) -> list[str]:
+def remarks_of(reason: str | None) -> list[str]:
     """What the remarks of a finished cell count: recordings left out or cut, transcripts that ended at their caps.
 
-    >>> unheard("bytes are those of its file; 2 of 9 utterances were cut at the end of the model's window")
+    >>> remarks_of("bytes are those of its file; 2 of 9 utterances were cut at the end of the model's window")
     ["2 of 9 utterances were cut at the end of the model's window"]
     """
     return [part for part in (reason or "").split("; ") if re.match(r"\d+ of \d+ (utterances|transcripts) ", part)]

@@ -1,4 +1,4 @@
-"""Whom a cell fails: its errors beside full precision's by length, noise and speaker, and in runaway transcripts."""
+"""Whom a cell fails: its errors beside full precision's by length, noise and speaker, and in hallucination loops."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ SPEAKERS = 3
 
 @dataclass(frozen=True)
 class Stratum:
-    """Some utterances of a cell: how many, and word error rates of the cell and of its twin, fractions."""
+    """Some utterances of a cell: how many, and word error rates of the cell and of its baseline, fractions."""
 
     by: str
     name: str
     utterances: int
     wer: float
-    twin_wer: float
+    baseline_wer: float
 
 
-def strata(cell: Sequence[Row], twin: Sequence[Row]) -> list[Stratum]:
+def strata(cell: Sequence[Row], baseline: Sequence[Row]) -> list[Stratum]:
     """The strata of two cells on the same split, matched by id; speakers only where there are several of them."""
-    theirs = {row["id"]: row for row in twin}
+    theirs = {row["id"]: row for row in baseline}
     pairs = [(row, theirs[row["id"]]) for row in cell]
     return [
         *_by_number("length", "s", pairs, lambda row: row["seconds"]),
@@ -58,13 +58,13 @@ def _by_speaker(pairs: Sequence[Pair]) -> Iterator[Stratum]:
     if not 1 < len(by_speaker) < len(pairs):
         return
     found = [stratum for name, own in by_speaker.items() for stratum in _stratum("speaker", name, own)]
-    yield from sorted(found, key=lambda s: s.twin_wer - s.wer)[:SPEAKERS]
+    yield from sorted(found, key=lambda s: s.baseline_wer - s.wer)[:SPEAKERS]
 
 
 def _by_fate(pairs: Sequence[Pair]) -> Iterator[Stratum]:
-    """Runaway and empty transcripts of the cell apart from all others."""
+    """Looping and empty transcripts of the cell apart from all others."""
     for name, own in (
-        ("runaway", [p for p in pairs if p[0]["loop"]]),
+        ("hallucination loop", [p for p in pairs if p[0]["loop"]]),
         ("empty", [p for p in pairs if p[0]["empty"]]),
         ("neither", [p for p in pairs if not p[0]["loop"] and not p[0]["empty"]]),
     ):
@@ -74,8 +74,8 @@ def _by_fate(pairs: Sequence[Pair]) -> Iterator[Stratum]:
 def _stratum(by: str, name: str, pairs: Sequence[Pair]) -> Iterator[Stratum]:
     words = sum(row["reference_words"] for row, _ in pairs)
     if words:
-        own, twin = (sum(map(_errors, rows)) / words for rows in zip(*pairs, strict=True))
-        yield Stratum(by, name, len(pairs), own, twin)
+        own, baseline = (sum(map(_errors, rows)) / words for rows in zip(*pairs, strict=True))
+        yield Stratum(by, name, len(pairs), own, baseline)
 
 
 def _errors(row: Row) -> int:

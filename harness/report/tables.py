@@ -12,7 +12,7 @@ from backends import Unsupported
 from harness.experiment.cell import CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.report.averages import Average, averages, corpora
-from harness.report.labels import label, telling, unheard
+from harness.report.labels import label, remarks_of, telling
 
 _LONGEST_REASON = 240
 
@@ -89,12 +89,12 @@ def _means(average: Average | None) -> tuple[str, str]:
 
 
 def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What was not heard as one would think: recordings left out or cut, transcripts that ended at their caps."""
+    """What was not transcribed as one would think: recordings left out or cut, transcripts that ended at their caps."""
     found: dict[tuple[str, str], list[str]] = {}
     shown = telling(rows)
     for row in rows:
         if row["status"] == CellStatus.DONE:
-            for sentence in unheard(row["reason"]):
+            for sentence in remarks_of(row["reason"]):
                 found.setdefault((row["split"], sentence), []).append(label(row, shown))
     return [f"{split}: {sentence} ({_named(labels)})" for (split, sentence), labels in found.items()]
 
@@ -145,7 +145,7 @@ def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str, str]
 
 
 def _likelihood(row: dict[str, Any]) -> str:
-    """Empty where no utterance was heard in one pass."""
+    """Empty where no utterance was decoded in one pass."""
     nll = row["nll"]
     return "" if nll is None or nll != nll else f"{nll:.3f}"
 

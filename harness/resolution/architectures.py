@@ -51,7 +51,7 @@ class Architecture(Protocol):
         ...
 
     def passes(self, seconds: float, *, whole: bool) -> float:
-        """How often the encoder is used for a recording of so many seconds, heard in one pass or `whole`."""
+        """How often the encoder is used for a recording of so many seconds, decoded in one pass or `whole`."""
         ...
 
 

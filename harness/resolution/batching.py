@@ -39,7 +39,7 @@ def lengths_of(utterances: Iterable[Utterance]) -> dict[str, float]:
 
 
 def _seconds(utterance: Utterance) -> float:
-    """Nothing for what cannot be heard: it takes part as a moment of silence."""
+    """Nothing for what cannot be decoded: it takes part as a moment of silence."""
     try:
         return utterance.seconds()
     except DataError:

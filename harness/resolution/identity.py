@@ -68,7 +68,7 @@ class ResolvedModel:
 
 
 def resolve_model(model: Model) -> ResolvedModel:
-    """Find the files of `model`: the embedded one or its stress twins, a local directory, or a snapshot of the hub.
+    """Find the files of `model`: the embedded one or its outlier variants, a local directory, or a snapshot of the hub.
 
     Raises:
         CheckpointNotFoundError: it is nowhere, or lacks its configuration, processor or safetensors.

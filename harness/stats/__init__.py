@@ -11,14 +11,14 @@ from harness.stats.mapsswe import MatchedPairs, matched_pairs, segments
 from harness.stats.paired import FEWEST_BLOCKS, MARGIN, Comparison, Difference, System, compare, difference, system
 from harness.stats.resampling import CONFIDENCE, smallest_p
 from harness.stats.sample import Sample, Transcribed
-from harness.stats.study import AgainstTwin, Study
+from harness.stats.study import AgainstBaseline, Study
 
 __all__ = [
     "CONFIDENCE",
     "FEWEST_BLOCKS",
     "MARGIN",
     "Additive",
-    "AgainstTwin",
+    "AgainstBaseline",
     "Comparison",
     "Difference",
     "Effect",

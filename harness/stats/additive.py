@@ -1,6 +1,6 @@
 """An additive model over the whole, unbalanced grid, and warnings where it cannot tell factors apart.
 
-The cost of a cell, its WER less its twin's, is a sum of one term for every factor's level. This uses
+The cost of a cell, its WER minus its baseline's, is a sum of one term for every factor's level. This uses
 every cell, not only matched ones, and pays with an assumption: that factors do not interact.
 """
 
@@ -75,7 +75,7 @@ def additive(outcomes: Sequence[Outcome], split: str) -> Additive | None:
         return None
     columns = [(f, level) for f in factors for level in levels_of(own, f)[1:]]
     design = np.array([[1.0, *(o.factors.get(f) == level for f, level in columns)] for o in own])
-    costs = np.array([(o.errors - o.twin_errors).sum() / o.words.sum() for o in own])
+    costs = np.array([(o.errors - o.baseline_errors).sum() / o.words.sum() for o in own])
     basis, circuits = _dependence(design)
     fit = sm.OLS(costs, design[:, basis]).fit()
     weights = dict(zip(basis, fit.model.pinv_wexog, strict=True))
@@ -114,7 +114,7 @@ def _term(
     confounded, matched = _confounded(columns, index, circuits), (factor, base, level) in pairs
     if confounded or weights is None:
         return Term(factor, base, level, math.nan, math.nan, math.nan, confounded, only_with, matched)
-    errors = np.sum([w * (o.errors - o.twin_errors) for w, o in zip(weights, outcomes, strict=True)], axis=0)
+    errors = np.sum([w * (o.errors - o.baseline_errors) for w, o in zip(weights, outcomes, strict=True)], axis=0)
     difference, found = contrast([(errors, outcomes[0].words)])
     return Term(factor, base, level, difference, found.low, found.high, (), only_with, matched)
 

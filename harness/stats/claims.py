@@ -71,7 +71,7 @@ class Finding:
 def non_inferior(cell: Sample, against: Sample, margin: float, direction: Direction) -> Finding:
     """Relative errors of `cell` beyond those of `against`, claimed below (or above) `margin`, such as .05.
 
-    Decided on errors less (1 + margin) times the other's, as `Difference.non_inferior` is; the interval that is told
+    Decided on errors minus (1 + margin) times the other's, as `Difference.non_inferior` is; the interval that is told
     is that of the relative errors.
 
     Raises:
@@ -91,7 +91,7 @@ def non_inferior(cell: Sample, against: Sample, margin: float, direction: Direct
 
 
 def difference_of(cell: Sample, against: Sample, margin: float, direction: Direction) -> Finding:
-    """WER of `cell` less that of `against`, claimed above or below `margin`, a fraction (.01 is a point).
+    """WER of `cell` minus that of `against`, claimed above or below `margin`, a fraction (.01 is a point).
 
     Raises:
         DataError: the two are of different utterances.
@@ -102,7 +102,7 @@ def difference_of(cell: Sample, against: Sample, margin: float, direction: Direc
 def between_splits(
     first: tuple[Sample, Sample], second: tuple[Sample, Sample], margin: float, direction: Direction
 ) -> Finding:
-    """What a cell costs beyond another on one test set, less what it costs on a second one of other speakers.
+    """What a cell costs beyond another on one test set, minus what it costs on a second one of other speakers.
 
     Args:
         first, second: cell and the one it is compared with, on the two test sets, which are independent samples.
@@ -120,7 +120,7 @@ def between_splits(
 def between_models(
     first: tuple[Sample, Sample], second: tuple[Sample, Sample], margin: float, direction: Direction
 ) -> Finding:
-    """What a cell costs beyond another in one model, less what it costs in a second one, on the same speakers.
+    """What a cell costs beyond another in one model, minus what it costs in a second one, on the same speakers.
 
     The models may have transcribed different utterances of these speakers, who are resampled together.
 

@@ -61,7 +61,7 @@ class Outcome:
         cell_id: of the cell.
         split: the test set.
         factors: level by factor, as text; options are named `library.option`.
-        errors, twin_errors: of the cell and its full-precision twin, (blocks,).
+        errors, baseline_errors: of the cell and its full-precision baseline, (blocks,).
         words: reference words, (blocks,).
         speakers: names of the blocks; splits that have some in common are not independent samples.
     """
@@ -70,7 +70,7 @@ class Outcome:
     split: str
     factors: Mapping[str, str]
     errors: Values
-    twin_errors: Values
+    baseline_errors: Values
     words: Values
     speakers: frozenset[str] = frozenset()
 
@@ -85,8 +85,8 @@ class Effect:
         split: on which test set; both of them, joined, for an interaction with the split.
         within: for an interaction, the other factor with its two levels; else empty.
         pairs: how many; pairs of pairs for an interaction.
-        difference: mean over pairs of the difference in cost, WER less the full-precision twin's, a fraction
-            (for cells that share a twin the difference in WER); for an interaction, how much
+        difference: mean over pairs of the difference in cost, WER minus the full-precision baseline's, a fraction
+            (for cells that share a baseline the difference in WER); for an interaction, how much
             greater the effect is at the second level of the other factor.
         low, high: interval, bootstrapped over speakers, the same speakers in all cells of a split.
         cells: ids of every pair.
@@ -105,7 +105,7 @@ class Effect:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -247,7 +247,7 @@ def _context(outcome: Outcome, free: Sequence[str]) -> frozenset[tuple[str, str]
 def _effect(
     factor: str, base: str, level: str, split: str, within: str, halves: Sequence[Sequence[tuple[Outcome, Outcome]]]
 ) -> Effect:
-    """Mean difference over pairs; for two halves, that of the second less that of the first."""
+    """Mean difference over pairs; for two halves, that of the second minus that of the first."""
     columns = [_mean_difference(pairs) for pairs in halves]
     same_speakers = len(halves) == 1 or halves[0][0][0].split == halves[1][0][0].split
     if same_speakers:
@@ -259,13 +259,13 @@ def _effect(
 
 
 def _mean_difference(pairs: Sequence[tuple[Outcome, Outcome]]) -> tuple[Values, Values]:
-    """Mean over pairs of the difference in errors beyond the twin's, and words, by block."""
-    gaps = [(b.errors - b.twin_errors) - (a.errors - a.twin_errors) for a, b in pairs]
+    """Mean over pairs of the difference in errors beyond the baseline's, and words, by block."""
+    gaps = [(b.errors - b.baseline_errors) - (a.errors - a.baseline_errors) for a, b in pairs]
     return np.mean(gaps, axis=0), pairs[0][0].words
 
 
 def contrast(columns: Sequence[tuple[Values, Values]]) -> tuple[float, Interval]:
-    """A rate, errors over words, with its interval; of two independent samples, the second's less the first's.
+    """A rate, errors over words, with its interval; of two independent samples, the second's minus the first's.
 
     Args:
         columns: of one or two samples, errors and words by block.

@@ -29,7 +29,7 @@ class MatchedPairs:
 
     Attributes:
         segments: that have an error of either system.
-        mean: errors of the first less errors of the second, by segment.
+        mean: errors of the first minus errors of the second, by segment.
         standard_deviation: of the same; `None` for fewer than two segments.
         z: mean over its standard error; `None` where the standard deviation is 0.
         p: two-sided, from the normal distribution.

@@ -38,17 +38,17 @@ class Difference:
     """How much more the first system errs than the second.
 
     Attributes:
-        wer: difference in word error rate, first less second, a fraction.
+        wer: difference in word error rate, first minus second, a fraction.
         low, high: interval of the same; NaN with a single block, or where the outputs are identical.
         p_permutation: of there being no difference; NaN where the outputs are identical.
-        relative: the first's errors over the second's, less 1; NaN where the second makes none.
+        relative: the first's errors over the second's, minus 1; NaN where the second makes none.
         relative_low, relative_high: interval of the same, found on the logarithm of the ratio; NaN where
             a resample has no errors.
         detectable: the smallest difference that a single test at .05 on such a test set would show in
             80 % of cases; NaN where it cannot be estimated, also because fewer than `FEWEST_BLOCKS`
             blocks differ at all.
         non_inferior: whether the first certainly makes fewer than `MARGIN` more errors: the whole interval of
-            errors less (1 + margin) times the second's lies below 0.
+            errors minus (1 + margin) times the second's lies below 0.
     """
 
     wer: float
@@ -68,7 +68,7 @@ class Comparison:
 
     Attributes:
         samples: of the systems a and b.
-        difference: a less b.
+        difference: a minus b.
         mapsswe: NIST's test.
         identical: they gave the same words for every utterance, so nothing was tested.
         blocked_by: `speaker`, or `utterance` where there are not two known speakers.
@@ -142,7 +142,7 @@ def difference(a: Values, b: Values, resamples: int = RESAMPLES, draws: int = VE
 
 
 def excess(a: Values, b: Values, margin: float) -> Values:
-    """Errors of the first less (1 + margin) times the second's, by block: above 0 where it is worse than the margin."""
+    """Errors of the first minus (1 + margin) times the second's, by block: above 0 where it is worse."""
     return a[:, 0] - (1 + margin) * b[:, 0]
 
 

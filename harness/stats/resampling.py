@@ -51,7 +51,7 @@ class Resampled:
     def p(self, boundary: float) -> float:
         """Two-sided p-value of the true value being `boundary`; NaN where there is no interval.
 
-        The interval inverted: 1 less the confidence of the widest interval that leaves the boundary out, its tails
+        The interval inverted: 1 minus the confidence of the widest interval that leaves the boundary out, its tails
         expanded and its sides made equal in the same way. So it is below .05 just where the boundary lies outside of
         the 95 % interval. The smallest value depends on the number of resamples.
         """

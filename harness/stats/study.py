@@ -17,16 +17,16 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class AgainstTwin:
-    """A cell compared with its full-precision twin.
+class AgainstBaseline:
+    """A cell compared with its full-precision baseline.
 
     Attributes:
-        twin: cell id of the twin.
-        comparison: the cell less the twin.
+        baseline: cell id of the baseline.
+        comparison: the cell minus the baseline.
         p_holm: the permutation p-value, adjusted for all cells of the experiment; NaN where nothing was tested.
     """
 
-    twin: str
+    baseline: str
     comparison: Comparison
     p_holm: float
 
@@ -59,7 +59,7 @@ class Study:
             self._samples[cell_id] = self._read(cell_id)
         return self._samples[cell_id]
 
-    def twin_of(self, row: Row) -> Row | None:
+    def baseline_of(self, row: Row) -> Row | None:
         """The full-precision row of the same model, precision, device and split; `None` for that row itself."""
         same = ("model", "revision", "dtype", "device", "dataset", "split")
         for other in self.rows:
@@ -68,24 +68,28 @@ class Study:
         return None
 
     @cached_property
-    def against_twins(self) -> dict[str, AgainstTwin]:
-        """Every cell that has a twin against it, by cell id; Holm's adjustment is over all that were tested.
+    def against_baselines(self) -> dict[str, AgainstBaseline]:
+        """Every cell that has a baseline against it, by cell id; Holm's adjustment is over all that were tested.
 
         Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure" (statsmodels).
         """
-        twins = {row["cell_id"]: twin["cell_id"] for row in self.scored if (twin := self.twin_of(row)) is not None}
-        compared = {cell: compare(self.sample(cell), self.sample(twin)) for cell, twin in twins.items()}
+        baselines = {
+            row["cell_id"]: baseline["cell_id"]
+            for row in self.scored
+            if (baseline := self.baseline_of(row)) is not None
+        }
+        compared = {cell: compare(self.sample(cell), self.sample(baseline)) for cell, baseline in baselines.items()}
         adjusted = holm({cell: c.difference.p_permutation for cell, c in compared.items()})
-        return {cell: AgainstTwin(twins[cell], compared[cell], adjusted[cell]) for cell in compared}
+        return {cell: AgainstBaseline(baselines[cell], compared[cell], adjusted[cell]) for cell in compared}
 
     @cached_property
     def outcomes(self) -> list[Outcome]:
-        """The cells that are quantized, with their twins' errors; casts and full precision have no factors to vary."""
+        """The cells that are quantized, with the baselines' errors; casts and full precision have no factors."""
         found = []
         for row in self.scored:
-            twin = None if row["scheme"] == "none" else self.twin_of(row)
-            if twin is not None:
-                own, theirs = self.sample(row["cell_id"]).blocks, self.sample(twin["cell_id"]).blocks
+            baseline = None if row["scheme"] == "none" else self.baseline_of(row)
+            if baseline is not None:
+                own, theirs = self.sample(row["cell_id"]).blocks, self.sample(baseline["cell_id"]).blocks
                 found.append(Outcome(row["cell_id"], row["split"], factors_of(row), own[:, 0], theirs[:, 0], own[:, 1]))
         return found
 

@@ -110,15 +110,18 @@ def utterance(number, wrong, **changes):
 
 def test_strata():
     cell = [utterance(i, wrong=i, loop=i == 5, empty=i == 4) for i in range(6)]
-    twin = [utterance(i, wrong=1) for i in reversed(range(6))]
-    found = {(s.by, s.name): s for s in strata(cell, twin)}
-    lengths = [s for s in strata(cell, twin) if s.by == "length"]
+    baseline = [utterance(i, wrong=1) for i in reversed(range(6))]
+    found = {(s.by, s.name): s for s in strata(cell, baseline)}
+    lengths = [s for s in strata(cell, baseline) if s.by == "length"]
     assert [s.name for s in lengths] == ["0.0 to 1.0 s", "2.0 to 3.0 s", "4.0 to 5.0 s"]
     assert [s.wer for s in lengths] == pytest.approx([0.05, 0.25, 0.45])
-    assert all(s.twin_wer == pytest.approx(0.1) for s in lengths)
-    assert [s.wer for s in strata(cell, twin) if s.by == "estimated SNR"] == pytest.approx([0.45, 0.25, 0.05])
-    assert [(s.name, round(s.wer, 2)) for s in strata(cell, twin) if s.by == "speaker"] == [("s1", 0.3), ("s0", 0.2)]
-    assert found["transcript", "runaway"].wer == 0.5
+    assert all(s.baseline_wer == pytest.approx(0.1) for s in lengths)
+    assert [s.wer for s in strata(cell, baseline) if s.by == "estimated SNR"] == pytest.approx([0.45, 0.25, 0.05])
+    assert [(s.name, round(s.wer, 2)) for s in strata(cell, baseline) if s.by == "speaker"] == [
+        ("s1", 0.3),
+        ("s0", 0.2),
+    ]
+    assert found["transcript", "hallucination loop"].wer == 0.5
     assert found["transcript", "empty"].utterances == 1
     assert found["transcript", "neither"].utterances == 4
 

@@ -95,7 +95,7 @@ def test_every_test_decides_both_ways(claims, capsys):
     assert [claim["verdict"] for claim in found] == list(texts.values())
     assert [place["split"] for place in found[2]["places"]] == ["clean", "other"]
     assert found[0]["places"][0]["effect"] == pytest.approx(0.125)
-    assert found[7]["places"][0]["split"] == "other less clean"
+    assert found[7]["places"][0]["split"] == "other minus clean"
     assert found[7]["places"][0]["effect"] == pytest.approx(0.05)
     tested = [claim for claim in found if claim["p"] is not None]
     assert len(tested) == len(texts) - 2

@@ -65,7 +65,7 @@ def test_words_for_people(files, capsys):
     ref, a, b = files(ref=REF, a=A, b=B_TRN)
     assert main(["--ref", ref, a, b]) == 0
     text = capsys.readouterr().out
-    assert "A less B: +10.00 points of WER" in text
+    assert "A minus B: +10.00 points of WER" in text
     assert "2 speakers were resampled" in text
     assert "cannot reach p < .05" in text
     assert "eight>ate" in text

@@ -64,7 +64,7 @@ class HandMade:
         self.rows = []
 
     def add(self, columns, split="clean", errors=2, size=5e6, *, status="done", against=None, layers=True, **changes):
-        """A cell with `errors` in the words of every speaker, one more for every other; `against` those of its twin."""
+        """A cell with `errors` in the words of every speaker, one more for every other; `against`: its baseline's."""
         done = status == "done"
         wer = (errors + 0.5) / WORDS
         cost = None if against is None else (errors - against) / WORDS

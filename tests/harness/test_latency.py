@@ -56,7 +56,7 @@ BACKEND = Failing()
 """
 
 
-def test_twin_and_quantized_take_turns_and_change_places():
+def test_baseline_and_quantized_take_turns_and_change_places():
     calls = []
     actions = [lambda name=name: calls.append(name) for name in "tq"]
     assert _in_turns(actions, repeats=3, warmup=1, device=torch.device("cpu")).shape == (3, 2)
@@ -66,18 +66,18 @@ def test_twin_and_quantized_take_turns_and_change_places():
 def test_the_ratio_is_of_pairs_not_of_medians():
     seconds = np.array([[1.0, 2.0], [10.0, 5.0], [100.0, 300.0]])
     row = _summary(seconds, None)
-    assert (row["twin_median"], row["quantized_median"], row["ratio_median"]) == (10, 5, 2)
+    assert (row["baseline_median"], row["quantized_median"], row["ratio_median"]) == (10, 5, 2)
     assert (row["ratio_lower_quartile"], row["ratio_upper_quartile"]) == (1.25, 2.5)
     speed = _summary(seconds, 10.0)
-    assert (speed["twin_median"], speed["ratio_median"]) == (1, 0.5)
+    assert (speed["baseline_median"], speed["ratio_median"]) == (1, 0.5)
     assert speed["unit"] == "seconds of audio per second"
 
 
 def test_moonshine_is_timed_like_whisper(tmp_path):
     directory = save_moonshine(tmp_path / "moonshine")
-    twin, quantized = (load_recognizer(directory, "float32", "cpu") for _ in range(2))
+    baseline, quantized = (load_recognizer(directory, "float32", "cpu") for _ in range(2))
     speech = [np.zeros(length, dtype=np.float32) for length in (8_000, 12_000)]
-    rows = list(timed(twin, quantized, speech, Decoding(max_new_tokens=3), repeats=1, warmup=0))
+    rows = list(timed(baseline, quantized, speech, Decoding(max_new_tokens=3), repeats=1, warmup=0))
     assert [row["measure"] for row in rows] == list(LATENCY)
     assert [row["batch"] for row in rows] == [1] * 4 + [2] * 4
 
@@ -115,11 +115,11 @@ def test_every_configuration_has_its_times_or_a_reason(finished):
     assert "Traceback" not in finished.answer.stderr
     measured = rows_of(finished, "quanto")
     assert [row["measure"] for row in measured] == list(LATENCY)
-    assert all(row["status"] == "done" and row["ratio_median"] > 0 and row["twin_median"] > 0 for row in measured)
+    assert all(row["status"] == "done" and row["ratio_median"] > 0 and row["baseline_median"] > 0 for row in measured)
     assert [row["batch"] for row in measured] == [1] * 4 + [2] * 4
     (simulated,) = rows_of(finished, "reference")
     assert (simulated["status"], simulated["measure"]) == ("simulated", None)
-    assert not {"ratio_median", "twin_median"} & set(simulated)
+    assert not {"ratio_median", "baseline_median"} & set(simulated)
     failed = {row["status"]: row["reason"] for bits in (8, 6) for row in rows_of(finished, "failing", bits)}
     assert "SIGSEGV" in failed.pop("failed")
     assert failed == {"out_of_memory": "not enough memory: no room for two"}

@@ -79,7 +79,7 @@ def found(run, capsys, *options):
 
 def test_an_honest_run_is_as_recorded(honest, capsys):
     assert verify.main([str(honest), "--again", "4"]) == 0
-    assert "6 cells, 4 batches heard again: all as recorded" in capsys.readouterr().out
+    assert "6 cells, 4 batches transcribed again: all as recorded" in capsys.readouterr().out
 
 
 def worse(row):
@@ -208,7 +208,7 @@ def test_another_model_under_the_same_name_is_found(honest, other_model, capsys)
     assert verify.main([str(honest)]) == 1
     said = capsys.readouterr().out
     assert said.count("is another one now") == 6
-    assert "6 cells cannot be heard again" in said
+    assert "6 cells cannot be transcribed again" in said
 
 
 def falsify_all(run):

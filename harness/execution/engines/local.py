@@ -20,7 +20,7 @@ from harness.experiment.cell import CellStatus
 class _Worker:
     task: Task
     child: Child
-    heard: float
+    last_event: float
     end: Ended | None = None
     silent: bool = False
 
@@ -105,10 +105,10 @@ class LocalEngine:
         return found
 
     def _is_over(self, worker: _Worker) -> bool:
-        """Whether a worker has ended and was heard out; one that was silent for too long is ended here."""
+        """Whether a worker has ended and its events were read; one that was silent for too long is ended here."""
         if worker.silent:
             return True
-        if time.monotonic() - worker.heard <= self._stall_timeout:
+        if time.monotonic() - worker.last_event <= self._stall_timeout:
             return False
         worker.child.process.kill()
         reason = f"no batch was finished for {self._stall_timeout:g} s (run.stall_timeout)"
@@ -129,7 +129,7 @@ def _received(worker: _Worker) -> Event | None:
         worker.child.process.kill()
         worker.silent = True
         return Ended(CellStatus.FAILED, f"the worker sent something that is no event: {error}")
-    worker.heard = time.monotonic()
+    worker.last_event = time.monotonic()
     return event  # type: ignore[no-any-return]
 
 

@@ -34,7 +34,7 @@ _MANY = 8
 
 @styled
 def degradation_by_bits(study: Study) -> Figure | None:
-    """Cost in points of WER by number format, few bits first, one panel a split; `None` where nothing has a twin.
+    """Cost in points of WER by number format, few bits first, one panel a split; `None` where nothing has a baseline.
 
     Rows of one format stand beside each other, by library. Where there are catastrophes, the axis is
     logarithmic beyond the costs of all other rows.

@@ -48,7 +48,7 @@ def size_vs_wer(study: Study) -> Figure | None:
     splits, models = by_split(rows), variants(rows)
     kinds = list(dict.fromkeys(models.values()))
     lines = [
-        Line2D([], [], color=GREY, linewidth=0.8, label="frontier"),
+        Line2D([], [], color=GREY, linewidth=0.8, label="Pareto frontier"),
         Line2D([], [], linestyle="", color=GREY, marker="|", markersize=7, label="95 % interval"),
     ]
     figure, panels = stacked([2.3] * len(splits), legend(rows, kinds, lines))

@@ -71,7 +71,7 @@ class NonInferior(OnSplits):
 
 
 class Difference(OnSplits):
-    """WER of the cell less that of the other lies above or below `margin`, a fraction: .01 is a point of WER."""
+    """WER of the cell minus that of the other lies above or below `margin`, a fraction: .01 is a point of WER."""
 
     test: Literal["difference"]
     margin: float = Field(allow_inf_nan=False)
@@ -79,7 +79,7 @@ class Difference(OnSplits):
 
 
 class Interaction(OnSplits):
-    """What the cell costs, WER less the other's, in the first place less the same in the second, above or below.
+    """What the cell costs, WER minus the other's, in the first place minus the same in the second, above or below.
 
     Attributes:
         between: `splits` compares two test sets within each run, `runs` two runs on each test set.

@@ -66,7 +66,7 @@ class Run:
         Raises:
             NotMeasuredError: it is not there.
         """
-        found = self.study.twin_of(row)
+        found = self.study.baseline_of(row)
         if found is None:
             raise NotMeasuredError(f"{self.path}: {row['configuration']} on {row['split']} has no full precision")
         return found

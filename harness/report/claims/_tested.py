@@ -30,7 +30,7 @@ class Place:
     """Where a claim was tested.
 
     Attributes:
-        model: of the run, or two of them, the first less the second.
+        model: of the run, or two of them, the first minus the second.
         split: the test set, or two of them; empty of sizes.
         differ: columns in which the two cells differ, where the claim names both.
         finding: what was found.
@@ -173,4 +173,4 @@ def _differ(claim: Compared, pair: _Pair) -> tuple[str, ...]:
 
 
 def _less(first: str, second: str) -> str:
-    return f"{first} less {second}"
+    return f"{first} minus {second}"

@@ -145,10 +145,10 @@ def _small(value: float | None) -> str:
 
 
 def _split(run: PageRun, row: Row) -> SplitLines | None:
-    twin = run.study.twin_of(row)
-    if twin is None:
+    baseline = run.study.baseline_of(row)
+    if baseline is None:
         return None
-    own, theirs = (run.stored.utterances(cell["cell_id"]) for cell in (row, twin))
+    own, theirs = (run.stored.utterances(cell["cell_id"]) for cell in (row, baseline))
     found = departures(own, theirs)
     place = "" if found.place is None else f" Where they differ, half do so within the first {found.place:.0%}."
     return SplitLines(
@@ -160,9 +160,9 @@ def _split(run: PageRun, row: Row) -> SplitLines | None:
                 s.by,
                 s.name,
                 str(s.utterances),
-                percent(s.twin_wer),
+                percent(s.baseline_wer),
                 percent(s.wer),
-                percent(s.wer - s.twin_wer, sign=True),
+                percent(s.wer - s.baseline_wer, sign=True),
             )
             for s in strata(own, theirs)
         ),

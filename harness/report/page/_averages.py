@@ -36,8 +36,8 @@ def averages_section(run: PageRun) -> AveragesSection:
     ordered = sorted(found, key=lambda key: found[key].over_sets)
     rows = []
     for key in ordered:
-        twin = run.study.twin_of(first[key])
-        base = None if twin is None else found.get(twin["configuration_id"])
+        baseline = run.study.baseline_of(first[key])
+        base = None if baseline is None else found.get(baseline["configuration_id"])
         own = found[key]
         rows.append(
             AverageRow(

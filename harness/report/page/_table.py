@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.labels import unheard
+from harness.report.labels import remarks_of
 from harness.report.numbers import DASH, fixed, interval, percent, points_interval, probability
 from harness.report.page._run import PageRun, Row
 from harness.stats import MARGIN
@@ -112,7 +112,7 @@ _COLUMNS = (
     Column("split", "test set", lambda row: row["split"], numeric=False),
     Column("wer", "WER, %", lambda row: percent(row["wer"]), "errors over reference words"),
     Column("wer_low", "95 % interval", lambda row: interval(*_bounds(row, "wer")), "of the WER"),
-    Column("difference", "difference, points", _difference, "WER less that of full precision, 95 % interval"),
+    Column("difference", "difference, points", _difference, "WER minus that of full precision, 95 % interval"),
     Column("relative", "change of errors, %", _relative, "relative to full precision"),
     Column("p_holm", "p (Holm)", lambda row: probability(row["p_holm"]), "permutation test, adjusted for all tests"),
     Column("non_inferior", "as good?", as_good, f"certainly fewer than {MARGIN:.0%} more errors", numeric=False),
@@ -191,7 +191,7 @@ def _row(run: PageRun, row: Row, columns: tuple[Column, ...]) -> TableRow:
         run.label(row),
         done,
         str(row["status"]).replace("_", " "),
-        "; ".join(unheard(row["reason"])) if done else row["reason"] or "",
+        "; ".join(remarks_of(row["reason"])) if done else row["reason"] or "",
         filter_levels(row),
         tuple(Entry(column.shown(row), _order(row, column)) for column in columns),
     )

@@ -15,32 +15,34 @@ Pair = tuple[Transcribed, Transcribed]
 
 
 def utterances(run: PageRun) -> dict[str, Any]:
-    """JSON values: by cell its changes, and, kept once, references by split and the twins' transcripts.
+    """JSON values: by cell its changes, and, kept once, references by split and the baselines' transcripts.
 
-    A change is a list: id, errors of the cell and of its twin, transcript, alignment.
+    A change is a list: id, errors of the cell and of its baseline, transcript, alignment.
     """
     references: dict[str, dict[str, str]] = {}
-    twins: dict[str, dict[str, tuple[str, str]]] = {}
+    baselines: dict[str, dict[str, tuple[str, str]]] = {}
     cells: dict[str, Any] = {}
     for row in run.study.scored:
-        against = run.study.against_twins.get(row["cell_id"])
+        against = run.study.against_baselines.get(row["cell_id"])
         if against is None:
             continue
-        own, twin = (run.study.sample(cell).utterances for cell in (row["cell_id"], against.twin))
-        pairs = list(zip(own, twin, strict=True))
+        own, baseline = (run.study.sample(cell).utterances for cell in (row["cell_id"], against.baseline))
+        pairs = list(zip(own, baseline, strict=True))
         shown = _largest(pairs)
         references.setdefault(row["split"], {}).update((one.id, one.reference) for one, _ in shown)
-        twins.setdefault(against.twin, {}).update((other.id, (other.hypothesis, other.alignment)) for _, other in shown)
+        baselines.setdefault(against.baseline, {}).update(
+            (other.id, (other.hypothesis, other.alignment)) for _, other in shown
+        )
         cells[row["cell_id"]] = {
             "label": run.label(row),
             "split": row["split"],
-            "twin": against.twin,
+            "baseline": against.baseline,
             "counts": _counts(pairs),
             "shown": [
                 [one.id, one.errors.errors, other.errors.errors, one.hypothesis, one.alignment] for one, other in shown
             ],
         }
-    return {"references": references, "twins": twins, "cells": cells}
+    return {"references": references, "baselines": baselines, "cells": cells}
 
 
 def _counts(pairs: Sequence[Pair]) -> dict[str, int]:
@@ -55,7 +57,7 @@ def _counts(pairs: Sequence[Pair]) -> dict[str, int]:
 
 
 def _largest(pairs: Sequence[Pair]) -> list[Pair]:
-    """Those with other words than their twin, the largest change in errors first, losses before gains."""
+    """Those with other words than their baseline, the largest change in errors first, losses before gains."""
     changed = [(one, other) for one, other in pairs if one.hypothesis != other.hypothesis]
 
     def rank(pair: Pair) -> tuple[int, int, str]:

@@ -239,7 +239,7 @@ def test_bad_recordings_cost_their_own_rows(tmp_path, architecture):
     unheard = {*UNHEARD, *(["long.flac"] if architecture == "moonshine" else [])}
     assert set(rows["utterances"]) == {len(names) - len(unheard)}
     assert set(rows["reference_words"]) == {2 * (len(names) - len(unheard))}
-    assert rows["reason"].str.contains(f"{len(unheard)} of {len(names)} utterances could not be heard, such as").all()
+    assert rows["reason"].str.contains(f"{len(unheard)} of {len(names)} utterances could not be decoded, such as").all()
     cell = tmp_path / "hostile" / "cells" / rows["cell_id"][0]
     utterances = pandas.read_parquet(cell / "utterances.parquet").set_index("id")
     assert set(utterances[utterances["error"].notna()].index) == unheard
@@ -252,7 +252,7 @@ def test_nothing_to_be_heard_is_said(tmp_path):
     pandas.DataFrame({"file_name": ["a.wav"], "text": "some words"}).to_csv(folder / "metadata.csv", index=False)
     assert run(tmp_path, "embedded", f'{{ dataset = "folder", root = "{folder}" }}') == 1
     rows = pandas.read_parquet(tmp_path / "hostile" / "results.parquet")
-    assert rows["reason"].str.contains("not one utterance can be heard").all()
+    assert rows["reason"].str.contains("not one utterance can be decoded").all()
 
 
 WHOLE = (MODEL_DIRECTORY.parents[2] / "experiments" / "embedded.toml").read_text()

@@ -1,4 +1,4 @@
-"""The stress twin: the same function, with outliers where they were planted."""
+"""The outlier variant: the same function, with outliers where they were planted."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from harness.resolution.identity import resolve_model
 
 
 @pytest.fixture(scope="module")
-def twins():
+def variants():
     plain, planted = (load_recognizer(MODEL_DIRECTORY, "float32", "cpu") for _ in range(2))
     return plain, planted, plant(planted.model, 20.0)
 
@@ -23,8 +23,8 @@ def speech():
     return corpus.utterances[:: len(corpus.utterances) // 12]
 
 
-def test_the_function_is_the_same(twins, speech):
-    plain, planted, _ = twins
+def test_the_function_is_the_same(variants, speech):
+    plain, planted, _ = variants
     waveforms, texts = [u.waveform() for u in speech], [u.text for u in speech]
     (item,) = plain.calibration_inputs(waveforms[:2], texts[:2], 2)
     with torch.no_grad():
@@ -33,8 +33,8 @@ def test_the_function_is_the_same(twins, speech):
     assert plain.transcribe(waveforms, Decoding()) == planted.transcribe(waveforms, Decoding())
 
 
-def test_the_outliers_are_where_they_were_planted(twins, speech):
-    plain, planted, channels = twins
+def test_the_outliers_are_where_they_were_planted(variants, speech):
+    plain, planted, channels = variants
     layers = len(plain.model.get_encoder().layers), len(plain.model.get_decoder().layers)
     assert len(channels) == 2 * layers[0] + 3 * layers[1] + 1
     name = "encoder.layers.1.final_layer_norm"
@@ -49,8 +49,8 @@ def test_the_outliers_are_where_they_were_planted(twins, speech):
     assert (ratio == 1).sum() == ratio.numel() - CHANNELS
 
 
-def test_the_head_and_the_embedding_stay_tied(twins):
-    _, planted, _ = twins
+def test_the_head_and_the_embedding_stay_tied(variants):
+    _, planted, _ = variants
     assert planted.model.proj_out.weight is planted.model.get_input_embeddings().weight
 
 

@@ -15,7 +15,7 @@ from harness.errors import ConfigError
 from harness.execution.preparation import engine_of
 from harness.execution.task import CellDone, Ended, Task
 from harness.experiment.config import load_experiment
-from harness.experiment.plan import configurations, twin_of
+from harness.experiment.plan import baseline_of, configurations
 from harness.experiment.tables import Run
 from harness.grid import main
 from harness.records.recording import RunDirectory
@@ -148,10 +148,10 @@ def test_cells_come_back_from_nodes_that_do_not_share_the_directory(file, local,
     directory = RunDirectory(tmp_path / "small")
     resolved = resolve(experiment, planned, as_asked)
     quantized = next(c for c in planned if c.backend == "hqq")
-    own, twins = (cells_of(c, experiment, resolved) for c in (quantized, twin_of(quantized)))
-    for cell in twins:
+    own, baselines = (cells_of(c, experiment, resolved) for c in (quantized, baseline_of(quantized)))
+    for cell in baselines:
         shutil.copytree(local / "cells" / cell.cell_id, directory.cells / cell.cell_id)
-    drafts = {cell.cell_id: twin.cell_id for cell, twin in zip(own, twins, strict=True)}
+    drafts = {cell.cell_id: baseline.cell_id for cell, baseline in zip(own, baselines, strict=True)}
     model = resolved.models[quantized.model].directory
     events = []
     with RayEngine(Run(address=nodes.address), directory, work_without_sharing) as engine:

@@ -7,7 +7,7 @@ from backends import Unsupported
 from harness.execution.preparation import groups_of
 from harness.experiment.cell import LATER_COLUMNS, hash_of, identifying, spec_columns
 from harness.experiment.config import load_experiment
-from harness.experiment.plan import configurations, select, twin_of
+from harness.experiment.plan import baseline_of, configurations, select
 from harness.resolution import identity
 from tests.harness.runs import as_asked
 
@@ -63,10 +63,10 @@ def test_calibration_counts_for_static_cells_alone():
     assert len(changed) == 2 * 2 * len(static)
 
 
-def test_every_configuration_has_its_twin_also_when_selected():
+def test_every_configuration_has_its_baseline_also_when_selected():
     planned = configurations(load_experiment(EMBEDDED))
     for chosen in (planned, select(planned, "backend=hqq,bits=4|3")):
-        assert all(twin_of(c) in chosen for c in chosen)
+        assert all(baseline_of(c) in chosen for c in chosen)
     assert {c.backend for c in select(planned, "backend=hqq")} == {"none", "hqq"}
 
 

@@ -1,4 +1,4 @@
-"""Audio longer than the model's window: cut, or heard window after window, as the experiment says."""
+"""Audio longer than the model's window: cut, or decoded window after window, as the experiment says."""
 
 import numpy as np
 import pandas

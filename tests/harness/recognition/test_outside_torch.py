@@ -61,15 +61,17 @@ def run(tmp_path_factory):
 
 
 def test_it_is_a_cell_like_others_without_likelihood_and_drafts(run):
-    engine, twin, quanto = (run.frame.loc[key] for key in (("ctranslate2", "int"), ("none", "fp32"), ("quanto", "int")))
+    engine, baseline, quanto = (
+        run.frame.loc[key] for key in (("ctranslate2", "int"), ("none", "fp32"), ("quanto", "int"))
+    )
     assert (engine["status"], engine["drafted"]) == ("done", 0)
     assert quanto["drafted"] == 1
     assert np.isnan(engine["nll"])
-    assert twin["nll"] > 0
+    assert baseline["nll"] > 0
     assert engine["rtfx"] > 0
     assert engine["size_bytes"] == pytest.approx(engine["file_bytes"], rel=0.01)
-    assert engine["size_bytes"] < 0.3 * twin["size_bytes"]
-    assert engine["bops_per_audio_second"] < 0.2 * twin["bops_per_audio_second"]
+    assert engine["size_bytes"] < 0.3 * baseline["size_bytes"]
+    assert engine["bops_per_audio_second"] < 0.2 * baseline["bops_per_audio_second"]
 
 
 def test_in_full_precision_it_says_the_same(run):

@@ -44,7 +44,7 @@ def test_what_is_published_is_what_the_run_says(whole_run):
         assert same_but_for_paths(run.finished(cell), published.finished(cell))
         assert run.utterances(cell) == published.utterances(cell)
         assert [list(row) for row in run.utterances(cell)] == [list(row) for row in published.utterances(cell)]
-        for row, other in zip(run.unheard(cell), published.unheard(cell), strict=True):
+        for row, other in zip(run.undecodable(cell), published.undecodable(cell), strict=True):
             assert same_but_for_paths(row, other)
         assert run.layers(cell) == published.layers(cell)
         assert run.operations(cell) == published.operations(cell)
@@ -52,7 +52,7 @@ def test_what_is_published_is_what_the_run_says(whole_run):
         assert published.stamp(cell)
     assert [same_but_for_paths(*pair) for pair in zip(run.analyses(), published.analyses(), strict=True)] == [True]
     assert published.latency()["rows"][0]["ratio_median"] == 0.5
-    assert sum(len(published.unheard(row["cell_id"])) for row in published.results()) == 3
+    assert sum(len(published.undecodable(row["cell_id"])) for row in published.results()) == 3
 
 
 def test_results_follow_from_what_is_published_as_from_the_run(whole_run):
@@ -136,7 +136,7 @@ def test_verify_checks_what_there_is_and_says_what_there_is_not(whole_run, capsy
     assert verify.main([str(whole_run[1])]) == 0
     said = capsys.readouterr().out
     assert "models and speech were not looked at" in said
-    assert "6 cells, 0 batches heard again: all as recorded" in said
+    assert "6 cells, 0 batches transcribed again: all as recorded" in said
 
 
 def seal(directory):

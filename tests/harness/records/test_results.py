@@ -1,4 +1,4 @@
-"""Rows of the results: every cell against its twin, adjusted over the whole experiment."""
+"""Rows of the results: every cell against its baseline, adjusted over the whole experiment."""
 
 import os
 import threading
@@ -15,8 +15,8 @@ from harness.records.results import make_results, result_rows
 from tests.harness.runs import EXPERIMENT, PLANNED, write_run
 
 STATISTICS = (
-    "wer_low wer_high twin_cell_id identical difference difference_low difference_high p_permutation p_holm relative "
-    "relative_low relative_high non_inferior detectable mapsswe_segments mapsswe_z mapsswe_p blocked_by blocks"
+    "wer_low wer_high baseline_cell_id identical difference difference_low difference_high p_permutation p_holm "
+    "relative relative_low relative_high non_inferior detectable mapsswe_segments mapsswe_z mapsswe_p blocked_by blocks"
 ).split()
 
 
@@ -50,11 +50,11 @@ def test_full_precision_has_an_interval_and_nothing_to_be_compared_with(results)
     assert own["difference"].isna().all()
 
 
-def test_the_twin_is_of_the_same_split(results):
-    for _, row in results[results["twin_cell_id"].notna()].iterrows():
-        twin = results.loc[row["twin_cell_id"]]
-        assert (twin["backend"], twin["split"]) == ("none", row["split"])
-        assert row["difference"] == pytest.approx(row["wer"] - twin["wer"])
+def test_the_baseline_is_of_the_same_split(results):
+    for _, row in results[results["baseline_cell_id"].notna()].iterrows():
+        baseline = results.loc[row["baseline_cell_id"]]
+        assert (baseline["backend"], baseline["split"]) == ("none", row["split"])
+        assert row["difference"] == pytest.approx(row["wer"] - baseline["wer"])
 
 
 def test_identical_cells_are_as_good_and_not_tested(results):
@@ -84,7 +84,7 @@ def test_a_failed_cell_has_empty_statistics(results):
 def test_a_run_without_full_precision_compares_nothing(tmp_path):
     alone = [c for c in PLANNED if c.backend == "hqq"]
     study = write_run(tmp_path, errors, alone)
-    assert study.against_twins == {}
+    assert study.against_baselines == {}
     assert study.outcomes == []
     assert all(row["wer_low"] is not None for row in study.rows)
 

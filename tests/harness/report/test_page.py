@@ -122,7 +122,7 @@ def test_columns_that_are_empty_everywhere_are_left_out(page):
     [
         ({"splits": ("only",), "speakers": 1, "utterances": 4}, "With fewer than six the permutation test cannot"),
         ({"failing": range(6)}, "There is nothing to draw"),
-        ({"failing": (0,)}, "has a full-precision twin"),
+        ({"failing": (0,)}, "has a full-precision baseline"),
         ({"chosen": PLANNED[:1]}, "Nothing can be said yet"),
         ({"chosen": PLANNED[:2]}, "so no effect can be told"),
     ],

@@ -24,7 +24,7 @@ def planted(seed):
     words = rng.integers(WORDS // 2, WORDS * 3 // 2, SPEAKERS)
     found = []
     for split, strength in (("clean", 1.0), ("noisy", NOISY)):
-        twin = rng.poisson(words * rng.lognormal(math.log(0.08), 0.4, SPEAKERS))
+        baseline = rng.poisson(words * rng.lognormal(math.log(0.08), 0.4, SPEAKERS))
         for backend, bits, granularity in grid():
             cost = BITS[bits] + strength * GRANULARITY[granularity] + 0.04 * (backend == "b")
             by_speaker = cost * rng.lognormal(-0.02, 0.2, SPEAKERS)
@@ -35,8 +35,8 @@ def planted(seed):
                 "format": "nf4" if backend == "b" else "int",
                 "scheme": "weight_only",
             }
-            errors = twin + rng.poisson(words * by_speaker)
-            found.append(Outcome(f"{split}-{backend}-{bits}-{granularity}", split, factors, errors, twin, words))
+            errors = baseline + rng.poisson(words * by_speaker)
+            found.append(Outcome(f"{split}-{backend}-{bits}-{granularity}", split, factors, errors, baseline, words))
     return found
 
 
@@ -135,7 +135,7 @@ def test_a_level_that_only_one_library_has_rests_on_an_assumption(study):
     """With 8-bit int of library b the format can be estimated, but only if factors do not interact."""
     extra = next(o for o in study if o.cell_id == "clean-a-8-per_group:64")
     factors = {**extra.factors, "backend": "b"}
-    own = [*study, Outcome("more", "clean", factors, extra.errors, extra.twin_errors, extra.words)]
+    own = [*study, Outcome("more", "clean", factors, extra.errors, extra.baseline_errors, extra.words)]
     term = next(t for t in additive(own, "clean").terms if t.level == "nf4")
     assert not term.confounded_with
     assert term.difference == pytest.approx(0.04, abs=0.02)
@@ -143,10 +143,10 @@ def test_a_level_that_only_one_library_has_rests_on_an_assumption(study):
 
 
 def test_the_effect_of_a_model_is_on_the_cost_and_splits_with_common_speakers_do_not_interact():
-    words, twins = np.full(8, 100), {"tiny": np.full(8, 20), "small": np.full(8, 5)}
+    words, baselines = np.full(8, 100), {"tiny": np.full(8, 20), "small": np.full(8, 5)}
     own = [
-        Outcome(f"{m}-{s}", s, {"model": m, "bits": "8"}, twin + 3, twin, words, frozenset({"anna", "ben"}))
-        for m, twin in twins.items()
+        Outcome(f"{m}-{s}", s, {"model": m, "bits": "8"}, baseline + 3, baseline, words, frozenset({"anna", "ben"}))
+        for m, baseline in baselines.items()
         for s in ("clean", "noisy")
     ]
     assert [(e.base, e.level, e.difference) for e in effects(own)] == [("small", "tiny", 0.0)] * 2
@@ -161,7 +161,7 @@ def test_too_little_for_a_model(study):
 
 def test_cells_of_other_references_are_no_pair(study):
     a, b = (next(o for o in study if o.cell_id == f"clean-a-{bits}-per_group:64") for bits in ("8", "4"))
-    shifted = Outcome(b.cell_id, b.split, b.factors, b.errors, b.twin_errors, b.words + 1)
+    shifted = Outcome(b.cell_id, b.split, b.factors, b.errors, b.baseline_errors, b.words + 1)
     assert len(effects([a, b])) == 1
     assert effects([a, shifted]) == []
 

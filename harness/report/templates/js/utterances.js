@@ -46,15 +46,15 @@ function verdict(change) {
   return html("strong", { class: change > 0 ? "worse" : "better" }, text);
 }
 
-function utteranceNode(reference, twin, [id, errors, twinErrors, text, alignment]) {
+function utteranceNode(reference, baseline, [id, errors, baselineErrors, text, alignment]) {
   const expected = wordsOf(reference);
-  const transcripts = [twin, [text, alignment]].map(([said, steps]) => aligned(said, steps, expected.length));
-  const spoken = `Reference: ${reference}. Full precision: ${twin[0] || "nothing"}. This cell: ${text || "nothing"}.`;
+  const transcripts = [baseline, [text, alignment]].map(([words, steps]) => aligned(words, steps, expected.length));
+  const spoken = `Reference: ${reference}. Full precision: ${baseline[0] || "nothing"}. This cell: ${text || "nothing"}.`;
   const who = ["reference", "full precision", "this cell"].map((name) => html("span", {}, name));
   return html(
     "article",
     { class: "utterance" },
-    html("h3", {}, verdict(errors - twinErrors), ` (${errors} instead of ${twinErrors}) · `, html("code", {}, id)),
+    html("h3", {}, verdict(errors - baselineErrors), ` (${errors} instead of ${baselineErrors}) · `, html("code", {}, id)),
     html(
       "div",
       { class: "words", role: "img", "aria-label": spoken },
@@ -76,11 +76,11 @@ function countsNode({ better, worse, equal, changed, all }) {
 }
 
 /** Counts and the largest changes of one cell. */
-function utterancesNodes({ references, twins, cells }, id) {
-  const { split, twin, counts, shown } = cells[id];
+function utterancesNodes({ references, baselines, cells }, id) {
+  const { split, baseline, counts, shown } = cells[id];
   if (!shown.length) return [countsNode(counts), html("p", {}, "Every transcript is identical to that of full precision.")];
-  const said = shown.length < counts.changed ? `The ${shown.length} largest of ${counts.changed} changes` : "All changes";
-  const legend = `${said}. Three lines each: the reference, full precision, this cell. `;
+  const amount = shown.length < counts.changed ? `The ${shown.length} largest of ${counts.changed} changes` : "All changes";
+  const legend = `${amount}. Three lines each: the reference, full precision, this cell. `;
   return [
     countsNode(counts),
     html(
@@ -89,6 +89,6 @@ function utterancesNodes({ references, twins, cells }, id) {
       legend,
       ...Object.entries(STEPS).flatMap(([step, text]) => [wordNode(step, text), " "])
     ),
-    ...shown.map((change) => utteranceNode(references[split][change[0]], twins[twin][change[0]], change)),
+    ...shown.map((change) => utteranceNode(references[split][change[0]], baselines[baseline][change[0]], change)),
   ];
 }
