@@ -103,7 +103,7 @@ def _as_flags(sentence: str) -> str:
         values = [value.strip().strip('"') for value in found["values"].strip("[]").split(",")]
         return f"--{found['key']} {'+'.join(values)}"
 
-    keys = r"(?P<key>parts|modules|bits|format|granularity|method|scheme|device)"
+    keys = r"(?P<key>backend|parts|modules|bits|format|granularity|method|scheme|device)"
     return re.sub(rf"\b{keys} = (?P<values>\[[^\]]*\]|\"[^\"]*\"|\w+)", flag, sentence)
 
 

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from backends.core.base import Unsupported
 from backends.core.checkpoint import Quantized, read_report
-from backends.core.errors import CheckpointError, SpecError
+from backends.core.errors import CheckpointError, SpecError, UnsupportedError
 from backends.core.inspection import check_recognizer
 from backends.core.pretrained import check_device, hush_transformers, load_pretrained
-from backends.core.quantize import calibrates, quantize_spec, resolve
+from backends.core.quantize import calibrates, capability, quantize_spec, resolve
 from backends.core.quiet import hush_torchao
 from backends.core.report import LayerReport, QuantReport
 from backends.core.spec import NumberFormat, QuantSpec, Scheme, parse_granularity
@@ -31,10 +32,10 @@ def add_quantize(commands: Any) -> None:
     parser = commands.add_parser("quantize", help="quantize a checkpoint and save it")
     parser.add_argument("model", type=Path, help="directory of a transformers checkpoint with its processor")
     parser.add_argument("output", type=Path, help="directory to be made")
-    parser.add_argument("--backend", required=True, help="such as hqq; python -m backends lists them")
-    parser.add_argument("--scheme", default="weight_only", choices=[str(s) for s in Scheme if s is not Scheme.NONE])
+    parser.add_argument("--backend", help="such as hqq; python -m backends lists them")
+    parser.add_argument("--scheme", default="weight_only", choices=[str(s) for s in Scheme])
     parser.add_argument("--granularity", default="per_channel", help="per_tensor, per_channel or per_group:64")
-    parser.add_argument("--bits", type=int, required=True)
+    parser.add_argument("--bits", type=int)
     parser.add_argument("--format", default="int", choices=[str(f) for f in NumberFormat])
     parser.add_argument("--method", help="default: the backend's own")
     parser.add_argument("--modules", default="linear", help="such as linear+head; default: linear")
@@ -54,6 +55,11 @@ def add_inspect(commands: Any) -> None:
 
 
 def _quantize(options: argparse.Namespace) -> None:
+    for flag in ("backend", "bits"):
+        if getattr(options, flag) is None:
+            raise SpecError(f"--{flag} is missing; it stands after quantize")
+    if "," in options.modules + options.parts:
+        raise SpecError("--modules and --parts: join names with +, as in linear+head")
     spec = QuantSpec(
         Scheme(options.scheme),
         parse_granularity(options.granularity),
@@ -65,6 +71,9 @@ def _quantize(options: argparse.Namespace) -> None:
     )
     values = dict(_option(text) for text in options.option)
     resolved, _ = resolve(spec, options.backend, values)
+    answer = capability(resolved, options.backend, values, options.device)
+    if isinstance(answer, Unsupported):
+        raise UnsupportedError(f"{options.backend}: {answer.reason}")
     if calibrates(resolved, options.backend, values):
         raise SpecError(
             f"{options.backend} needs calibration speech for {options.scheme}: call backends.quantize with "
@@ -90,7 +99,8 @@ def _new_directory(path: Path) -> Iterator[None]:
         if any(path.iterdir()):
             raise CheckpointError(f"{path}: there is something already; name a new directory")
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be made: {error.strerror}; name another directory") from None
+        reason = "it is a file" if path.is_file() else f"cannot be made: {error.strerror}"
+        raise CheckpointError(f"{path}: {reason}; name another directory") from None
     try:
         yield
     except BaseException:
@@ -113,7 +123,10 @@ def _option(text: str) -> tuple[str, Any]:
 def _loaded(directory: Path) -> nn.Module:
     """The checkpoint's own class in float32, from safetensors, without running code of the checkpoint's."""
     if not directory.is_dir():
-        raise CheckpointError(f"{directory}: there is no such directory")
+        wrong = "it is a file; name the directory" if directory.is_file() else "there is no such directory"
+        raise CheckpointError(f"{directory}: {wrong}")
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
     check_recognizer(directory)
     hush_torchao()
     import torch

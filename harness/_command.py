@@ -16,6 +16,7 @@ from types import FrameType
 from backends import AsrQuantError
 from backends.core.quiet import hush_torchao
 from harness._printing import printable
+from harness.errors import ConfigError
 from harness.experiment.config import Experiment, load_experiment
 
 
@@ -40,6 +41,8 @@ def experiment_of(options: argparse.Namespace, *overrides: str) -> Experiment:
     Raises:
         ConfigError: see `load_experiment`.
     """
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit is {options.limit}; it must be at least 1")
     out = [] if options.out is None else [f"run.output={json.dumps(options.out)}"]
     changes = [*options.set, *overrides, *out]
     experiment = load_experiment(options.file, changes)

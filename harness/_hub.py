@@ -35,6 +35,7 @@ def _snapshot(repository: str, revision: str | None, patterns: Sequence[str], ki
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -49,16 +50,18 @@ def _snapshot(repository: str, revision: str | None, patterns: Sequence[str], ki
         )
     except GatedRepoError:
         raise CheckpointNotFoundError(f"{kind} {repository!r}: gated; accept its terms on the hub and log in") from None
-    except (RepositoryNotFoundError, RevisionNotFoundError):
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise CheckpointNotFoundError(f"{kind} {repository!r}: neither a local directory nor on the hub") from None
     except (LocalEntryNotFoundError, OSError) as error:
-        raise HubUnreachableError(offline_sentence(repository)) from error
+        raise HubUnreachableError(offline_sentence(repository, kind)) from error
     return Path(snapshot)
 
 
-def offline_sentence(repository: str) -> str:
-    """What a user is told who has no hub."""
+def offline_sentence(repository: str, kind: str) -> str:
+    """What a user is told who has no hub; of a `model` or a `dataset`."""
+    key = "path" if kind == "model" else "root"
+    table = "[[model]]" if kind == "model" else "[[data]]"
     return (
-        f"{repository} is not in the cache and the model hub cannot be reached: try "
-        'experiments/embedded.toml, which needs no network, or give model = "path/to/directory"'
+        f"{repository} is not in the cache and the hub cannot be reached: try experiments/embedded.toml, which needs "
+        f'no network, or give {key} = "path/to/directory" in {table}'
     )

@@ -21,3 +21,12 @@ def _shown(character: str) -> str:
     if unicodedata.category(character) not in _STEERING:
         return character
     return character.encode("unicode_escape").decode("ascii")
+
+
+def counted(count: int, word: str, words: str | None = None) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "speaker"), counted(4140, "word"), counted(0, "batch", "batches")
+    ('1 speaker', '4,140 words', '0 batches')
+    """
+    return f"{count:,} {word if count == 1 else words or f'{word}s'}"

@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if split not in {data.label for data in experiment.data}:
         raise ConfigError(f"--split {split}: the experiment has {', '.join(data.label for data in experiment.data)}")
     planned = configurations(experiment)
-    quantizing = [c for c in (select(planned, options.only) if options.only else planned) if _quantizes(c)]
+    quantizing = [c for c in (planned if options.only is None else select(planned, options.only)) if _quantizes(c)]
     chosen = [c for c in quantizing if c.form is Form.LAYERS]
     for configuration in quantizing:
         if configuration not in chosen:

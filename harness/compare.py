@@ -71,6 +71,8 @@ def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample]]:
         raise ConfigError("--normalizer is for files (--ref); cells were normalised when they were made")
     if len(options.systems) != 3:
         raise ConfigError("name a run and two cells, as in runs/embedded CELL CELL; or files, with --ref REFERENCE A B")
+    if Path(options.systems[0]).is_file():
+        raise ConfigError(f"{options.systems[0]}: it is a file; files are compared with --ref REFERENCE A B")
     return _from_run(Path(options.systems[0]), options.systems[1:])
 
 
@@ -78,7 +80,9 @@ def _from_files(reference: Path, files: Sequence[str], normalizer: str) -> tuple
     from harness.records.transcripts import read_sample
 
     if len(files) != 2:
-        raise ConfigError(f"--ref takes two files of hypotheses, A and B; there are {len(files)}")
+        raise ConfigError(
+            f"--ref takes two files of hypotheses, A and B; there {'is 1' if len(files) == 1 else f'are {len(files)}'}"
+        )
     normalise = Normaliser(normalizer)
     return list(files), [read_sample(reference, Path(file), normalise) for file in files]
 

@@ -43,7 +43,8 @@ def _draw(path: Path, chosen: Path | None) -> Iterator[Path]:
                 save(figure, path)
                 yield path
     except OSError as error:
-        raise OutputError(f"{out}: figures cannot be written there: {error.strerror}; choose another --out") from None
+        reason = "it is a file" if out.is_file() else f"figures cannot be written there: {error.strerror}"
+        raise OutputError(f"{out}: {reason}; choose another --out") from None
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from backends import Supported
 from harness._command import experiment_of, experiment_parser, run_command
-from harness._printing import printable
+from harness._printing import counted, printable
 from harness.errors import ConfigError
 from harness.execution.preparation import (
     baselines_of,
@@ -34,7 +34,6 @@ from harness.execution.task import Task
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.experiment.plan import configurations, select, with_devices
-from harness.report.numbers import counted
 
 if TYPE_CHECKING:
     from harness.records.published import PublishedRun
@@ -71,12 +70,13 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, console: Console) -> int:
     experiment = _experiment(options)
     planned = configurations(experiment)
-    chosen = select(planned, options.only) if options.only else planned
+    chosen = planned if options.only is None else select(planned, options.only)
+    source = _source(options.source)
     if options.list or options.dry_run:
         shown = chosen if options.list else looked_at(chosen, experiment)
         _print_plan(shown, experiment, console, brief=options.list)
-        return 0
-    return _run_planned(experiment, planned, chosen, console, source=_source(options.source), retry=options.retry)
+        return 0 if options.list or any(isinstance(c.capability, Supported) for c in shown) else 2
+    return _run_planned(experiment, planned, chosen, console, source=source, retry=options.retry)
 
 
 def _source(path: Path | None) -> PublishedRun | None:
@@ -90,6 +90,8 @@ def _source(path: Path | None) -> PublishedRun | None:
 
 def _experiment(options: argparse.Namespace) -> Experiment:
     """The file with the command line's changes."""
+    if options.workers is not None and options.workers < 0:
+        raise ConfigError(f"--workers is {options.workers}; it must be at least 0, which is one a core")
     run = {"workers": options.workers, "engine": options.engine}
     return experiment_of(
         options, *(f"run.{key}={json.dumps(value)}" for key, value in run.items() if value is not None)
@@ -131,7 +133,7 @@ def _run_planned(
         resolved = resolve(experiment, chosen, partial(settled, directory.path))
         at_hand = [c for c in planned if c.model in resolved.models]
         cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
-        refused = refused_models([cell for c in chosen for cell in cells[c]], directory, resolved)
+        refused = refused_models([cell for c in chosen for cell in cells[c]], directory, resolved, experiment.decoding)
         directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
         every = [cell for own in cells.values() for cell in own]
         for wrong in directory.set_aside(cell.cell_id for cell in every):
@@ -206,7 +208,7 @@ def _run_missing(
         Leases(directory.path / LEASES, experiment.run.lease_timeout) as leases,
         engine_of(experiment, workers, directory) as engine,
     ):
-        where = f"{len(missing)} cells to do, {engine.describe()}, into {directory.path}"
+        where = f"{counted(len(missing), 'cell')} to do, {engine.describe()}, into {directory.path}"
         console.print(f"{experiment.name}: {where}", highlight=False)
         Runner(directory, leases, engine, observer, before).run(tasks)
 
@@ -225,7 +227,8 @@ def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, cons
     asked = [row for row in rows if row["backend"] != "none"] or rows
     measured = sum(row["status"] == CellStatus.DONE for row in asked)
     if not measured:
-        console.print(f"0 of {counted(len(asked), 'cell')} measured, full precision aside", highlight=False)
+        aside = ", full precision aside" if len(asked) < len(rows) else ""
+        console.print(f"0 of {counted(len(asked), 'cell')} measured{aside}", highlight=False)
     return 1 if not measured or any(row["status"] in _FAILURES for row in rows) else 0
 
 

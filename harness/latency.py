@@ -63,13 +63,16 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise ConfigError("--repeats must be at least 1, and --warmup at least 0")
     experiment = experiment_of(options)
     planned = configurations(experiment)
-    chosen = [c for c in (select(planned, options.only) if options.only else planned) if not c.is_baseline]
+    chosen = [c for c in (planned if options.only is None else select(planned, options.only)) if not c.is_baseline]
     if not chosen:
-        raise ConfigError(f"--only {options.only}: the baseline is what the others are timed against; name another")
+        where = f"--only {options.only}" if options.only else str(options.file)
+        raise ConfigError(f"{where}: there is full precision alone, which the others are timed beside; name others")
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
         timing = Timing(experiment, directory, options.repeats, options.warmup)
         rows = timing.run(planned, chosen, console)
+    if rows and all(row["status"] == CellStatus.UNSUPPORTED for row in rows):
+        raise ConfigError(rows[0]["reason"])
     console.print(_table(chosen, rows))
     console.print(f"{directory.path / 'latency.json'}: ratios to full precision", highlight=False)
     return 1 if any(row["status"] in _FAILURES for row in rows) else 0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness._command import run_command
+from harness._printing import counted
 from harness.errors import OutputError
 from harness.records.files import is_temporary, sync, temporary_beside, writing
 from harness.records.published import ABOUT, CHECKSUMS, is_published
@@ -38,7 +39,7 @@ def _run(run: Path, directory: Path) -> int:
     publish(run, directory)
     written = open_run(directory)
     size = sum(path.stat().st_size for path in directory.iterdir())
-    print(f"{directory}: {len(written.results())} cells, {size / 1e6:.2f} MB")
+    print(f"{directory}: {counted(len(written.results()), 'cell')}, {size / 1e6:.2f} MB")
     places = missing(written)
     if places:
         print(unfinished_sentence(written, places))

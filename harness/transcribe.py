@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backends import AsrQuantError
+from backends.core.errors import did_you_mean
 from harness._command import run_command
 from harness._printing import printable
 from harness.datasets import Utterance, Waveform
@@ -28,7 +30,7 @@ _PROMPT = 4
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = _parser().parse_args(arguments)
-    return run_command(lambda: _run(options))
+    return run_command(lambda: _run_with_flags(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +67,15 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if done == len(options.files) else 1
 
 
+def _run_with_flags(options: argparse.Namespace) -> int:
+    """`_run`, whose sentences name flags where those of others name keys of an experiment file."""
+    try:
+        return _run(options)
+    except AsrQuantError as error:
+        sentence = str(error).replace("decoding.language", "--language").replace("long_audio = ", "--long-audio ")
+        raise type(error)(sentence) from None
+
+
 def _recognizer(model: str, device: str) -> Recognizer:
     from backends.core.pretrained import check_device, hush_transformers
     from harness.recognition.loading import load_quantized, load_recognizer
@@ -75,7 +86,8 @@ def _recognizer(model: str, device: str) -> Recognizer:
     if directory.is_file():
         raise CheckpointNotFoundError(f"{directory}: it is a file; name the directory of the model first")
     if not directory.is_dir():
-        raise CheckpointNotFoundError(f"{directory}: there is no such directory")
+        near = did_you_mean(model, MODELS)
+        raise CheckpointNotFoundError(f"{directory}: there is no such directory{near}")
     if (directory / "quantization.json").is_file():
         return load_quantized(directory, device)
     return load_recognizer(directory, "float32", device)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from backends import AsrQuantError
 from harness._command import run_command
-from harness._printing import printable
+from harness._printing import counted, printable
 from harness.errors import ConfigError, OutputError
 from harness.execution.task import Ended, Replayed, ReplayTask, Task
 from harness.experiment.cell import Cell, CellStatus, Configuration, id_of
@@ -62,8 +62,6 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace, console: Console) -> int:
     if options.again < 0 or options.seed < 0:
         raise ConfigError("--again and --seed must be at least 0")
-    if not options.run.is_dir():
-        raise OutputError(f"{options.run}: there is no such directory")
     wrong = damage(options.run / CHECKSUMS) if is_published(options.run) else None
     if wrong is not None:  # the command found it: a published run that was changed is not refused here
         console.print(f"{printable(wrong)}\n0 cells, 0 batches transcribed again: 1 difference", soft_wrap=True)
@@ -78,8 +76,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.print(f"not checked: {printable(remark)}", soft_wrap=True)
     if places := missing(run):
         console.print(printable(unfinished_sentence(run, places)), soft_wrap=True)
-    what = f"{found} {'difference' if found == 1 else 'differences'}" if found else "all as recorded"
-    console.print(f"{len(check.cells)} cells, {check.transcribed_again} batches transcribed again: {what}")
+    what = counted(found, "difference") if found else "all as recorded"
+    again = counted(check.transcribed_again, "batch", "batches")
+    console.print(f"{counted(len(check.cells), 'cell')}, {again} transcribed again: {what}")
     return 1 if found else 0
 
 
@@ -239,7 +238,9 @@ class Verification:
         found = [cell for cell in today if cell.cell_id in done]
         if len(found) < len(done):
             rest = len(done) - len(found)
-            self.remarks.append(f"{rest} cells cannot be transcribed again: other versions, machine, model or speech")
+            self.remarks.append(
+                f"{counted(rest, 'cell')} cannot be transcribed again: other versions, machine, model or speech"
+            )
         return found
 
     def _task(self, configuration: Configuration, cells: Sequence[Cell]) -> Task:

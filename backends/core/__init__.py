@@ -1,0 +1,1 @@
+"""What all adapters share: vocabulary, base, reports, saving, calibration."""

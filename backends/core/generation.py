@@ -1,4 +1,4 @@
-"""What the generation configuration of a checkpoint asks for, name by name: a rule, a setting of ours, or refused.
+"""Generation rules of a checkpoint, name by name: honoured, a setting of ours, or refused.
 
 Decoding is greedy or by beams, without sampling, of whole batches. So a name is one of these: a *rule*, which changes
 what is written and is honoured by transformers' `generate`; a *token*, table or limit that decoding looks up; a

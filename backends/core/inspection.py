@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, looked at before its weights are read: what would be ignored is refused by name.
+"""Inspection of a checkpoint before its weights are read: what would be ignored is refused by name.
 
 Of recognisers (Whisper and Moonshine) the processor and the generation configuration are looked at too: whether they
 belong to the model. Nothing of the weights is read but their names, types and shapes.

@@ -25,7 +25,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / MANIFEST
     if not directory.is_dir():
-        raise CheckpointError(f"{directory}: there is no such directory")
+        wrong = "it is a file; name the directory" if directory.is_file() else "there is no such directory"
+        raise CheckpointError(f"{directory}: {wrong}")
     if not path.is_file() or not (directory / WEIGHTS).is_file():
         raise CheckpointError(f"{directory} has no {MANIFEST} with {WEIGHTS}: it was not written by Quantized.save")
     try:

@@ -1,4 +1,4 @@
-"""What observers may count while a model is shown calibration speech: everything but the padding."""
+"""Observers during calibration: everything but the padding is counted."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ def check_device(device: str) -> None:
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("cuda: torch sees no GPU on this machine; leave --device out for the processor")
+        raise ModelError(
+            "--device cuda: no GPU can be used here, since this torch has no CUDA or sees no GPU; leave --device out"
+        )
 
 
 def hush_transformers() -> None:

@@ -1,4 +1,4 @@
-"""The door: words and numbers come in here, and inside only specs travel."""
+"""`quantize`: a request is checked, its defaults are filled in, and the backend does it."""
 
 from __future__ import annotations
 

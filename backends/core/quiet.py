@@ -1,4 +1,4 @@
-"""What torchao says when it is imported, kept from users, who cannot mend it.
+"""Warnings of torchao at import, kept from users, who cannot mend them.
 
 It announces GPU kernels that cannot be loaded, and torch announces the end of a habit of torchao's. transformers
 imports torchao wherever it is installed, so that this has to come before either.

@@ -5,14 +5,13 @@ Names are listed without importing an adapter, and adapters import without their
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 
 from backends.core.base import Backend
-from backends.core.errors import SpecError
+from backends.core.errors import SpecError, did_you_mean
 
 ENTRY_POINT_GROUP = "asrquant.backends"
 _FOR_OTHERS = {"core", "extending", "testing"}
@@ -30,7 +29,7 @@ def get(name: str) -> Backend:
     """Return the backend called `name`.
 
     Raises:
-        SpecError: there is none; the nearest name is proposed.
+        SpecError: there is none; a near name is proposed.
     """
     if name in _built_in():
         backend: Backend = import_module(f"backends.{name}").BACKEND
@@ -38,8 +37,7 @@ def get(name: str) -> Backend:
     if name in _plugged_in():
         plugged: Backend = _plugged_in()[name].load()
         return plugged
-    close = difflib.get_close_matches(name, available(), n=1, cutoff=0.0)
-    raise SpecError(f"unknown backend {name!r}; did you mean {close[0]!r}? There are {', '.join(available())}")
+    raise SpecError(f"unknown backend {name!r}; there are {', '.join(available())}{did_you_mean(name, available())}")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a quantized model really holds: a report per layer, and bytes counted over distinct storages.
+"""Reports: one for every layer, and bytes counted over distinct storages.
 
 A storage that two tensors share is counted once. Tensor subclasses are opened, and so are the
 places where libraries hide their numbers: packed script objects, quantization states, plain

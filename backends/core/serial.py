@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from backends.core.errors import SpecError
+from backends.core.errors import SpecError, did_you_mean
 from backends.core.report import LayerReport, QuantReport
 from backends.core.spec import (
     Activations,
@@ -57,7 +57,7 @@ def options_from_dict(kind: type, values: dict[str, Any]) -> Any:
     for key in values:
         if key not in known:
             allowed = ", ".join(known) or "none at all"
-            raise SpecError(f"unknown option {key!r}; this backend has {allowed}")
+            raise SpecError(f"unknown option {key!r}; this backend has {allowed}{did_you_mean(key, known)}")
     return kind(**{key: _of_type(type(known[key].default), key, value) for key, value in values.items()})
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeVar
 
-from backends.core.errors import SpecError
+from backends.core.errors import SpecError, did_you_mean
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -240,7 +240,7 @@ def _member(kind: type[E], value: str, key: str) -> E:
     try:
         return kind(value)
     except ValueError:
-        raise SpecError(f"{key} {value!r} is not one of {', '.join(kind)}") from None
+        raise SpecError(f"{key} {value!r} is not one of {', '.join(kind)}{did_you_mean(value, kind)}") from None
 
 
 def _members(kind: type[E], values: Iterable[str], key: str) -> frozenset[E]:

@@ -1,4 +1,4 @@
-"""A place to try weights: a float32 copy of a block whose layers compute with whatever they are given.
+"""A float32 copy of a block in which trial weights are computed with.
 
 Methods that learn put weights with gradients into it, and judge what they end with by the same loss. One
 batch is in flight at a time, and the block itself is never touched.

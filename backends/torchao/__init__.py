@@ -46,7 +46,7 @@ class Torchao(LayerwiseBackend):
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """int8 and float8 weights, narrower ones in simulation; int8 activations with rtn or smoothquant."""
         if device != "cpu":
-            return Unsupported("this adapter of torchao was tried on the CPU only: set device = cpu")
+            return Unsupported('this adapter of torchao was tried on the CPU only: set device = "cpu"')
         if spec.scheme is Scheme.NONE:
             return Unsupported("torchao quantizes: use the backend none or cast for scheme none")
         if not spec.modules <= self.kinds:

@@ -33,7 +33,7 @@ from harness.recognition.features import PreparedBatch
 from harness.recognition.loading import load_recognizer
 from harness.recognition.models import Recognizer
 from harness.resolution.batching import batch_plan, lengths_of
-from harness.resolution.identity import resolve_model
+from harness.resolution.checkpoints import resolve_model
 
 Tokens = tuple[int, ...]
 FILES = ("experiments/embedded.toml", "experiments/embedded_moonshine.toml")

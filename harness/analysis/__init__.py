@@ -1,4 +1,4 @@
-"""Why a configuration loses: what its layers look like, what each does alone, and where the damage adds up.
+"""Analysis of a configuration: its layers alone and together, beside full precision.
 
 Everything here is measured on teacher-forced speech, full precision beside the quantized model.
 """

@@ -1,4 +1,4 @@
-"""Where the damage adds up: every block's output beside full precision's, in the whole quantized model."""
+"""Block outputs of the quantized model compared with full precision's."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 from importlib import import_module, metadata
 
+from backends.core.errors import did_you_mean
 from harness.datasets._audio import SAMPLE_RATE, Waveform
 from harness.datasets._base import Corpus, Dataset, Extent, Utterance, corpus_of
 from harness.errors import ConfigError
@@ -40,8 +40,9 @@ def get(name: str) -> Dataset:
         ConfigError: there is none; the nearest name is proposed.
     """
     if name not in available():
-        close = difflib.get_close_matches(name, available(), n=1, cutoff=0.0)
-        raise ConfigError(f"unknown dataset {name!r}; did you mean {close[0]!r}? There are {', '.join(available())}")
+        raise ConfigError(
+            f"unknown dataset {name!r}; there are {', '.join(available())}{did_you_mean(name, available())}"
+        )
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         if point.name == name:
             plugged: Dataset = point.load()

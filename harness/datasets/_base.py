@@ -32,7 +32,8 @@ def root_of(data: Data, what: str = "folder") -> Path:
         raise DataError(f'data: the dataset {data.dataset} needs root = "path/to/{what}"')
     root = Path(data.root).expanduser()
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such directory; data.root names it")
+        wrong = "it is a file" if root.is_file() else "there is no such directory"
+        raise DataError(f"{root}: {wrong}; data.root names the directory")
     return root
 
 

@@ -19,8 +19,8 @@ def load_tree(name: str, root: Path, data: Data) -> Corpus:
     """
     directory = root / data.split
     if not directory.is_dir():
-        there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) if root.is_dir() else "nothing"
-        raise DataError(f"{directory}: there is no such split; {root} has {there}")
+        there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) if root.is_dir() else ""
+        raise DataError(f"{directory}: there is no such split; {root} has {there or 'no directories'}")
     transcripts = sorted(directory.glob("*/*/*.trans.txt"))
     if not transcripts:
         raise DataError(f"{directory}: there is no SPEAKER/CHAPTER/*.trans.txt below it")

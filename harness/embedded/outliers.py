@@ -1,4 +1,4 @@
-"""The embedded model with planted activation outliers: a outlier variant, made at load time.
+"""The embedded model with planted activation outliers: an outlier variant, made at load time.
 
 Real checkpoints have a few channels with activations many times as large as the others, the embedded model
 has none, so methods that fight outliers could not show their worth on it. A few channels of every layer

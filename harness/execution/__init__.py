@@ -1,0 +1,1 @@
+"""Who does the work, and what happens when it dies: runner, workers, engines."""

@@ -1,4 +1,4 @@
-"""A task in a process of its own: where its output goes, how it is stopped, and what an error of it means."""
+"""The frame of a task in its own process: output to a log, a stop on request, errors as events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a quantized configuration saves, in the columns and rows that its cells store: bytes, operations, seconds."""
+"""Measured columns of a cell: bytes, operations and seconds of a quantized configuration."""
 
 from __future__ import annotations
 

@@ -1,19 +1,21 @@
-"""What of a plan is to be done here, in which order, and by whom; nothing is begun."""
+"""Before a run: which cells are missing, which models are refused, tasks in order, and the engine."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from backends import AsrQuantError, Unsupported
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HubUnreachableError
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.experiment.plan import baseline_of
-from harness.experiment.tables import Model
+from harness.experiment.tables import Decoding, Model
 
 if TYPE_CHECKING:
     from harness.execution.engines import Engine
@@ -28,17 +30,19 @@ def looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[C
         AsrQuantError: no model can be used, or a table or a split cannot be read.
     """
     from harness import datasets
-    from harness.resolution.identity import check_local
+    from harness.resolution.checkpoints import check_local
 
     for data in [*experiment.data, *([experiment.calibration.data] if experiment.calibration else [])]:
-        if data.root is not None:
+        with suppress(HubUnreachableError):  # it is not here yet
             datasets.get(data.dataset).load(data, cached_only=True)
-    refused = _refusals([c.model for c in chosen], check_local)
+    refused = _refusals([c.model for c in chosen], partial(check_local, decoding=experiment.decoding))
     no_gpu = experiment.run.engine == "local" and shutil.which("nvidia-smi") is None
     return [
         replace(c, capability=Unsupported(refused[c.model]))
         if c.model in refused
-        else replace(c, capability=Unsupported("no NVIDIA driver answers on this machine; set device = cpu"))
+        else replace(
+            c, capability=Unsupported('no GPU can be used here, since no NVIDIA driver answers: set run.device = "cpu"')
+        )
         if c.device == "cuda" and no_gpu
         else c
         for c in chosen
@@ -62,19 +66,21 @@ def _refusals(models: Sequence[Model], check: Callable[[Model], None]) -> dict[M
     return {model: str(error) for model, error in refused.items()}
 
 
-def refused_models(own: Sequence[Cell], directory: RunDirectory, resolved: Resolved) -> dict[Model, str]:
+def refused_models(
+    own: Sequence[Cell], directory: RunDirectory, resolved: Resolved, decoding: Decoding
+) -> dict[Model, str]:
     """The models whose files say that they cannot be used, and why; of a model that is done nothing is asked.
 
     Raises:
         CheckpointError, CheckpointNotFoundError: there are no others.
     """
-    from harness.resolution.identity import check_parts
+    from harness.resolution.checkpoints import check_parts
 
     missing = {c.configuration.model for c in own if directory.finished(c.cell_id, CellStatus.DONE) is None}
 
     def check(model: Model) -> None:
         if model in missing:
-            check_parts(resolved.models[model].directory)
+            check_parts(resolved.models[model].directory, decoding)
 
     return _refusals([cell.configuration.model for cell in own], check)
 

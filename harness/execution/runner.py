@@ -1,4 +1,4 @@
-"""Plan, run, record: tasks are given to an engine, and every planned cell ends as a row.
+"""The runner: gives tasks to an engine and records every planned cell as a row.
 
 A cell is written by whoever does it, or recorded here with the reason why not. Runners that share a directory share
 the work: each task needs a lease, and what another one finished is not done again.

@@ -1,4 +1,4 @@
-"""Finished cells of a published run in a run directory, so that a run goes on where another one was ended."""
+"""Taking over finished cells of a published run into a run directory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import cost
+from harness._printing import counted
 from harness.experiment.cell import Cell, CellStatus
 from harness.experiment.plan import baseline_of
 from harness.records.layout import CellRecord
@@ -40,12 +41,12 @@ class Takeover:
 
     def sentences(self, name: str) -> Iterator[str]:
         """What to tell people of it."""
-        yield f"{name}: {self.taken} finished cells taken over"
+        yield f"{name}: {counted(self.taken, 'finished cell')} taken over"
         if self.repeated:
             yield f"{name}: {self.repeated} of full precision done again, since what is missing is compared with them"
         if self.strange:
             why = "; ".join(self.reasons)
-            yield f"{name}: {self.strange} cells not used, since no planned cell has their id: {why}"
+            yield f"{name}: {counted(self.strange, 'cell')} not used, since no planned cell has their id: {why}"
 
 
 def take_over(run: PublishedRun, wanted: Sequence[Cell], planned: Sequence[Cell], directory: RunDirectory) -> Takeover:

@@ -1,4 +1,4 @@
-"""What passes between the runner and a worker: one task in, events out. Plain values that pickle."""
+"""Tasks and events: the values that pass between the runner and a worker; they pickle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only room that loads a model: one process per configuration, which quantizes once and does all its splits.
+"""Worker process: loads a model, quantizes it once, and does all cells of one configuration.
 
 It is started from a fork server that has torch and the modelling modules in memory. It writes every
 finished cell itself and sends events to the runner; it dies with its parent.
@@ -81,7 +81,7 @@ def _loaded(task: Task) -> Recognizer:
     configuration = task.configuration
     if configuration.device == "cuda" and not torch.cuda.is_available():
         raise UnsupportedError(
-            "this installation of torch cannot use the GPU: install a CUDA build, or set device = cpu"
+            'no GPU can be used here, since this torch has no CUDA or sees no GPU: set run.device = "cpu"'
         )
     recognizer = load_recognizer(task.model_directory, configuration.model.dtype, configuration.device)
     strength = PLANTED.get(configuration.model.path)

@@ -143,12 +143,19 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: names the file, the key and the allowed values.
     """
     document = read_toml(path, "experiment file")
+    if document.keys() == {"claim"}:
+        raise ConfigError(f"{path}: it is a file of claims, for python -m harness.claims")
     for override in overrides:
         apply_override(document, override)
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {first_sentence(error, _fields_at)}") from None
+        raise ConfigError(f"{_origin(path, overrides)}: {first_sentence(error, _fields_at)}") from None
+
+
+def _origin(path: Path, overrides: Sequence[str]) -> str:
+    """The file, with what the command line changes in it."""
+    return " ".join([str(path), *(f"--set {override}" for override in overrides)])
 
 
 def _table_of(table: Any, key: str) -> Any:

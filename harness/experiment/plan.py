@@ -6,11 +6,10 @@ Works without torch, a model or the network, so that `--dry-run` answers at once
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import itertools
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from backends import (
@@ -25,6 +24,7 @@ from backends import (
     parse_granularity,
     resolve,
 )
+from backends.core.errors import did_you_mean
 from harness.errors import ConfigError
 from harness.experiment.cell import Configuration, spec_columns
 from harness.experiment.config import ActivationsTable, Experiment, Grid
@@ -115,37 +115,49 @@ def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
     Raises:
         ConfigError: an unknown column, or nothing matches.
     """
-    conditions = [part.partition("=") for part in only.split(",") if part]
-    columns = spec_columns(planned[0])
-    for key, separator, _ in conditions:
-        if not separator and conditions[0][1]:
-            raise ConfigError(f"--only {only}: write several values of a key with |, as in bits=4|3")
-        if not separator:
-            raise ConfigError(f"--only {only}: write KEY=VALUE, such as backend=hqq")
-        if key.strip() not in columns:
-            raise ConfigError(f"--only {only}: {key.strip()!r} is not one of {', '.join(columns)}")
-    chosen = [c for c in planned if all(_matches(c, key.strip(), values) for key, _, values in conditions)]
+    conditions = list(_conditions(only, spec_columns(planned[0])))
+    for key, values in conditions:
+        for value in values:
+            if not any(_matches(c, key, [value]) for c in planned):
+                there = sorted({str(spec_columns(c)[key]) for c in planned})
+                near = did_you_mean(value, there) or f"; it is {' or '.join(there[:8])}"
+                raise ConfigError(f"--only {only}: {key} is never {value}{near}")
+    chosen = [c for c in planned if all(_matches(c, *condition) for condition in conditions)]
     if not chosen:
-        raise ConfigError(f"--only {only}: no configuration matches{_near(planned, conditions)}; --list shows them all")
+        raise ConfigError(
+            f"--only {only}: no configuration has all of this; python -m harness.grid FILE --list shows them"
+        )
     return with_baselines(chosen, planned)
 
 
-def _near(planned: Sequence[Configuration], conditions: Sequence[tuple[str, str, str]]) -> str:
-    """Values that there are, for the first condition that nothing meets."""
-    for key, _, values in conditions:
-        if not any(_matches(c, key.strip(), values) for c in planned):
-            there = sorted({str(spec_columns(c)[key.strip()]) for c in planned})
-            close = difflib.get_close_matches(values.strip(), there, n=1, cutoff=0.5)
-            return f" ({key.strip()} is {' or '.join(close or there[:8])})"
-    return ""
+def _conditions(only: str, columns: Collection[str]) -> Iterator[tuple[str, list[str]]]:
+    """Keys with the values that are wanted of them.
+
+    Raises:
+        ConfigError: it is not written so, or a key is not one of the columns.
+    """
+    parts = [part.strip() for part in only.split(",") if part.strip()]
+    if not parts:
+        raise ConfigError("--only names nothing; write KEY=VALUE, such as backend=hqq")
+    for place, part in enumerate(parts):
+        key, separator, values = (piece.strip() for piece in part.partition("="))
+        if not separator and key in columns:
+            raise ConfigError(f"--only {only}: {key} has no value; write {key}=VALUE")
+        if not separator and place:
+            raise ConfigError(f"--only {only}: write several values of a key with |, as in bits=4|3")
+        if not separator:
+            raise ConfigError(f"--only {only}: write KEY=VALUE, such as backend=hqq")
+        if key not in columns:
+            raise ConfigError(f"--only {only}: {key!r} is not one of {', '.join(columns)}{did_you_mean(key, columns)}")
+        yield key, [value.strip() for value in values.split("|")]
 
 
-def _matches(configuration: Configuration, key: str, values: str) -> bool:
+def _matches(configuration: Configuration, key: str, values: Sequence[str]) -> bool:
     value = spec_columns(configuration)[key]
     spellings = {str(value), str(value).lower()}
     if key == "granularity":
         spellings.add(str(configuration.spec.granularity))
-    return bool(spellings & {value.strip() for value in values.split("|")})
+    return bool(spellings & set(values))
 
 
 def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) -> Iterator[Configuration]:
@@ -186,9 +198,9 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                 answer = capability(resolved, backend, options, device)
                 draws: tuple[Draw, ...] = (NO_DRAW,)
                 if calibrates(resolved, backend, options):
-                    if experiment.calibration is None:
+                    if experiment.calibration is None and isinstance(answer, Supported):
                         answer = Unsupported("it needs speech to calibrate on: add a [calibration] table")
-                    else:
+                    elif experiment.calibration is not None:
                         draws = experiment.calibration.draws
             except AsrQuantError as error:
                 raise ConfigError(f"grid.{number}: {error}") from None

@@ -1,0 +1,1 @@
+"""How speech becomes words: models, features, decoding, likelihood."""

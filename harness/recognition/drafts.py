@@ -1,4 +1,4 @@
-"""Greedy decoding that checks a draft instead of guessing token by token; the result is the model's own greedy output.
+"""Speculative decoding: a draft is checked in one pass; the result is the model's own greedy output.
 
 A quantized model almost always gives the transcript of full precision. One pass of the decoder over a
 draft gives the model's own next token after every prefix; the longest prefix on which both agree, and the own

@@ -1,4 +1,4 @@
-"""What is known of each family of recognisers, by the class of its configuration: how it takes audio and text."""
+"""Families of recognisers: how each takes audio and text, by the class of its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is given for a batch of speech: computed once a run, then mapped into memory by every worker."""
+"""Features of prepared speech: computed once a run, then mapped into memory by every worker."""
 
 from __future__ import annotations
 

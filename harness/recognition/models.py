@@ -1,4 +1,4 @@
-"""Recognisers: load a checkpoint, prepare inputs, transcribe; what differs between families is in `families`."""
+"""Recognisers: a model with its processor, which prepares inputs and transcribes."""
 
 from __future__ import annotations
 

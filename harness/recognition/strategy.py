@@ -1,4 +1,4 @@
-"""Which of two ways of decoding is the faster one, found out without doing anything twice."""
+"""The choice between plain and speculative decoding, by the time that each takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that tell when they were changed behind our back.
+"""Atomic file writes with checksums: a file is there whole or not at all, and a change is noticed.
 
 What cannot be written is the user's to mend (a full disk, a directory without permission): one sentence.
 """
@@ -140,7 +140,7 @@ def create_json(path: Path, document: Mapping[str, Any]) -> None:
         _discard(prepared)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, mend: str = "remove it and run again") -> dict[str, Any]:
     """The document that `write_json` wrote.
 
     Raises:
@@ -148,7 +148,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     content: dict[str, Any] = reading(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(content, dict) or content.pop(_CHECKSUM, None) != _checksum(content):
-        raise OutputError(f"{path}: it is not what was written (its checksum differs); remove it and run again")
+        raise OutputError(f"{path}: it is not what was written (its checksum differs); {mend}")
     return content
 
 

@@ -1,4 +1,4 @@
-"""Who does what, where several runners share a run directory: a lease for each configuration, one runner's at a time.
+"""Leases: of several runners that share a run directory, one at a time does a configuration.
 
 Nothing but files is needed, so that runners may be on several machines. A lease is a file that is linked into place,
 which succeeds for one runner only, on network file systems too (open with O_EXCL does not, on old ones). It names its

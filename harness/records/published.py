@@ -53,6 +53,7 @@ DERIVED = (
 )
 """Columns of an utterance that this form leaves out: `harness.metrics.scores` gives them again."""
 Row = dict[str, Any]
+_MEND = "fetch the published run again, or publish it anew"
 
 
 def is_published(path: Path) -> bool:
@@ -66,7 +67,7 @@ def open_published(path: Path) -> PublishedRun:
     Raises:
         OutputError: a newer version of the harness wrote it, or it is not what was written.
     """
-    number = read_json(path / ABOUT).get("format")
+    number = read_json(path / ABOUT, _MEND).get("format")
     reader = _READERS.get(number) if isinstance(number, int) else None
     if reader is None:
         raise OutputError(
@@ -75,7 +76,7 @@ def open_published(path: Path) -> PublishedRun:
         )
     wrong = damage(path / CHECKSUMS)
     if wrong is not None:
-        raise OutputError(f"{wrong}; fetch the published run again, or publish it anew")
+        raise OutputError(f"{wrong}; {_MEND}")
     return reader(path)
 
 

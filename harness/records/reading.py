@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from harness.errors import OutputError
 from harness.metrics import Normaliser
 from harness.records.layout import EXPERIMENT
-from harness.records.published import PublishedRun, is_published, open_published
+from harness.records.published import ABOUT, PublishedRun, is_published, open_published
+from harness.records.published import CHECKSUMS as PUBLISHED_CHECKSUMS
 from harness.records.store import StoredRun
 
 if TYPE_CHECKING:
@@ -100,7 +101,12 @@ def open_run(path: Path) -> RecordedRun:
     """
     if is_published(path):
         return open_published(path)
-    if path.is_dir() and not _is_run(path):
+    if (path / PUBLISHED_CHECKSUMS).is_file():
+        raise OutputError(f"{path / ABOUT}: it is missing; fetch the published run again, or publish it anew")
+    if not path.is_dir():
+        what = "it is a file; name the directory of a run" if path.is_file() else "there is no such directory"
+        raise OutputError(f"{path}: {what}")
+    if not _is_run(path):
         there = sorted(str(inner) for inner in path.iterdir() if _is_run(inner) or is_published(inner))
         inside = f"; runs in it: {', '.join(there)}" if there else ""
         raise OutputError(f"{path}: it is neither a run nor a published one; run the experiment first{inside}")

@@ -1,4 +1,4 @@
-"""The results again, computed from what is stored of the cells, beside those that were written."""
+"""Results computed again from the stored cells, compared with those that were written."""
 
 from __future__ import annotations
 

@@ -51,6 +51,8 @@ class RunDirectory(StoredRun):
         OutputError: the directory cannot be made or written, another version of the harness wrote it, or it is held.
     """
 
+    _other_version = "move the directory away, or choose another --out"
+
     def __init__(self, path: Path) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""One temporary directory for a process and its children, which also goes away when the process is killed.
+"""A temporary directory for a process and its children; it is removed also when the process is killed.
 
 A killed process cannot tidy up: the next one finds the directories whose owners hold no lock any more, and does.
 """

@@ -52,6 +52,9 @@ class StoredRun:
         OutputError: another version of the harness wrote it.
     """
 
+    _other_version = "read them with the version that wrote them, or run the experiment again"
+    """The mend where they are another version's."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self._checked: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -70,7 +73,7 @@ class StoredRun:
             raise OutputError(
                 f"{self.path}: these results have schema {others.pop()}, "
                 f"and this version of asrquant has {SCHEMA_VERSION}; "
-                "move the directory away, or choose another --out"
+                f"{self._other_version}"
             )
 
     def results(self) -> list[dict[str, Any]]:

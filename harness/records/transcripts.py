@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness._printing import counted
 from harness.errors import DataError
 from harness.metrics import align, count_errors
 from harness.stats import Sample, Transcribed
@@ -38,6 +39,8 @@ def read_transcripts(path: Path) -> dict[str, Line]:
         lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file of transcripts") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: it is a directory; name a file of transcripts") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     found: dict[str, Line] = {}
@@ -65,11 +68,13 @@ def _parsed(path: Path, lines: list[str]) -> Iterator[tuple[int, Line]]:
 def _tab_line(line: str, where: str, width: int) -> Line:
     fields = [field.strip() for field in line.split("\t")]
     if len(fields) not in (2, 3) or not fields[0]:
-        raise DataError(f"{where}: write id<TAB>text or id<TAB>text<TAB>speaker; it has {len(fields)} fields")
+        raise DataError(
+            f"{where}: write id<TAB>text or id<TAB>text<TAB>speaker; it has {counted(len(fields), 'field')}"
+        )
     if len(fields) != width:
         raise DataError(
-            f"{where}: it has {len(fields)} fields and the first line {width}; take tabs out of texts, or name the "
-            "speaker in every line"
+            f"{where}: it has {counted(len(fields), 'field')} and the first line {width}; take tabs out of texts, or "
+            "name the speaker in every line"
         )
     return Line(fields[0], fields[1], fields[2] if len(fields) == 3 else None)
 
@@ -104,7 +109,8 @@ def _check_same(expected: dict[str, Line], found: dict[str, Line], reference: Pa
     strangers = [name for name in found if name not in expected]
     if strangers:
         raise DataError(
-            f"{hypothesis}: has {len(strangers)} utterances that {reference} lacks, such as {strangers[0]}; remove them"
+            f"{hypothesis}: has {counted(len(strangers), 'utterance')} that {reference} lacks, such as {strangers[0]}; "
+            "remove them"
         )
 
 

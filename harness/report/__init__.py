@@ -1,1 +1,1 @@
-"""What people look at. This room reads results; it runs nothing."""
+"""Tables, figures and the page of a run, made from stored results; nothing is run here."""

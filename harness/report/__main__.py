@@ -32,6 +32,8 @@ def _run(path: Path, chosen: Path | None) -> int:
     from harness.report.page import render
     from harness.report.unfinished import unfinished_sentence
 
+    if chosen is not None and chosen.is_dir():
+        raise OutputError(f"{chosen}: it is a directory; name a file, such as {chosen}/report.html")
     run = open_run(path)
     text, out = render(run), chosen or place_for(run, "report.html")
     try:
@@ -41,7 +43,7 @@ def _run(path: Path, chosen: Path | None) -> int:
         with replacing(out) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OutputError as error:
-        raise OutputError(f"{out}: the page cannot be written there; choose another --out") from error
+        raise OutputError(f"{error}; or choose another --out") from error
     print(out)
     places = missing(run)
     if places:

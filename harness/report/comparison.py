@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness._printing import printable
+from harness._printing import counted, printable
 from harness.stats import FEWEST_BLOCKS, MARGIN, Comparison, Sample, System, Transcribed
 
 _MARKS = {"S": "bold magenta", "D": "bold red strike", "I": "bold blue underline"}
@@ -128,7 +128,7 @@ def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> 
             "(A and B: substituted words as reference>hypothesis, -deleted-, +inserted+):"
         )
     for a, b in differing[:count]:
-        yield Text(f"\n{printable(a.id)}  A {a.errors.errors} errors, B {b.errors.errors}", style="bold")
+        yield Text(f"\n{printable(a.id)}  A {counted(a.errors.errors, 'error')}, B {b.errors.errors}", style="bold")
         lines = (("reference", Text(printable(a.reference))), ("A", aligned(a)), ("B", aligned(b)))
         for name, text in lines:
             yield Padding(Text.assemble(f"{name:>9}  ", text), (0, 0, 0, 1), expand=False)

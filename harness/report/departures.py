@@ -1,4 +1,4 @@
-"""Where a cell's decoding leaves full precision's: token by token."""
+"""The first token at which decoding differs from full precision, utterance by utterance."""
 
 from __future__ import annotations
 

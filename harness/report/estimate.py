@@ -17,17 +17,18 @@ from typing import Any
 
 from backends import Supported
 from harness import datasets
+from harness._printing import counted
 from harness.datasets import Extent
 from harness.errors import CheckpointNotFoundError, DataError
 from harness.execution.processes import worker_environment
 from harness.experiment.cell import Configuration
 from harness.experiment.config import Experiment
 from harness.experiment.tables import Data, Model
-from harness.report.numbers import counted, duration
+from harness.report.numbers import duration
 from harness.report.shapes import PUBLISHED
 from harness.resolution.architectures import ARCHITECTURES, Shape
 from harness.resolution.batching import default_workers, read_config
-from harness.resolution.identity import local_directory
+from harness.resolution.checkpoints import local_directory
 
 _REST = (0.4, 1.0)
 """Of the encoder's time, for all that follows it, from and to. It was .4 with Whisper base, where drafts were taken,
@@ -86,6 +87,8 @@ class _Known:
 def time_sentence(planned: Sequence[Configuration], experiment: Experiment, measure: Measure | None = None) -> str:
     """How long the possible ones of `planned` take, what that rests on, and what is not in it."""
     possible = [c for c in planned if isinstance(c.capability, Supported)]
+    if not possible:
+        return "no configuration can run here"
     unknown = f"{counted(len(possible), 'configuration')} can run; how long that takes is not known"
     if experiment.run.engine == "ray":
         return f"{unknown}: it depends on the cluster"

@@ -1,4 +1,4 @@
-"""What a run says, in words: the questions that people bring, answered from its rows and nothing else.
+"""Findings in words: the questions that people bring, answered from the rows of a run.
 
 A configuration is called as good as full precision only where the whole interval of its relative
 change lies under the margin, on every split. Where nothing was shown, that is said.
@@ -243,8 +243,8 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
         if rows:
             smallest = median(r["detectable"] for r in rows) * 100
             sentences.append(
-                f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) the minimum detectable difference "
-                f"of a single test is {smallest:.2f} points in half of the comparisons (80 % power)."
+                f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) the minimum detectable "
+                f"difference of a single test is {smallest:.2f} points in half of the comparisons (80 % power)."
             )
     tested = [r for r in study.scored if r["p_permutation"] is not None]
     blind = [r for r in tested if len(tested) * smallest_p(r["blocks"]) >= _SIGNIFICANT]

@@ -73,12 +73,3 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
-def counted(count: int, word: str) -> str:
-    """A count with its noun.
-
-    >>> counted(1, "speaker"), counted(4140, "word")
-    ('1 speaker', '4,140 words')
-    """
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Whom a cell fails: its errors beside full precision's by length, noise and speaker, and in hallucination loops."""
+"""Errors by stratum: a cell beside full precision by length, noise and speaker, and in hallucination loops."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What exactly that is on this machine: models, corpora, batches, and the ids of cells."""

@@ -54,6 +54,10 @@ class Architecture(Protocol):
         """How often the encoder is used for a recording of so many seconds, decoded in one pass or `whole`."""
         ...
 
+    def room(self, config: Mapping[str, Any]) -> int:
+        """Tokens that the decoder has places for behind its prompt."""
+        ...
+
 
 class WhisperArchitecture:
     """A window of fixed length."""
@@ -78,6 +82,11 @@ class WhisperArchitecture:
         """One for every window of 30 s."""
         return max(1.0, seconds / 30) if whole else 1.0
 
+    def room(self, config: Mapping[str, Any]) -> int:
+        """The prompt is the start and the token for no timestamps; with several languages also language and task."""
+        prompt = 4 if config.get("vocab_size", 0) >= 51865 else 2
+        return int(config.get("max_target_positions", 448)) - prompt
+
 
 class MoonshineArchitecture:
     """As long as the utterance; at most 6.5 tokens a second and 2 more, as on the leaderboard."""
@@ -100,6 +109,10 @@ class MoonshineArchitecture:
     def passes(self, seconds: float, *, whole: bool) -> float:
         """Always one."""
         return 1.0
+
+    def room(self, config: Mapping[str, Any]) -> int:
+        """The prompt is the start."""
+        return int(config.get("max_position_embeddings", 512)) - 1
 
 
 def _numbers(positions: int, width: int, inner: int, decoder_layers: int) -> int:

@@ -1,4 +1,4 @@
-"""How sure we are: paired comparisons, segment tests, multiplicity, and the effects of single factors.
+"""Statistics of results: paired comparisons, segment tests, multiplicity, and the effects of single factors.
 
 numpy, scipy and statsmodels; works from stored utterances alone, and knows no model. Whatever is
 resampled is resampled by *block*: a speaker, whose utterances succeed and fail together, or an

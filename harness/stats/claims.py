@@ -1,4 +1,4 @@
-"""Is a published statement true of what was measured? Effects with intervals, and verdicts from them.
+"""Tests of published claims: effects with intervals, and verdicts from them.
 
 A claim says that an effect lies on one side of a boundary. Where the 95 % interval lies wholly on that side the claim
 is confirmed, wholly on the other contradicted, and else the data cannot tell. The p-value is that of the effect lying

@@ -1,4 +1,4 @@
-"""Two systems on the same recordings: is one better, by how much, and what could have been seen at all?"""
+"""Paired comparison of two systems on the same recordings: difference, interval, tests, detectable difference."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from harness.records.files import checksums, read_json, write_json
 from harness.records.recording import RunDirectory
 from harness.records.results import result_rows
 from harness.records.store import StoredRun
-from harness.resolution import identity
+from harness.resolution import checkpoints
 
 EXPERIMENT = """
 name = "honest"
@@ -198,10 +198,10 @@ def other_model(honest):
     weights = load_file(path)
     weights["model.encoder.layers.0.fc1.weight"][0, 0] += 1
     save_file(weights, path, {"format": "pt"})
-    identity._contents_hash.cache_clear()
+    checkpoints._contents_hash.cache_clear()
     yield
     path.write_bytes(before)
-    identity._contents_hash.cache_clear()
+    checkpoints._contents_hash.cache_clear()
 
 
 def test_another_model_under_the_same_name_is_found(honest, other_model, capsys):

@@ -1,4 +1,4 @@
-"""Where tasks are done: one contract, an implementation in each file."""
+"""Engines: where tasks are done; one contract, one implementation in each file."""
 
 from __future__ import annotations
 

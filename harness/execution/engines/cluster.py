@@ -1,4 +1,4 @@
-"""The way to a Ray cluster and back: connecting, the mailbox in which nodes report, and a sign in the run directory."""
+"""Connection to a Ray cluster, the mailbox of its nodes, and a marker file in the run directory."""
 
 from __future__ import annotations
 
@@ -104,12 +104,18 @@ def connected(run: Run) -> Iterator[Any]:
             try:
                 ray.init(run.address, runtime_env=_code() if run.ship_code else None, **_quiet(own=own))
             except (OSError, RuntimeError, ValueError) as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise ConfigError(f"run.address {run.address!r}: Ray cannot be reached there: {reason}") from None
+                raise ConfigError(f"run.address {run.address!r}: {_unreached(str(error))}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _unreached(reason: str) -> str:
+    """What a user can do where Ray does not answer; its own advice is for its own command."""
+    if "Could not find any running Ray instance" in reason:
+        return 'no Ray is running; start it (ray start --head), or set run.address = "local"'
+    return f"Ray cannot be reached there: {reason.strip().partition(chr(10))[0]}"
 
 
 def _quiet(*, own: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a machine of a cluster does with a task: it checks that it is fit for it, does it in a process, and reports.
+"""A task on a node of a cluster: checked against the driver, done in a process, reported.
 
 Of the engine that brought the task here only `Post` is known. Results go into the run directory where this machine has
 it, which is tried out, or are sent back whole.
@@ -30,7 +30,8 @@ from harness.records.recording import RunDirectory
 from harness.records.scratch import scratch_directory
 from harness.records.store import StoredRun
 from harness.resolution.calibration import calibration_corpus
-from harness.resolution.identity import ResolvedModel, resolve_model, versions_of
+from harness.resolution.checkpoints import ResolvedModel, resolve_model
+from harness.resolution.identity import versions_of
 
 
 @dataclass(frozen=True)

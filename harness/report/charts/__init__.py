@@ -45,7 +45,9 @@ def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
     """
     study = study_of(run)
     if not study.scored:
-        raise OutputError(f"{run.path}: no configuration is finished, so there is nothing to draw; see results.csv")
+        raise OutputError(
+            f"{run.path}: no configuration is finished, so there is nothing to draw; python -m harness.report says why"
+        )
     drawn = {
         "size_vs_wer": size_vs_wer(study),
         "degradation_by_bits": degradation_by_bits(study),

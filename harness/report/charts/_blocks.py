@@ -1,4 +1,4 @@
-"""Where in the model the damage adds up."""
+"""Figure: similarity of every block's output to full precision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The effect of every factor, all else equal."""
+"""Figure: the effect of every factor, all else equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration costs on one split and on another."""
+"""Figure: what a configuration costs on one split against another."""
 
 from __future__ import annotations
 

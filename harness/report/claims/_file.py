@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from backends.core.errors import did_you_mean
 from harness.errors import ConfigError
 from harness.experiment._sentences import first_sentence
 from harness.experiment._toml import read_toml
@@ -137,6 +138,8 @@ def load_claims(path: Path) -> list[AnyClaim]:
     tables = document.pop("claim", None)
     if document or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{path}: a file of claims has [[claim]] tables and nothing else")
+    if not tables:
+        raise ConfigError(f"{path}: there is no claim in it")
     claims = [_claim(path, number, table) for number, table in enumerate(tables)]
     names = [claim.name for claim in claims]
     repeated = next((name for name in names if names.count(name) > 1), None)
@@ -151,6 +154,7 @@ def _claim(path: Path, number: int, table: dict[str, Any]) -> AnyClaim:
     if kind is None:
         raise ConfigError(
             f"{where}: key test: it must be one of {', '.join(_BY_TEST)}, but it is {table.get('test')!r}"
+            f"{did_you_mean(str(table.get('test')), _BY_TEST)}"
         )
 
     def allowed(location: Sequence[int | str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import FULL_PRECISION, Supported
+from backends.core.errors import did_you_mean
 from harness.errors import ConfigError
 from harness.experiment.cell import Configuration, spec_columns
 from harness.experiment.planned import planned_cells
@@ -105,7 +106,8 @@ def open_run(path: str) -> Run:
         OutputError: it is not what was written.
     """
     if not (Path(path) / RESULTS[0]).is_file():
-        raise NotMeasuredError(f"{path}: there are no results yet")
+        there = Path(path).is_dir()
+        raise NotMeasuredError(f"{path}: there {'are no results yet' if there else 'is no such directory'}")
     return Run(path, reading.open_run(Path(path)))
 
 
@@ -118,7 +120,8 @@ def check_columns(wanted: Wanted) -> None:
     for column in wanted:
         if column not in _columns() and "." not in column:
             known = ", ".join(_columns())
-            raise ConfigError(f"{column!r} is not one of the columns {known}, nor an option (library.option)")
+            near = did_you_mean(column, _columns())
+            raise ConfigError(f"{column!r} is not one of the columns {known}, nor an option (library.option){near}")
 
 
 def differing(one: Row, other: Row) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""From a bad cell to the layers that make it so: what `harness.analyze` found, beside the cell's own transcripts."""
+"""Section of the page: what `harness.analyze` found, beside the cell's transcripts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness._printing import counted
 from harness.report.departures import departures
-from harness.report.numbers import DASH, counted, fixed, percent
+from harness.report.numbers import DASH, fixed, percent
 from harness.report.outputs import rounded_outputs
 from harness.report.page._run import PageRun
 from harness.report.strata import strata

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
+from harness._printing import counted
 from harness.records.reading import missing
-from harness.report.numbers import counted
 from harness.report.page._run import PageRun
 from harness.report.unfinished import unfinished_sentence
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness._printing import counted
 from harness.experiment.cell import CellStatus
-from harness.report.numbers import counted
 from harness.report.page._run import PageRun
 from harness.stats import FEWEST_BLOCKS
 

@@ -8,7 +8,7 @@ from harness.embedded import MODEL_DIRECTORY, PLANTED
 from harness.embedded.outliers import CHANNELS, plant
 from harness.experiment.tables import Data, Decoding, Model
 from harness.recognition.loading import load_recognizer
-from harness.resolution.identity import resolve_model
+from harness.resolution.checkpoints import resolve_model
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from harness.records.asked import recorded_experiment
 from harness.records.reading import open_run
 from harness.resolution import identity
 from harness.resolution.batching import batch_plan
-from harness.resolution.identity import Resolved, ResolvedModel
+from harness.resolution.checkpoints import ResolvedModel
+from harness.resolution.identity import Resolved
 
 RESULTS = sorted(path.parent for path in Path("experiments/results").glob("*/published.json"))
 pytestmark = pytest.mark.skipif(not RESULTS, reason="nothing is published in experiments/results")
