@@ -117,10 +117,12 @@ def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
     """
     conditions = list(_conditions(only, spec_columns(planned[0])))
     for key, values in conditions:
-        for value in values:
-            if not any(_matches(c, key, [value]) for c in planned):
+        unmet = [value for value in values if not any(_matches(c, key, [value]) for c in planned)]
+        for value in unmet:
+            if len(unmet) == len(values) or not value.isdigit():  # a width may well be absent among several
                 there = sorted({str(spec_columns(c)[key]) for c in planned})
-                near = did_you_mean(value, there) or f"; it is {' or '.join(there[:8])}"
+                near = "" if value.isdigit() else did_you_mean(value, there)
+                near = near or f"; it is {' or '.join(there[:8])}"
                 raise ConfigError(f"--only {only}: {key} is never {value}{near}")
     chosen = [c for c in planned if all(_matches(c, *condition) for condition in conditions)]
     if not chosen:

@@ -7,6 +7,7 @@ from backends import __main__ as backends_command
 from backends.core.spec import PerGroup
 from harness import analyze, compare, grid, transcribe, verify
 from harness.embedded import MODEL_DIRECTORY
+from harness.execution import preparation
 from harness.recognition.loading import load_recognizer
 from harness.report import estimate
 from harness.report.tables import _legend
@@ -79,9 +80,9 @@ def test_a_dry_run_reads_tables(run, root):
 
 
 def test_a_dry_run_says_no_to_cuda_without_a_gpu(run, monkeypatch):
-    monkeypatch.setattr(grid.shutil, "which", lambda _: None)
+    monkeypatch.setattr(preparation.shutil, "which", lambda _: None)
     status, said = run("--dry-run", "--set", 'run.device="cuda"')
-    assert (status, "no NVIDIA driver answers" in said, "yes" in said) == (0, True, False)
+    assert (status, "no NVIDIA driver answers" in said, "yes" in said) == (2, True, False)
 
 
 def test_nothing_measured_is_no_success(run):
@@ -112,8 +113,8 @@ def test_the_legend_has_no_sign_that_no_row_has():
     ("only", "sentence"),
     [
         ("bits=4,5", "write several values of a key with |, as in bits=4|3"),
-        ("backend=hqqq", "no configuration matches (backend is hqq)"),
-        ("bits=5", "(bits is "),
+        ("backend=hqqq", "backend is never hqqq; did you mean 'hqq'?"),
+        ("bits=5", "bits is never 5; it is "),
         ("bit=4", "'bit' is not one of"),
     ],
 )

@@ -273,7 +273,7 @@ HYPOTHESES = {
     "a third field in some rows": ("u1\thello\nu2\tthere\tagain\n", ["line 2", "3 fields and the first line 2"]),
     "a row without its third field": ("u1\thello\tann\nu2\tthere\n", ["line 2", "2 fields and the first line 3"]),
     "a heading with a speaker": ("id\ttext\tspeaker\nu1\thello\n", ["line 2", "2 fields and the first line 3"]),
-    "no tab in a line": ("u1\thello\nu2 there\n", ["line 2", "1 fields"]),
+    "no tab in a line": ("u1\thello\nu2 there\n", ["line 2", "1 field"]),
     "an utterance twice": ("u1\thello\nu1\tthere\n", ["line 2", "a second time"]),
 }
 

@@ -124,8 +124,9 @@ def test_the_file_itself_is_missing(tmp_path, capsys):
 def test_only_must_match_something(experiment_file, capsys):
     path = experiment_file()
     assert "not one of" in sentence_of(capsys, [path, "--dry-run", "--only", "bit=4"])
-    assert "write KEY=VALUE" in sentence_of(capsys, [path, "--dry-run", "--only", "backend"])
-    assert "--list shows them all" in sentence_of(capsys, [path, "--dry-run", "--only", "bits=5"])
+    assert "write backend=VALUE" in sentence_of(capsys, [path, "--dry-run", "--only", "backend"])
+    assert "bits is never 5; it is" in sentence_of(capsys, [path, "--dry-run", "--only", "bits=5"])
+    assert "--list shows them" in sentence_of(capsys, [path, "--dry-run", "--only", "backend=hqq,scheme=none"])
 
 
 def test_set_needs_a_value(experiment_file, capsys):
