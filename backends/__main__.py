@@ -1,7 +1,4 @@
-"""Print what every backend can do: `python -m backends [--backend NAME] [--device cpu|cuda]`.
-
-`python -m backends quantize MODEL_DIR OUT_DIR --backend hqq --bits 4` saves a quantized checkpoint, and
-`python -m backends inspect OUT_DIR` shows its layers.
+"""Print what every backend can do, quantize a checkpoint, or look into a saved one.
 
 One row for every backend, scheme, granularity and format, with the bits that get the same answer
 side by side. No torch is needed for it.
@@ -22,6 +19,7 @@ from rich.table import Table
 
 from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
 from backends._commands import add_inspect, add_quantize
+from backends.core.commands import command_parser
 from backends.core.spec import FORMAT_BITS, ModuleKind, NumberFormat, Part, PerChannel, PerGroup, PerTensor
 
 _GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
@@ -108,7 +106,17 @@ def _as_flags(sentence: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m backends", description=__doc__)
+    parser = command_parser(
+        "backends",
+        __doc__,
+        [
+            "",
+            "--backend hqq --device cuda",
+            "quantize MODEL_DIR OUT_DIR --backend hqq --bits 4 --granularity per_group:64",
+            "inspect OUT_DIR",
+        ],
+        done="it is printed or saved",
+    )
     parser.add_argument("--backend", dest="only", help="only this one")
     parser.add_argument("--device", dest="on", choices=["cpu", "cuda"], help="default: cpu")
     parser.set_defaults(action=_print_matrix)

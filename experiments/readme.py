@@ -1,7 +1,7 @@
-"""Tables of results in the READMEs, written from published runs: `python -m experiments.readme [--check]`.
+"""Tables in the READMEs, written from published runs and from the program: `python -m experiments.readme [--check]`.
 
-What stands in README.md and experiments/README.md between `<!-- NAME -->` and `<!-- /NAME -->` is replaced, and never
-edited. With `--check` nothing is written, and the status is 1 where a table is not what the published runs say.
+What stands in README.md, and in those of `experiments` and `backends`, between `<!-- NAME -->` and `<!-- /NAME -->` is
+replaced, and never edited. With `--check` nothing is written, and the status is 1 where a table is stale.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.reference import backend_table, key_table
 from harness.claims import claims_of
 from harness.records.reading import open_run
 from harness.report.claims import as_markdown
@@ -42,6 +43,19 @@ ROWS: dict[str, dict[str, Any]] = {
     "GPTQ int3": {**PTQ, "method": "gptq", "bits": 3},
 }
 """Rows of the table: what they are called, and the values by column that their cells have (options: a part of them)."""
+MAIN_ROWS = (
+    "full precision (float32)",
+    "float16",
+    "Quanto int8",
+    "torch dynamic int8, per channel",
+    "torch static int8, per channel",
+    "torch static int8, outputs in float",
+    "bitsandbytes nf4",
+    "GPTQ int4",
+    "rounding int3",
+    "GPTQ int3",
+)
+"""What README.md shows of them."""
 MAIN_CLAIMS = (
     "quanto_int8_as_good",
     "quanto_int8_saves_57",
@@ -63,13 +77,18 @@ def main(arguments: Sequence[str]) -> int:
     claims = claims_of(CLAIMS)
     main_claims = [found for name in MAIN_CLAIMS for found in claims if found.claim.name == name]
     tables = {
-        README: {"study": study_table(), "claims": as_markdown(main_claims, brief=True)},
-        ROOT / "experiments" / "README.md": {"claims": as_markdown(claims)},
+        README: {"study": study_table(MAIN_ROWS), "claims": as_markdown(main_claims, brief=True)},
+        ROOT / "experiments" / "README.md": {
+            "study": study_table(tuple(ROWS)),
+            "keys": key_table(),
+            "claims": as_markdown(claims),
+        },
+        ROOT / "backends" / "README.md": {"backends": backend_table()},
     }
     stale = [path for path, own in tables.items() if _made(path, own) != path.read_text(encoding="utf-8")]
     if arguments == ["--check"]:
         for path in stale:
-            print(f"{path}: a table is not what the published runs say; run make readme", file=sys.stderr)
+            print(f"{path}: a table is stale; run make readme", file=sys.stderr)
         return int(bool(stale))
     for path in stale:
         path.write_text(_made(path, tables[path]), encoding="utf-8")
@@ -89,13 +108,13 @@ def replaced(text: str, name: str, table: str) -> str:
     return re.sub(pattern, lambda _: f"{table.strip()}\n", text, flags=re.DOTALL)
 
 
-def study_table() -> str:
-    """Word errors and sizes of both studies side by side, as Markdown."""
+def study_table(names: Sequence[str]) -> str:
+    """Word errors and sizes of both studies side by side, as Markdown: the rows of these names."""
     runs = [open_run(RESULTS / study).results() for study in STUDIES if (RESULTS / study).is_dir()]
     heads = [f"{rows[0]['model']}: saved, % | {' | '.join(SPLITS)}" for rows in runs]
     lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(runs) * (1 + len(SPLITS))}"]
-    for name, columns in ROWS.items():
-        lines.append(f"| {name} | {' | '.join(_cells(rows, columns) for rows in runs)} |")
+    for name in names:
+        lines.append(f"| {name} | {' | '.join(_cells(rows, ROWS[name]) for rows in runs)} |")
     return "\n".join(lines)
 
 

@@ -8,21 +8,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from backends import AsrQuantError
+from backends.core.commands import command_parser
 from backends.core.quiet import hush_torchao
 from harness._printing import printable
 from harness.errors import ConfigError
 from harness.experiment.config import Experiment, load_experiment
 
 
-def experiment_parser(program: str, purpose: str | None) -> argparse.ArgumentParser:
-    """A parser for commands that work on the configurations of an experiment: its file, `--only`, `--set`, `--out`."""
-    parser = argparse.ArgumentParser(prog=program, description=purpose)
+def experiment_parser(
+    program: str, purpose: str | None, examples: Sequence[str], *, done: str, failed: str
+) -> argparse.ArgumentParser:
+    """`command_parser` for what works on the configurations of an experiment: its file, `--only`, `--set`, `--out`."""
+    parser = command_parser(program, purpose, examples, done=done, failed=failed)
     parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
     parser.add_argument(
         "--only", metavar="KEY=VALUE,...", help='only matching configurations, such as "backend=hqq,bits=4|3"'

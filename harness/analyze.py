@@ -1,7 +1,6 @@
 """Find out why configurations lose: layer by layer beside full precision, on speech of the experiment.
 
-Writes runs/<name>/analysis/<configuration>.json, which harness.report and harness.figures show. Exit status: 0 all
-is analysed that can be, 1 some failed, 2 something is for you to mend, 130 interrupted.
+Writes runs/<name>/analysis/<configuration>.json, which harness.report and harness.figures show.
 """
 
 from __future__ import annotations
@@ -53,7 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = experiment_parser("python -m harness.analyze", __doc__)
+    parser = experiment_parser(
+        "harness.analyze",
+        __doc__,
+        ['experiments/edge_asr_why.toml --only "bits=3|2"', "mine.toml --split test --utterances 16"],
+        done="all is analysed that can be",
+        failed="some failed",
+    )
     parser.add_argument("--split", metavar="NAME", help="test set whose speech is taken; default: the first")
     parser.add_argument("--utterances", type=int, default=32, metavar="N", help="how many; default: 32")
     return parser

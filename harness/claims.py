@@ -1,8 +1,5 @@
 """Published claims against stored results: which hold, which do not, and of which the data cannot tell.
 
-    python -m harness.claims
-    python -m harness.claims experiments/claims.toml --markdown
-
 Every verdict is computed from the utterances of finished runs; see `harness.stats.claims`. A claim whose run or cells
 are not there is listed as not measured.
 """
@@ -17,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from backends.core.commands import command_parser
 from harness._command import run_command
 from harness.errors import ConfigError, DataError
 from harness.report.claims import as_json, as_markdown, as_table
@@ -33,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m harness.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser(
+        "harness.claims", __doc__, ["", "experiments/claims.toml --markdown"], done="every claim has its verdict"
     )
     parser.add_argument("file", nargs="?", type=Path, default=CLAIMS, help=f"file of claims; default: {CLAIMS}")
     form = parser.add_mutually_exclusive_group()

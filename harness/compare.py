@@ -1,8 +1,5 @@
 """Compare two cells of a run, or any two systems by their transcripts.
 
-    python -m harness.compare runs/embedded CELL CELL
-    python -m harness.compare --ref reference.tsv a.tsv b.trn --normalizer none
-
 A cell is named by the beginning of its id, or as "configuration @ split". Differences are the first minus the
 second. Files have one utterance a line, `id<TAB>text[<TAB>speaker]` or sclite's `text (id)`; without a column the
 speaker is the part of the id before its first "-", as LibriSpeech has it.
@@ -19,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from backends.core.commands import command_parser
 from harness._command import run_command
 from harness.errors import ConfigError
 from harness.metrics import NORMALIZERS, Normaliser
@@ -47,8 +45,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m harness.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser(
+        "harness.compare",
+        __doc__,
+        ["runs/embedded CELL CELL", "--ref reference.tsv a.tsv b.trn --normalizer none"],
+        done="they were compared",
     )
     parser.add_argument(
         "systems", nargs="+", metavar="RUN CELL CELL | A B", help="a run and two of its cells; or files"

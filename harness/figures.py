@@ -1,4 +1,4 @@
-"""Draw a run's figures from its stored results: `python -m harness.figures runs/embedded --out figures`.
+"""Draw a run's figures from its stored results.
 
 Writes an `.svg` and a `.png` of every figure that the run has something for. Figures are made by this
 command and never edited.
@@ -6,18 +6,23 @@ command and never edited.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from backends.core.commands import command_parser
 from harness._command import run_command
 from harness.errors import OutputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.figures", description=__doc__)
+    parser = command_parser(
+        "harness.figures",
+        __doc__,
+        ["runs/embedded", "experiments/results/study_tiny_en --out figures"],
+        done="they are drawn",
+    )
     parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
     parser.add_argument("--out", type=Path, help="where to write; default: RUN/figures; of a published one below runs/")
     options = parser.parse_args(arguments)

@@ -1,7 +1,6 @@
 """Run an experiment file: every combination of model, library, scheme, granularity and bits, on every split.
 
-A second run does only what is missing. Exit status: 0 all planned cells have a row, 1 some cells
-failed or none could be measured, 2 something is for you to mend, 130 interrupted.
+A second run does only what is missing.
 """
 
 from __future__ import annotations
@@ -53,7 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = experiment_parser("python -m harness.grid", __doc__)
+    parser = experiment_parser(
+        "harness.grid",
+        __doc__,
+        [
+            "experiments/embedded.toml",
+            "experiments/whisper_small.toml --dry-run",
+            'mine.toml --only "backend=hqq,bits=4|3" --limit 100 --set decoding.batch_size=8',
+        ],
+        done="all planned cells have a row",
+        failed="some cells failed, or none could be measured",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="validate, print the plan and its wall time here, run nothing"
     )

@@ -1,7 +1,6 @@
 """Time every configuration of an experiment beside its baseline, one at a time, with nothing else running.
 
-Writes runs/<name>/latency.json and, where the experiment has results, the ratios into them. Exit status:
-0 all is timed that can be, 1 some failed, 2 something is for you to mend, 130 interrupted.
+Writes runs/<name>/latency.json and, where the experiment has results, the ratios into them.
 """
 
 from __future__ import annotations
@@ -50,7 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = experiment_parser("python -m harness.latency", __doc__)
+    parser = experiment_parser(
+        "harness.latency",
+        __doc__,
+        ["experiments/embedded.toml", 'mine.toml --only "backend=quanto" --repeats 20'],
+        done="all is timed that can be",
+        failed="some failed",
+    )
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="pairs that are timed; default: 10")
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="pairs before that; default: 2")
     return parser

@@ -1,19 +1,17 @@
 """Publish a run: write what its results need, and no more, into a directory that can be committed.
 
-    python -m harness.publish runs/embedded experiments/results/embedded
-
 `harness.report`, `figures`, `compare` and `verify` read it as they read the run, without a model and without the
 network. Of an unfinished run it says what is missing; `python -m harness.grid FILE --from DIRECTORY` does the rest.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from backends.core.commands import command_parser
 from harness._command import run_command
 from harness._printing import counted
 from harness.errors import OutputError
@@ -23,8 +21,8 @@ from harness.records.published import ABOUT, CHECKSUMS, is_published
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m harness.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_parser(
+        "harness.publish", __doc__, ["runs/embedded experiments/results/embedded"], done="it is published"
     )
     parser.add_argument("run", type=Path, help="directory of a run, such as runs/embedded")
     parser.add_argument("directory", type=Path, help="where to write, such as experiments/results/embedded")

@@ -1,7 +1,4 @@
-"""Transcribe audio files with a checkpoint or a saved quantized model: one line for each, its name and its words.
-
-Exit status: 0 all were transcribed, 1 some could not be, 2 something is for you to mend, 130 interrupted.
-"""
+"""Transcribe audio files with a checkpoint or a saved quantized model: one line for each, its name and its words."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import AsrQuantError
+from backends.core.commands import command_parser
 from backends.core.errors import did_you_mean
 from harness._command import run_command
 from harness._printing import printable
@@ -34,7 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.transcribe", description=__doc__)
+    parser = command_parser(
+        "harness.transcribe",
+        __doc__,
+        ["embedded speech.wav", "my-whisper-int4 *.flac --long-audio sequential"],
+        done="all were transcribed",
+        failed="some could not be",
+    )
     parser.add_argument("model", help="directory of a checkpoint or of a saved quantized model; or embedded")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio, such as speech.wav")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")

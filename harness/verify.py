@@ -1,8 +1,6 @@
 """Check a run: compute every score and statistic again from the transcripts, and transcribe some of it again.
 
 Of a published run files, ids, scores and statistics are checked; it has neither models nor speech.
-
-Exit status: 0 all is as it was recorded, 1 something is not, 2 something is for you to mend, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from backends import AsrQuantError
+from backends.core.commands import command_parser
 from harness._command import run_command
 from harness._printing import counted, printable
 from harness.errors import ConfigError, OutputError
@@ -50,7 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m harness.verify", description=__doc__)
+    parser = command_parser(
+        "harness.verify",
+        __doc__,
+        ["runs/embedded", "runs/embedded --again 20", "experiments/results/study_base"],
+        done="all is as it was recorded",
+        failed="something is not",
+    )
     parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
     parser.add_argument(
         "--again", type=int, default=3, metavar="N", help="planned batches transcribed again; default: 3"

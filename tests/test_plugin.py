@@ -36,7 +36,7 @@ def environment(tmp_path_factory):
 def test_the_readme_shows_it():
     source = (PACKAGE / "asrquant_example" / "rowwise.py").read_text()
     shown = source[source.index("from dataclasses") :]
-    assert f"```python\n{shown}```" in (PACKAGE.parents[1] / "README.md").read_text()
+    assert f"```python\n{shown}```" in (PACKAGE.parents[1] / "backends" / "README.md").read_text()
 
 
 def test_it_keeps_the_contract(environment, tmp_path):

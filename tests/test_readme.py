@@ -1,6 +1,12 @@
-"""The tables of the READMEs are what the published runs say."""
+"""The tables of the READMEs are not stale, and every key and command is documented."""
 
-from experiments import readme
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import readme, reference
 
 
 def test_the_tables_are_not_stale(capsys):
@@ -11,3 +17,24 @@ def test_a_table_is_written_between_its_markers():
     text = "a\n<!-- one -->\nold\n<!-- /one -->\nb\n<!-- two -->\n<!-- /two -->\n"
     assert readme.replaced(text, "one", "| new |\n") == text.replace("old", "| new |")
     assert readme.replaced(text, "three", "| new |") == text
+
+
+def test_every_key_of_an_experiment_file_has_its_meaning():
+    for heading, table in reference.TABLES.items():
+        repeated = {"data", "decoding", "scoring", "calibration", "run", "published", "grid"} if not heading else set()
+        assert set(table.model_fields) - repeated == set(reference.meanings_of(table)), heading
+
+
+COMMANDS = sorted(
+    [f"harness.{path.stem}" for path in Path("harness").glob("[a-z]*.py") if "run_command" in path.read_text()]
+    + ["harness.report", "backends"]
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_ends_with_examples_and_statuses(command):
+    shown = subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True, text=True, check=True).stdout
+    examples, statuses = shown[shown.index("\nexamples:\n") :].rsplit("\n\n", 1)
+    assert all(line.startswith(f"  python -m {command}") for line in examples.strip().splitlines()[1:])
+    assert statuses.startswith("exit status: 0 ")
+    assert "2 something is for you to mend, 130 interrupted" in statuses

@@ -96,9 +96,15 @@ class Supported:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """The backend cannot do it, and why, in words that a user understands."""
+    """The backend cannot do it.
+
+    Attributes:
+        reason: why, in words that a user understands.
+        elsewhere: whether another machine could do it.
+    """
 
     reason: str
+    elsewhere: bool = field(default=False, repr=False)
 
 
 Capability = Supported | Unsupported
@@ -208,7 +214,7 @@ def missing_package(backend: Backend) -> Unsupported | None:
     """The answer of a backend whose library is not installed, or `None` where all is there."""
     for package, version in package_versions(backend).items():
         if version == "none":
-            return Unsupported(f"{package} is not installed: pip install {package}")
+            return Unsupported(f"{package} is not installed: pip install {package}", elsewhere=True)
     return None
 
 

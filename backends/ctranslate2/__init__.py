@@ -85,7 +85,8 @@ class CTranslate2:
 
         there = ctranslate2.get_supported_compute_types("cpu")
         if wanted not in there:
-            return Unsupported(f"CTranslate2 has no {wanted} on this machine, only {', '.join(sorted(there))}")
+            reason = f"CTranslate2 has no {wanted} on this machine, only {', '.join(sorted(there))}"
+            return Unsupported(reason, elsewhere=True)
         return Supported(form=Form.GENERATOR, note=_NOTES.get(wanted, ""))
 
     def calibrates(self, spec: QuantSpec, options: Any) -> bool:

@@ -7,7 +7,7 @@ from importlib import import_module, metadata
 
 from backends.core.errors import did_you_mean
 from harness.datasets._audio import SAMPLE_RATE, Waveform
-from harness.datasets._base import Corpus, Dataset, Extent, Utterance, corpus_of
+from harness.datasets._base import Corpus, Dataset, Extent, Utterance, check_split, corpus_of
 from harness.errors import ConfigError
 from harness.experiment.tables import Data
 
@@ -22,6 +22,7 @@ __all__ = [
     "Utterance",
     "Waveform",
     "available",
+    "check_split",
     "corpus_of",
     "get",
 ]

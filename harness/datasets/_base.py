@@ -9,7 +9,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +17,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from backends.core.errors import did_you_mean
 from harness.datasets._audio import Waveform, decoded, seconds_of
 from harness.errors import DataError
 from harness.experiment.tables import Data
+
+
+def check_split(data: Data, splits: Collection[str]) -> None:
+    """Refuse a split that is not one of these.
+
+    Raises:
+        DataError: with a near one, if there is one.
+    """
+    if data.split not in splits:
+        near = did_you_mean(data.split, splits)
+        raise DataError(f"{data.dataset}: split {data.split!r} is not one of {', '.join(splits)}{near}")
 
 
 def root_of(data: Data, what: str = "folder") -> Path:
@@ -133,7 +145,8 @@ class Dataset(Protocol):
     """A corpus that can be named in an experiment file.
 
     It may have an attribute `licence`, a text: the terms under which its reference texts are passed on, and who is to
-    be named. `harness.publish` puts it beside them.
+    be named. `harness.publish` puts it beside them. And an attribute `splits`: the names of all splits that it has
+    where no `root` is given.
     """
 
     name: str

@@ -14,6 +14,7 @@ class Embedded:
     """Synthesised speech that travels with the package."""
 
     name = "embedded"
+    splits = tuple(_EXTENTS)
     licence = "Apache-2.0, as the project that it is part of."
 
     def extent(self, data: Data) -> Extent | None:

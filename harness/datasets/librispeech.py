@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.datasets._base import Corpus, Extent
+from harness.datasets._base import Corpus, Extent, check_split
 from harness.datasets._hub import Source, load_from_hub
 from harness.datasets._openslr import load_tree
-from harness.errors import DataError
 from harness.experiment.tables import Data
 
 _REPOSITORY = "openslr/librispeech_asr"
@@ -30,6 +29,7 @@ class LibriSpeech:
     """Read English (Panayotov et al. 2015, ICASSP), CC BY 4.0; splits are named as at OpenSLR."""
 
     name = "librispeech"
+    splits = tuple(_HUB_SPLITS)
     licence = (
         "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/). LibriSpeech ASR corpus, Vassil Panayotov, "
         "Guoguo Chen, Daniel Povey and Sanjeev Khudanpur, 2015, https://www.openslr.org/12. Changed: texts only, of "
@@ -48,8 +48,7 @@ class LibriSpeech:
         """From `root` where it is given, else from the hub."""
         if data.root is not None:
             return load_tree("librispeech", Path(data.root).expanduser(), data)
-        if data.split not in _HUB_SPLITS:
-            raise DataError(f"librispeech: split {data.split!r} is not one of {', '.join(_HUB_SPLITS)}")
+        check_split(data, self.splits)
         configuration, split = _HUB_SPLITS[data.split]
         source = Source(_REPOSITORY, configuration, split, speaker="speaker_id")
         return load_from_hub(source, data, cached_only=cached_only)

@@ -7,7 +7,7 @@ their own, which the hub asks to be accepted.
 
 from __future__ import annotations
 
-from harness.datasets._base import Corpus, Extent
+from harness.datasets._base import Corpus, Extent, check_split
 from harness.datasets._hub import Source, load_from_hub
 from harness.errors import DataError
 from harness.experiment.tables import Data
@@ -34,6 +34,7 @@ class OpenAsr:
     """Split names are those of the sets, such as `ami` or `librispeech-other`."""
 
     name = "open_asr"
+    splits = tuple(_SETS)
     licence = (
         "every set has the terms of its own corpus: of LibriSpeech CC BY 4.0 "
         "(https://creativecommons.org/licenses/by/4.0/; Vassil Panayotov, Guoguo Chen, Daniel Povey and Sanjeev "
@@ -57,8 +58,7 @@ class OpenAsr:
         """
         if data.root is not None:
             raise DataError("open_asr: it comes from the hub; leave data.root out")
-        if data.split not in _SETS:
-            raise DataError(f"open_asr: split {data.split!r} is not one of {', '.join(_SETS)}")
+        check_split(data, self.splits)
         configuration, split = _SETS[data.split]
         normalise = Normaliser()
         source = Source(

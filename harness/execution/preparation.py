@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from backends import AsrQuantError, Unsupported
-from harness.errors import ConfigError, HubUnreachableError
+from harness.errors import ConfigError
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.experiment.plan import baseline_of
@@ -33,8 +32,11 @@ def looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[C
     from harness.resolution.checkpoints import check_local
 
     for data in [*experiment.data, *([experiment.calibration.data] if experiment.calibration else [])]:
-        with suppress(HubUnreachableError):  # it is not here yet
-            datasets.get(data.dataset).load(data, cached_only=True)
+        dataset = datasets.get(data.dataset)
+        if data.root is not None:
+            dataset.load(data, cached_only=True)
+        elif splits := getattr(dataset, "splits", ()):
+            datasets.check_split(data, splits)
     refused = _refusals([c.model for c in chosen], partial(check_local, decoding=experiment.decoding))
     no_gpu = experiment.run.engine == "local" and shutil.which("nvidia-smi") is None
     return [

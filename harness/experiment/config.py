@@ -42,7 +42,14 @@ class Published(Reference):
 
 
 class ActivationsTable(Table):
-    """See `backends.Activations`."""
+    """How activations are coded; see `backends.Activations`.
+
+    Attributes:
+        bits: of a code.
+        format: `int` or `fp8_e4m3`.
+        granularity: `per_tensor` or `per_token`.
+        symmetric: whether there is no zero point; the library's default without it.
+    """
 
     bits: int = 8
     format: str = "int"
@@ -54,10 +61,17 @@ class Grid(Table):
     """One block of configurations: every combination of its lists.
 
     Attributes:
-        backend, scheme, granularity, bits, format, method, symmetric: one value or a list of them; `bits =
-            "mixed"` leaves it to the method to allot bits to layers under a budget.
-        activations: one table or a list.
-        modules, parts: one set (a list of names) or a list of sets.
+        backend: the library; `python -m backends` lists them.
+        scheme: `weight_only`, `dynamic` (activations are coded with scales of each call), `static` (with fixed ones) or
+            `none`.
+        granularity: what shares a scale of the weights: `per_tensor`, `per_channel` or `per_group:SIZE`.
+        bits: of a weight code; `"mixed"` leaves it to the method to allot bits to layers under a budget.
+        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `fp16`, `bf16`, `fp32`.
+        method: how codes are chosen, such as `rtn`, `gptq`, `awq`; the library's own without it.
+        symmetric: whether weight codes have no zero point; the library's default without it.
+        activations: how activations are coded, one table or a list; the library's default for the scheme without it.
+        modules: one set (a list) of `linear`, `head`, `embedding`, `conv`, or a list of sets.
+        parts: one set of `encoder`, `decoder`, or a list of sets.
         outputs: whether layers' outputs are rounded to a code too; true, false or a list of both.
         options: by backend, the adapter's own options; each one value or a list.
         device: where this block runs, if not where `[run]` says.
@@ -83,7 +97,13 @@ class Grid(Table):
 
 
 class Experiment(Table):
-    """A whole experiment file."""
+    """A whole experiment file.
+
+    Attributes:
+        name: of its run directory: letters, digits, `.`, `_` and `-`.
+        description: shown in the plan and on the page.
+        model: `model = "path"` is short for one `[[model]]` with that path.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     description: str = ""

@@ -95,7 +95,7 @@ class Decoding(Table):
         tokens_per_second: another cap of an utterance, by its length: so many tokens a second and two more. Without it
             Moonshine has 6.5, as on the Open ASR Leaderboard, and Whisper none.
         language, task: forced on multilingual Whisper checkpoints.
-        long_audio: what happens to audio longer than the model's window: `truncate` cuts it, `sequential` hears it
+        long_audio: what happens to audio longer than the model's window: `truncate` cuts it, `sequential` decodes it
             window after window (Whisper checkpoints with timestamps).
     """
 

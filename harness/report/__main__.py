@@ -1,4 +1,4 @@
-"""Write a run's page from its stored results: `python -m harness.report runs/embedded`.
+"""Write a run's page from its stored results.
 
 The page is one HTML file that needs no network and no other file. It is made by this command and
 never edited.
@@ -6,18 +6,23 @@ never edited.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from backends.core.commands import command_parser
 from harness._command import run_command
 from harness.errors import OutputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m harness.report", description=__doc__)
+    parser = command_parser(
+        "harness.report",
+        __doc__,
+        ["runs/embedded", "experiments/results/study_base --out page.html"],
+        done="the page is written",
+    )
     parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
     parser.add_argument(
         "--out", type=Path, help="file to write; default: RUN/report.html; of a published one below runs/"

@@ -115,7 +115,7 @@ def test_a_cell_against_another_says_in_what_they_differ(claims, capsys):
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
-        (difference(run="nowhere"), "nowhere: there are no results yet"),
+        (difference(run="nowhere"), "nowhere: there is no such directory"),
         (difference('cell = { backend = "quanto", bits = 4 }'), "on clean is not finished"),
         (difference(HQQ4, splits='"other"'), "on other is failed: it [b]broke[/b]"),
         (PUBLISHED + "value = 0.5\nmargin = 0.01", "has no size_reduction_published"),
@@ -168,7 +168,7 @@ def test_sets_are_written_in_any_order(claims, capsys):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (difference().replace("margin = 0.05", "margins = 0.05"), "c0': the key margin is missing"),
+        (difference().replace("margin = 0.05", "margins = 0.05"), "c0': unknown key margins; allowed here are"),
         (difference() + "confidence = 0.9", "unknown key confidence; allowed here are against, cell, direction"),
         (SIZE + "value = 0.5\nmargin = 0.01\nagainst = { bits = 3 }", "unknown key against; allowed here are"),
         (difference().replace('"above"', '"higher"'), "key direction: "),

@@ -100,7 +100,7 @@ def test_normalisers(files, capsys):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"a": A + "3-a\tmore\n"}, "has 1 utterances that"),
+        ({"a": A + "3-a\tmore\n"}, "has 1 utterance that"),
         ({"a": A.replace("2-b\tten\n", "")}, "lacks 1 of the 4 utterances"),
         ({"a": A + "1-a\tagain\n"}, "line 5: utterance 1-a is there a second time"),
         ({"a": "no form at all\n"}, "line 1: neither id<TAB>text nor text (id)"),

@@ -365,10 +365,12 @@ def test_the_command_writes_the_same_bytes_twice(tmp_path, capsys):
     assert b"<dc:date>" not in first[0]
 
 
-@pytest.mark.parametrize("arguments", [["nothing"], ["."]])
-def test_figures_without_results_are_one_sentence(arguments, capsys):
-    assert figures.main(arguments) == 2
-    assert "run the experiment first" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("directory", "sentence"), [("nothing", "there is no such directory"), (".", "run the experiment first")]
+)
+def test_figures_without_results_are_one_sentence(directory, sentence, capsys):
+    assert figures.main([directory]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 def test_a_run_without_a_finished_cell_is_one_sentence(tmp_path, capsys):

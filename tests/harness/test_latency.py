@@ -151,7 +151,7 @@ def test_mistakes_are_one_sentence_and_status_2(finished, tmp_path, capsys):
     path.write_text(EXPERIMENT[: EXPERIMENT.rindex("[[grid]]")])
     out = ["--out", str(finished.directory.path.parent)]
     for flags, expected in (
-        (["--only", "backend=none"], "the baseline is what the others are timed against"),
+        (["--only", "backend=none"], "full precision alone, which the others are timed beside"),
         (["--repeats", "0"], "--repeats must be at least 1"),
         (["--set", "decoding.batchsize=8"], "batchsize"),
     ):

@@ -65,7 +65,9 @@ def test_what_is_cut_is_said(speech, tmp_path, capsys):
     soundfile.write(tmp_path / "long.wav", np.zeros(16_000 * 40), 16_000)
     assert main(["embedded", str(speech[0].audio), str(tmp_path / "long.wav")]) == 0
     _, errors = capsys.readouterr()
-    assert errors == f"{tmp_path}/long.wav: only the beginning is heard; --long-audio sequential hears all\n"
+    assert (
+        errors == f"{tmp_path}/long.wav: only the beginning is transcribed; --long-audio sequential transcribes all\n"
+    )
 
 
 def test_a_line_break_in_a_name_is_no_line(speech, tmp_path, capsys):

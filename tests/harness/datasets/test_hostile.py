@@ -325,4 +325,4 @@ def test_a_broken_file_ends_with_status_two(tmp_path, capsys, content):
 
 def test_a_directory_is_no_experiment(tmp_path, capsys):
     assert grid.main([str(tmp_path), "--dry-run"]) == 2
-    assert "cannot be read as text" in capsys.readouterr().err
+    assert "it is a directory" in capsys.readouterr().err

@@ -29,13 +29,18 @@ def errors(configuration, split, speaker, number):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run"), errors)
+def run_directory(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
 
 
 @pytest.fixture(scope="module")
-def results(study):
-    return pandas.read_parquet(study.path / "results.parquet").set_index("cell_id")
+def study(run_directory):
+    return write_run(run_directory, errors)
+
+
+@pytest.fixture(scope="module")
+def results(study, run_directory):
+    return pandas.read_parquet(run_directory / "results.parquet").set_index("cell_id")
 
 
 def test_every_planned_cell_is_a_row_with_the_columns_of_the_statistics(results):

@@ -192,8 +192,8 @@ def test_formulas_are_inert_in_the_csv(tmp_path):
 def test_results_of_another_version_are_refused(tmp_path, schema):
     RunDirectory(tmp_path)
     write_json(tmp_path / "run.json", {"schema": schema})
-    for kind in (StoredRun, RunDirectory):
-        with pytest.raises(OutputError, match=f"schema {schema}.*move the directory away"):
+    for kind, mend in ((StoredRun, "read them with the version that"), (RunDirectory, "move the directory away")):
+        with pytest.raises(OutputError, match=f"schema {schema}.*{mend}"):
             kind(tmp_path)
 
 

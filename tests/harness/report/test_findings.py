@@ -64,7 +64,7 @@ def test_the_cast_is_weighed_against_what_is_smaller_and_as_good(answers):
 
 
 def test_the_frontier_goes_from_small_to_large(answers):
-    text = answer(answers, "Which configurations cannot")
+    text = answer(answers, "Which configurations are on the Pareto")
     assert text.startswith("On clean, from small to large: quanto weight_only int2")
 
 

@@ -66,7 +66,8 @@ def test_mistakes_are_one_sentence(run, tmp_path, capsys):
     first, *others = capsys.readouterr().err.splitlines()
     assert "run the experiment first" in first
     assert len(others) == 2
-    assert all("choose another --out" in line for line in others)
+    assert "choose another --out" in others[0]
+    assert "name a file" in others[1]
 
 
 def test_everything_is_in_the_page_and_nothing_is_fetched(page):

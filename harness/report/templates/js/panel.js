@@ -70,7 +70,7 @@ function drawBaselines(panel, margin, y, width) {
   });
 }
 
-/** The stepped line through what cannot be had smaller without more errors. */
+/** The Pareto frontier as a stepped line. */
 function drawFrontier(panel, x, y, width) {
   const best = panel.frontier.map((id) => panel.cells.find((cell) => cell.id === id));
   const steps = best.map((cell, i) => `${i ? "H" : "M"}${x.place(cell.size)}${i ? "V" : `,${EDGES.top}V`}${y.place(cell.wer)}`);
