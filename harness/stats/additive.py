@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 
 from harness.stats.effects import Outcome, contrast, levels_of, matched, varying
 from harness.stats.resampling import Values
@@ -86,17 +85,21 @@ def additive(outcomes: Sequence[Outcome], split: str) -> Additive | None:
 
 
 def _dependence(design: Values) -> tuple[list[int], list[set[int]]]:
-    """Columns that determine all others; and the smallest sets of columns of which one is a combination of the rest."""
-    _, triangle, order = linalg.qr(design, mode="economic", pivoting=True)
-    sizes = np.abs(np.diag(triangle))
-    rank = int((sizes > _ZERO * sizes.max()).sum())
-    basis, rest = order[:rank], order[rank:]
+    """The first columns that determine all others; and by each other one the few columns that it is a combination of.
+
+    Columns are taken in their order, not by size, so that ties are not decided by the rounding of a machine.
+    """
+    basis: list[int] = []
+    for column in range(design.shape[1]):
+        if np.linalg.matrix_rank(design[:, [*basis, column]]) > len(basis):
+            basis.append(column)
+    rest = [column for column in range(design.shape[1]) if column not in basis]
     multiples = np.linalg.lstsq(design[:, basis], design[:, rest], rcond=None)[0]
     circuits = [
-        {int(column), *map(int, basis[np.abs(weights) > _ZERO])}
+        {column, *np.array(basis)[np.abs(weights) > _ZERO].tolist()}
         for column, weights in zip(rest, multiples.T, strict=True)
     ]
-    return [int(column) for column in basis], circuits
+    return basis, circuits
 
 
 def _term(
