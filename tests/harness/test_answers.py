@@ -11,8 +11,8 @@ from harness.execution import preparation
 from harness.recognition.loading import load_recognizer
 from harness.report import estimate
 from harness.report.tables import _legend
+from tests.harness.broken_checkpoints import edit_features, linked
 from tests.harness.publications import speech
-from tests.harness.resolution.test_checkpoints import edit_features, linked
 
 EXPERIMENT = """
 name = "answers"

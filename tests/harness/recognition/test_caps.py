@@ -9,7 +9,7 @@ from harness.embedded import MODEL_DIRECTORY, MOONSHINE_DIRECTORY
 from harness.experiment.tables import Data, Decoding
 from harness.recognition.loading import load_recognizer
 from harness.report import __main__ as report
-from tests.harness.resolution.test_checkpoints import edit, linked
+from tests.harness.broken_checkpoints import edit, linked
 
 SPEECH = datasets.get("embedded").load(Data(dataset="embedded", split="clean")).utterances[:4]
 
