@@ -35,12 +35,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "torch static int8, per channel": {"backend": "torch_static", "granularity": "per_channel", "outputs": True},
     "torch static int8, outputs in float": {"backend": "torch_static", "granularity": "per_channel", "outputs": False},
     "SmoothQuant W8A8": {"backend": "ptq", "method": "smoothquant"},
-    "bitsandbytes nf4": {"backend": "bitsandbytes", "format": "nf4", "options": '"double_quant": false'},
-    "HQQ int4": {"backend": "hqq", "bits": 4},
-    "GPTQ int4": {**PTQ, "method": "gptq", "bits": 4},
-    "HQQ int3": {"backend": "hqq", "bits": 3},
-    "rounding int3": {**PTQ, "method": "rtn", "bits": 3},
-    "GPTQ int3": {**PTQ, "method": "gptq", "bits": 3},
+    "bitsandbytes nf4 g64": {"backend": "bitsandbytes", "format": "nf4", "options": '"double_quant": false'},
+    "HQQ int4 g64": {"backend": "hqq", "bits": 4},
+    "GPTQ int4 g64": {**PTQ, "method": "gptq", "bits": 4},
+    "HQQ int3 g64": {"backend": "hqq", "bits": 3},
+    "rounding int3 g64": {**PTQ, "method": "rtn", "bits": 3},
+    "GPTQ int3 g64": {**PTQ, "method": "gptq", "bits": 3},
 }
 """Rows of the table: what they are called, and the values by column that their cells have (options: a part of them)."""
 MAIN_ROWS = (
@@ -50,10 +50,10 @@ MAIN_ROWS = (
     "torch dynamic int8, per channel",
     "torch static int8, per channel",
     "torch static int8, outputs in float",
-    "bitsandbytes nf4",
-    "GPTQ int4",
-    "rounding int3",
-    "GPTQ int3",
+    "bitsandbytes nf4 g64",
+    "GPTQ int4 g64",
+    "rounding int3 g64",
+    "GPTQ int3 g64",
 )
 """What README.md shows of them."""
 MAIN_CLAIMS = (

@@ -111,7 +111,9 @@ def _possible(answer: Capability) -> bool:
 
 def _weights(granularity: str, number_format: str, bits: str, answer: Capability) -> Iterator[str]:
     yield f"int {bits.replace(' ', ', ')}" if number_format == "int" else number_format
-    if granularity != "any":
+    if granularity == "any":
+        yield "any granularity"
+    else:
         yield re.sub(r"per_group:[\d|]+", "per_group", granularity).replace(" ", " or ")
     if isinstance(answer, Supported) and answer.simulated:
         yield "(simulated)"

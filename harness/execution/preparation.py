@@ -125,7 +125,7 @@ def engine_of(experiment: Experiment, workers: int, directory: RunDirectory) -> 
 
         return LocalEngine(workers, run.threads_per_worker, run.stall_timeout)
     if find_spec("ray") is None:
-        raise ConfigError('run.engine = "ray": Ray is not installed; pip install "asrquant[ray]"')
+        raise ConfigError('run.engine = "ray": Ray is not installed; pip install ".[ray]"')
     from harness.execution.engines.ray import RayEngine
 
     return RayEngine(run, directory)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-pytest.importorskip("ctranslate2", reason="ctranslate2 is not installed: pip install asrquant[ctranslate2]")
+pytest.importorskip("ctranslate2", reason='ctranslate2 is not installed: pip install ".[ctranslate2]"')
 
 import ctranslate2
 

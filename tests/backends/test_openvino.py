@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-pytest.importorskip("openvino", reason="openvino is not installed: pip install asrquant[openvino]")
-pytest.importorskip("nncf", reason="nncf is not installed: pip install asrquant[openvino]")
+pytest.importorskip("openvino", reason='openvino is not installed: pip install ".[openvino]"')
+pytest.importorskip("nncf", reason='nncf is not installed: pip install ".[openvino]"')
 
 from backends import (
     Activations,

@@ -16,7 +16,7 @@ from harness.execution.engines.node import Order, Post, work
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
 """Ray takes 127.0.0.1 for this machine's address, and its workers are no less urgent than whoever runs this."""
-WITHOUT_RAY = pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install "asrquant[ray]"')
+WITHOUT_RAY = pytest.mark.skipif(find_spec("ray") is None, reason='needs Ray: pip install ".[ray]"')
 """Ray reads `LOOPBACK` when it is imported: looking whether it is there must not import it."""
 _ATTEMPTS = 4
 _NODE = {"node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": 80 * 2**20}

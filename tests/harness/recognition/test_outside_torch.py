@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
-pytest.importorskip("ctranslate2", reason="ctranslate2 is not installed: pip install asrquant[ctranslate2]")
+pytest.importorskip("ctranslate2", reason='ctranslate2 is not installed: pip install ".[ctranslate2]"')
 
 from backends import ModuleKind, UnsupportedError, quantize
 from harness.analyze import main as analyze
