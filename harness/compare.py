@@ -97,17 +97,20 @@ def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample]
 
 def _cell(study: Study, name: str, path: Path) -> dict[str, str]:
     """The finished row that `name` means."""
-    found = [row for row in study.rows if name == f"{row['configuration']} @ {row['split']}"]
+    found = [row for row in study.rows if name in (row["configuration"], f"{row['configuration']} @ {row['split']}")]
     found = found or [row for row in study.rows if row["cell_id"].startswith(name)]
     if len(found) == 1:
         return dict(found[0])
     if found:
         raise ConfigError(
-            f"{path}: {name!r} names {len(found)} cells; write more of the id, as in {found[0]['cell_id']}"
+            f"{path}: {name!r} names {len(found)} cells; write more of the id, or the split, as in "
+            f"{found[0]['cell_id']} ({found[0]['configuration']} @ {found[0]['split']})"
         )
     called = {f"{row['configuration']} @ {row['split']}": row["cell_id"] for row in study.rows}
     near = difflib.get_close_matches(name, called, n=3, cutoff=0.3) or list(called)[:3]
     shown = "; ".join(f"{called[place]} ({place})" for place in near)
+    if len(called) > len(near):
+        shown += f"; and {len(called) - len(near)} more"
     raise ConfigError(f"{path}: no finished cell is called {name!r}; there are {shown or 'none'}")
 
 

@@ -104,7 +104,7 @@ class Unsupported:
     """
 
     reason: str
-    elsewhere: bool = field(default=False, repr=False)
+    elsewhere: bool = field(default=False, compare=False, repr=False)
 
 
 Capability = Supported | Unsupported

@@ -32,5 +32,5 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     >>> did_you_mean("quantoo", ["hqq", "quanto"]), did_you_mean("", ["hqq"])
     ("; did you mean 'quanto'?", '')
     """
-    close = difflib.get_close_matches(name, list(names), n=1)
+    close = difflib.get_close_matches(name, [str(each) for each in names], n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

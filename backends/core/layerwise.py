@@ -96,15 +96,20 @@ def _is_chosen(candidate: Candidate, spec: QuantSpec) -> bool:
     return candidate.kind in spec.modules and candidate.part in spec.parts
 
 
+_NAMED = 4
+"""Modules that a sentence names."""
+
+
 def group_divides(targets: list[Candidate], spec: QuantSpec, mend: str = "") -> None:
-    """Raise `ModelError` naming every module whose row length the group size of `spec` does not divide."""
+    """Raise `ModelError` naming modules whose row length the group size of `spec` does not divide."""
     if not isinstance(spec.granularity, PerGroup):
         return
     size = spec.granularity.group_size
     offenders = {c.name: c.weight[0].numel() for c in targets if c.weight[0].numel() % size}
     if offenders:
-        named = ", ".join(f"{name} ({width})" for name, width in offenders.items())
-        raise ModelError(f"group size {size} does not divide the width of {named}{mend}")
+        named = ", ".join(f"{name} ({width})" for name, width in list(offenders.items())[:_NAMED])
+        more = f" and {len(offenders) - _NAMED} more" if len(offenders) > _NAMED else ""
+        raise ModelError(f"group size {size} does not divide the width of {named}{more}{mend}")
 
 
 class LayerwiseBackend:

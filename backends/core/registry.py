@@ -29,13 +29,19 @@ def get(name: str) -> Backend:
     """Return the backend called `name`.
 
     Raises:
-        SpecError: there is none; a near name is proposed.
+        SpecError: there is none, and a near name is proposed; or a plug-in cannot be loaded.
     """
     if name in _built_in():
         backend: Backend = import_module(f"backends.{name}").BACKEND
         return backend
     if name in _plugged_in():
-        plugged: Backend = _plugged_in()[name].load()
+        try:
+            plugged: Backend = _plugged_in()[name].load()
+        except Exception as error:  # whatever its code raises
+            point = _plugged_in()[name].value
+            raise SpecError(f"backend {name}: {point} cannot be loaded: {type(error).__name__}: {error}") from error
+        if plugged.name != name:
+            raise SpecError(f"backend {name}: its BACKEND is called {plugged.name!r}; give both the same name")
         return plugged
     raise SpecError(f"unknown backend {name!r}; there are {', '.join(available())}{did_you_mean(name, available())}")
 

@@ -5,6 +5,7 @@ Listing a corpus reads names, transcripts and file sizes, no audio; audio is dec
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import itertools
@@ -190,8 +191,18 @@ def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | 
             if other != utterance.id:
                 raise DataError(f"{name}: {other!r} and {utterance.id!r} are one recording; take one of the rows away")
             if not utterance.audio.is_file():
-                raise DataError(f"{utterance.audio}: the audio file of utterance {utterance.id} is missing")
+                raise DataError(
+                    f"{utterance.audio}: the audio file of utterance {utterance.id} is missing{_near(utterance.audio)}"
+                )
     return Corpus(name, tuple(ordered), commit)
+
+
+def _near(path: Path) -> str:
+    """A hint at a file of that name with another suffix, if there is one."""
+    there = sorted(path.parent.glob(f"{glob.escape(path.name)}.*")) + sorted(
+        path.parent.glob(f"{glob.escape(path.stem)}.*")
+    )
+    return f"; there is {there[0].name}" if there else ""
 
 
 def balanced(utterances: Sequence[Utterance], count: int, seed: int) -> list[Utterance]:
@@ -230,4 +241,4 @@ def read_transcript(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}; save it as UTF-8") from None

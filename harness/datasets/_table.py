@@ -180,9 +180,8 @@ def chosen(where: str, there: Sequence[str]) -> dict[str, str]:
         elif name != SPEAKER:
             near = difflib.get_close_matches(name, [n for n in there if n], n=1, cutoff=0.5)
             meant = f"; is {near[0]!r} meant? Call it {name}" if near else ""
-            raise DataError(
-                f"{where}: there is no column {name}, only {', '.join(filter(None, there)) or 'empty ones'}{meant}"
-            )
+            known = ", ".join(filter(None, there)) or "empty ones"
+            raise DataError(f"{where}: there is no column {name}; the first line has {known}{meant}")
     return found
 
 

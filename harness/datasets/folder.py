@@ -36,7 +36,7 @@ class Folder:
                 sorted(p.name for p in directory.iterdir() if p.suffix in (".csv", ".tsv", ".jsonl", ".json"))
             )
             raise DataError(
-                f"{directory}: there is no metadata.csv or metadata.jsonl with the columns file_name, text"
+                f"{directory}: there is no metadata.csv, .tsv or .jsonl with the columns file_name, text"
                 + (f", only {near}" if near else "")
             )
         if len(tables) > 1:

@@ -211,6 +211,10 @@ def _remarks(quantized: Quantized, found: Transcription, *, lacks_answers: bool)
     )
     if cut := found.measured.get("cut"):
         more.append(f"{cut} of {len(found.rows)} utterances were cut at the end of the model's window")
+    if silent := sum(not row["reference_words"] for row in found.rows if not row["error"]):
+        more.append(
+            f"{silent} of {len(found.rows)} utterances have no words to be transcribed: what is, counts as errors"
+        )
     if limited := found.measured.get("at_limit"):
         more.append(f"{limited} of {len(found.rows)} transcripts ended at their cap of tokens, not by themselves")
     if lacks_answers and any(row["reference_tokens"] for row in found.rows):

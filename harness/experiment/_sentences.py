@@ -9,10 +9,17 @@ from pydantic import ValidationError
 from backends.core.errors import did_you_mean
 
 Location = Sequence[int | str]
+_WRITTEN = {
+    "name": "letters, digits, '.', '_' and '-', at most 100 of them, a letter or digit first",
+    "run.address": "auto, local, HOST:PORT or ray://HOST:PORT",
+}
+"""What is allowed in texts of a certain form, by key."""
 _TOLD = {
     "model_type": "it should be a table",
     "too_short": "name at least one",
-    "string_pattern_mismatch": "it is not written as it should be",
+    "list_type": "write it in double brackets, as in [[model]]",
+    "int_type": "it should be a whole number, without quotes",
+    "bool_type": "it should be true or false, without quotes",
 }
 """Sentences in place of pydantic's, by the type of the error."""
 
@@ -27,6 +34,8 @@ def first_sentence(error: ValidationError, fields_at: Callable[[Location], Seque
         return f"unknown key {key}; allowed here are {', '.join(names)}{did_you_mean(str(first['loc'][-1]), names)}"
     if first["type"] == "missing":
         return f"the key {key} is missing"
+    if first["type"] == "string_pattern_mismatch":
+        return f"key {key}: {first['input']!r} is not written as it should be: {_WRITTEN.get(key, 'see its pattern')}"
     message = _TOLD.get(first["type"]) or first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if not key or first["type"] == "value_error":
         return f"key {key}: {message}" if key else message

@@ -111,7 +111,7 @@ def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequ
     sentences = [
         f"Shown to be as good {where} (certainly fewer than {MARGIN:.0%} more errors): {_names(good)}."
         if good
-        else f"None is shown to be as good {where}, that is, to make certainly fewer than {MARGIN:.0%} more errors."
+        else f"No configuration is shown to be as good {where}, that is, to make certainly fewer than {MARGIN:.0%} more errors."
     ]
     partly = [c for c in rest if any(row["non_inferior"] for row in c.rows.values())]
     for split in splits if len(splits) > 1 else ():
@@ -159,7 +159,7 @@ def _four_bits(study: Study, everything: Sequence[_Configuration], splits: Seque
     sentences.append(
         f"Of these, worse than full precision after adjustment for all tests: {_names(clear)}."
         if clear
-        else "None of these is shown to be worse than full precision once all tests of the run are adjusted for."
+        else "Not one of these is shown to be worse than full precision once all tests of the run are adjusted for."
     )
     return Finding("What do 4 bits cost, most difficult speech first?", tuple(sentences))
 
@@ -253,6 +253,8 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
             f"With {blind[0]['blocks']} {blind[0]['blocked_by']}s no permutation test can reach "
             f"{_SIGNIFICANT} after adjustment for all {len(tested)} tests, whatever the difference."
         )
+    if not sentences:
+        sentences.append("That cannot be estimated: too few cells differ from full precision, or in too few places.")
     return Finding("How small a difference could be seen at all?", tuple(sentences))
 
 

@@ -76,7 +76,7 @@ def _legend(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     from harness.stats import MARGIN
 
     done = [row for row in rows if row["status"] == CellStatus.DONE]
-    if any(row["non_inferior"] for row in done):
+    if any(row["non_inferior"] and not row.get("identical") for row in done):
         yield f"=  as good as full precision: certainly fewer than {MARGIN:.0%} more errors"
     if any(_likelihood(row) for row in done):
         yield "NLL  of the reference, nats a token"

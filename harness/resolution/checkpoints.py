@@ -97,9 +97,8 @@ def _check_hub_name(model: Model) -> None:
         raise CheckpointNotFoundError(f"model.path {model.path!r}: it is a file; name the directory of the model")
     if not _HUB_NAME.fullmatch(model.path) or ".." in model.path or "--" in model.path:
         near = did_you_mean(model.path, [*MODELS, *PLANTED])
-        raise CheckpointNotFoundError(
-            f"model.path {model.path!r}: there is no such directory, and names on the hub are OWNER/NAME{near}"
-        )
+        hub = "" if model.path.startswith((".", "/", "~")) else ", and names on the hub are OWNER/NAME"
+        raise CheckpointNotFoundError(f"model.path {model.path!r}: there is no such directory{hub}{near}")
 
 
 def local_directory(model: Model) -> Path:

@@ -100,5 +100,9 @@ def _blocks(run: PageRun) -> Iterator[str]:
             continue
         sample = run.study.sample(row["cell_id"])
         blocks = len(sample.block_names)
-        few = " With fewer than six the permutation test cannot reach .05, whatever the difference."
-        yield f"On {split}: {counted(blocks, sample.blocked_by)}." + (few if blocks < FEWEST_BLOCKS else "")
+        more = ""
+        if sample.blocked_by == "utterance":
+            more = " Speakers are not known, so utterances were taken as independent: intervals are too narrow."
+        if blocks < FEWEST_BLOCKS:
+            more += " With fewer than six the permutation test cannot reach .05, whatever the difference."
+        yield f"On {split}: {counted(blocks, sample.blocked_by)}.{more}"

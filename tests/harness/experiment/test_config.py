@@ -157,7 +157,7 @@ def folder(experiment_file, root):
     [
         ("", "the transcript file is empty"),
         ("file_name,text\n", "the transcript file is empty"),
-        ("file_name,words\na.wav,hello\n", "there is no column text, only file_name, words"),
+        ("file_name,words\na.wav,hello\n", "there is no column text; the first line has file_name, words"),
         (b"file_name,text\na.wav,caf\xe9\n", "cannot be read as UTF-8 text"),
         ("file_name,text\nmissing.wav,hello\n", "missing.wav: the audio file of utterance missing.wav is missing"),
     ],
@@ -171,7 +171,7 @@ def test_mistakes_in_a_folder(experiment_file, tmp_path, capsys, metadata, named
 
 def test_a_folder_without_metadata(experiment_file, tmp_path, capsys):
     sentence = sentence_of(capsys, [folder(experiment_file, tmp_path), "--out", tmp_path / "runs"])
-    assert "metadata.csv or metadata.jsonl" in sentence
+    assert "metadata.csv, .tsv or .jsonl" in sentence
 
 
 def test_an_empty_openslr_transcript(experiment_file, tmp_path, capsys):
