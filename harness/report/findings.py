@@ -111,7 +111,7 @@ def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequ
     sentences = [
         f"Shown to be as good {where} (certainly fewer than {MARGIN:.0%} more errors): {_names(good)}."
         if good
-        else f"No configuration is shown to be as good {where}, that is, to make certainly fewer than {MARGIN:.0%} more errors."
+        else f"No configuration is shown to be as good {where}: to make certainly fewer than {MARGIN:.0%} more errors."
     ]
     partly = [c for c in rest if any(row["non_inferior"] for row in c.rows.values())]
     for split in splits if len(splits) > 1 else ():
