@@ -27,6 +27,7 @@ from harness.execution.preparation import (
     judged,
     looked_at,
     refused_models,
+    sharing_of,
     workers_of,
 )
 from harness.execution.task import Task
@@ -198,7 +199,7 @@ def _run_missing(
     from harness.report.progress import observing
 
     groups = groups_of(missing)
-    workers = workers_of(experiment, groups)
+    workers, sharing = workers_of(experiment, groups), sharing_of(missing)
     tasks = [
         Task.of(
             own,
@@ -207,6 +208,7 @@ def _run_missing(
             directory.path,
             alone=workers == 1 and experiment.run.engine == "local",
             baselines={cell.cell_id: baselines[cell.cell_id] for cell in own if cell.cell_id in baselines},
+            sharing={cell.cell_id: sharing[cell.cell_id] for cell in own if sharing.get(cell.cell_id)},
         )
         for own in groups
     ]

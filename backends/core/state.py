@@ -21,12 +21,13 @@ def state(backend: Backend, model: Any, report: QuantReport) -> tuple[list[str],
     if not isinstance(model, nn.Module):
         return [], {}
     if not isinstance(backend, Packing):
-        return [], _float_state(model, [])
+        return [], float_state(model, [])
     names = [layer.name for layer in report.layers if layer.effective is not None]
-    return names, _packed(backend, model, names) | _float_state(model, names)
+    return names, packed(backend, model, names) | float_state(model, names)
 
 
-def _packed(backend: Packing, model: nn.Module, names: list[str]) -> dict[str, Tensor]:
+def packed(backend: Packing, model: nn.Module, names: list[str]) -> dict[str, Tensor]:
+    """The tensors of quantized modules as they are saved."""
     return {
         f"{name}.{key}": tensor.detach().contiguous()
         for name in names
@@ -34,7 +35,7 @@ def _packed(backend: Packing, model: nn.Module, names: list[str]) -> dict[str, T
     }
 
 
-def _float_state(model: nn.Module, quantized: list[str]) -> dict[str, Tensor]:
+def float_state(model: nn.Module, quantized: list[str]) -> dict[str, Tensor]:
     """Parameters and persistent buffers outside the quantized modules, every name of a shared one."""
     inside = tuple(name + "." for name in quantized)
     state = {}
@@ -72,7 +73,7 @@ def check_fits(model: nn.Module, manifest: Mapping[str, Any], tensors: Mapping[s
     }
     weights = {name: getattr(modules.get(name), "weight", None) for name in names}
     found = {name: tuple(weight.shape) for name, weight in weights.items() if weight is not None} | {
-        key: tuple(tensor.shape) for key, tensor in _float_state(model, names).items()
+        key: tuple(tensor.shape) for key, tensor in float_state(model, names).items()
     }
     others = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     if others:

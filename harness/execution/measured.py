@@ -127,9 +127,10 @@ def traffic(operations: list[Row], found: Transcription) -> Row:
 
 
 def speed(configuration: Configuration, found: Transcription) -> Row:
-    """Seconds always; rtfx only where the library's own kernels ran, plainly, with nothing beside them."""
+    """Seconds always; rtfx only where the library's own kernels ran, all of them and plainly, with nothing beside."""
     seconds = found.measured["feature_seconds"] + found.measured["decode_seconds"]
     capability = configuration.capability
-    honest = found.alone and not found.drafted and isinstance(capability, Supported) and not capability.simulated
+    whole = not found.drafted and found.measured["encoder_passes"] == found.measured["windows"]
+    honest = found.alone and whole and isinstance(capability, Supported) and not capability.simulated
     rtfx = found.audio_seconds / seconds if honest and seconds else None
     return {"audio_seconds": found.audio_seconds, "compute_seconds": seconds, "rtfx": rtfx}

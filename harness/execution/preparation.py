@@ -111,6 +111,16 @@ def baselines_of(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str
     }
 
 
+def sharing_of(missing: Sequence[Cell]) -> dict[str, list[str]]:
+    """For every cell the others that may have the same encoder on the same speech; the worker finds out."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for cell in missing:
+        encoder = cell.configuration.encoder
+        if encoder is not None:
+            groups.setdefault((encoder, cell.data.label), []).append(cell.cell_id)
+    return {cell_id: [other for other in own if other != cell_id] for own in groups.values() for cell_id in own}
+
+
 def workers_of(experiment: Experiment, groups: Sequence[Sequence[Cell]]) -> int:
     from harness.resolution.batching import default_workers
 

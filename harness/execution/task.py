@@ -27,6 +27,8 @@ class Task:
         run_directory: where finished cells are written.
         decoding, calibration, normalizer: as in the experiment.
         threads: for torch.
+        sharing: for each cell, the cells of others that may have the same encoder and speech.
+        cache_bytes: for encoder states that are shared.
         alone: nothing else runs beside it, so that speed may be reported.
         command: the command line, recorded with every cell.
     """
@@ -40,6 +42,8 @@ class Task:
     calibration: Calibration | None
     normalizer: str
     threads: int
+    sharing: Mapping[str, Sequence[str]]
+    cache_bytes: int
     alone: bool
     command: str
 
@@ -53,6 +57,7 @@ class Task:
         *,
         alone: bool = True,
         baselines: Mapping[str, str] = MappingProxyType({}),
+        sharing: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> Task:
         """The task of this command line for cells of one configuration of `experiment`."""
         configuration = cells[0].configuration
@@ -66,6 +71,8 @@ class Task:
             configuration.drawn(experiment.calibration),
             experiment.scoring.normalizer,
             experiment.run.threads_per_worker,
+            dict(sharing),
+            int(experiment.run.encoder_cache_gb * 1e9),
             alone,
             shlex.join(sys.argv),
         )

@@ -7,7 +7,7 @@ finished cell itself and sends events to the runner; it dies with its parent.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
+from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from backends import Quantized, UnsupportedError, quantize_spec
+from backends.core.fingerprint import fingerprint
 from backends.core.generation import rules_in_force
 from harness import cost
 from harness.cost.counting import Counts
@@ -43,6 +45,7 @@ from harness.experiment.cell import Cell, CellStatus
 from harness.metrics import Normaliser
 from harness.recognition.baseline import Baseline
 from harness.recognition.calibrating import calibration_inputs
+from harness.recognition.encoder_states import EncoderStates
 from harness.recognition.features import FeatureStore
 from harness.recognition.loading import load_recognizer
 from harness.recognition.models import Recognizer
@@ -52,6 +55,7 @@ from harness.records.layout import FEATURES, LEASES, CellRecord
 from harness.records.leases import shared
 from harness.records.parts import Parts
 from harness.records.recording import RunDirectory
+from harness.records.store import StoredRun
 
 
 def main(task: Task, channel: Connection) -> None:
@@ -151,6 +155,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         Normaliser(task.normalizer),
         features,
         alone=lambda: task.alone and not shared(task.run_directory / LEASES),
+        states=_shared_states(task, quantized),
     )
     strategy, counts = Strategy(task.decoding.strategy), dict[Any, Counts]()
     for cell in task.cells:
@@ -192,7 +197,31 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             _answers(cell, parts),
         )
         RunDirectory(task.run_directory).write(record)
+        if states := transcriber.states(cell):
+            states.remove()
         channel.send(CellDone(cell.cell_id))
+
+
+def _shared_states(task: Task, quantized: Quantized) -> Callable[[Cell], EncoderStates | None]:
+    """For a cell of the task, where its encoder's states are shared; nowhere if nobody may have the same."""
+    own = None
+    if task.sharing and task.cache_bytes and isinstance(quantized.model, nn.Module):
+        own = fingerprint(quantized, quantized.model.get_encoder())  # type: ignore[operator]
+    run = StoredRun(task.run_directory)
+
+    def states(cell: Cell) -> EncoderStates | None:
+        others = task.sharing.get(cell.cell_id)
+        if own is None or not others:
+            return None
+        group = min(cell.cell_id, *others)
+        wanted = partial(_any_missing, run, others)
+        return EncoderStates(task.run_directory, group, own, task.cache_bytes, wanted)
+
+    return states
+
+
+def _any_missing(run: StoredRun, cell_ids: Sequence[str]) -> bool:
+    return any(run.stamp(cell_id) is None for cell_id in cell_ids)
 
 
 def _tell(channel: Connection, utterances: int, kept: bool) -> None:

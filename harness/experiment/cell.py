@@ -17,6 +17,7 @@ from backends import (
     FULL_PRECISION,
     Capability,
     Form,
+    ModuleKind,
     PerGroup,
     QuantSpec,
     Scheme,
@@ -25,6 +26,7 @@ from backends import (
     resolve,
     row_independent,
 )
+from backends.core.spec import Part
 from harness._printing import printable
 from harness.experiment.config import Reference
 from harness.experiment.tables import NO_DRAW, Calibration, Data, Decoding, Draw, Model
@@ -96,6 +98,20 @@ class Configuration:
     def form(self) -> Form | None:
         """What the quantized model is; `None` where there can be none."""
         return self.capability.form if isinstance(self.capability, Supported) else None
+
+    @property
+    def encoder(self) -> str | None:
+        """A hash that those have in common whose encoders may be the same; `None` where the model is not looked into.
+
+        Head, embedding and decoder do not matter to it, nor what does not touch the encoder.
+        """
+        if self.form is not Form.LAYERS:
+            return None
+        modules = self.spec.modules & {ModuleKind.LINEAR, ModuleKind.CONV} if Part.ENCODER in self.spec.parts else ()
+        if self.backend == "none" or not modules:
+            return hash_of([self.model.model_dump(), self.device])
+        columns = {key: value for key, value in spec_columns(self).items() if key not in ("modules", "parts")}
+        return hash_of([columns, sorted(modules)])
 
     @property
     def takes_drafts(self) -> bool:

@@ -181,6 +181,8 @@ class Run(Table):
         engine: `local` processes, or `ray`: tasks on a cluster.
         address: of the cluster: `auto` (the one that this machine belongs to, or `RAY_ADDRESS`), `HOST:PORT`,
             `ray://HOST:PORT` from outside, or `local`, which starts one on this machine for as long as the run takes.
+        encoder_cache_gb: GB for encoder states that configurations share, so that each encoder runs once;
+            0 shares none.
         cpus: processors of a task on a cluster; 0 is `threads_per_worker`.
         gpus: GPUs of a task on a cluster that uses one; .25 lets four small models share one.
         memory_gb: GiB of memory that a task on a cluster keeps free for itself; 0 asks for none.
@@ -196,6 +198,7 @@ class Run(Table):
     lease_timeout: float = Field(default=120.0, gt=0)
     engine: Literal["local", "ray"] = "local"
     address: str = Field(default="auto", pattern=r"^(auto|local|(ray://)?[^\s/]+:\d{1,5})$")
+    encoder_cache_gb: float = Field(default=4.0, ge=0)
     cpus: float = Field(default=0.0, ge=0)
     gpus: float = Field(default=1.0, gt=0)
     memory_gb: float = Field(default=0.0, ge=0)

@@ -20,6 +20,7 @@ from harness.errors import DataError
 from harness.experiment.tables import Decoding
 from harness.metrics import estimated_snr
 from harness.recognition.drafts import DraftedGeneration
+from harness.recognition.encoder_states import given
 from harness.recognition.families import Preparation, cap
 from harness.recognition.features import Group, PreparedBatch
 
@@ -137,6 +138,7 @@ class Recognizer:
         samples: Sequence[int],
         decoding: Decoding,
         drafts: Sequence[Sequence[int]] | None = None,
+        states: Any = None,
     ) -> list[Transcript]:
         """Transcribe what goes through the model together; see `transcribe`.
 
@@ -145,10 +147,25 @@ class Recognizer:
             samples: of every utterance of the batch.
             decoding: how.
             drafts: for each utterance of the group.
+            states: what the encoder returns for the group, where it is at hand; it is not run then.
         """
         loop = None if drafts is None or group.whole else DraftedGeneration(drafts)
         limit = max(cap(self.family, decoding, samples[i]) for i in group.rows)
-        return self._decoded(group, limit, decoding, loop)
+        if states is None or self.inside is None:
+            return self._decoded(group, limit, decoding, loop)
+        with given(self.inside.get_encoder(), states):
+            return self._decoded(group, limit, decoding, loop)
+
+    def encode(self, group: Group) -> Any:
+        """What the encoder returns for a group, its states with it; adds to `decode_seconds` and `encode_seconds`."""
+        assert self.inside is not None
+        began = time.perf_counter()
+        with torch.no_grad():
+            states = self.inside.get_encoder()(**self._placed(group.inputs))
+        seconds = time.perf_counter() - began
+        self.encode_seconds += seconds
+        self.decode_seconds += seconds
+        return states
 
     def _decoded(
         self, group: Group, limit: int, decoding: Decoding, loop: DraftedGeneration | None

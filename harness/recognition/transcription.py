@@ -19,7 +19,8 @@ from harness.experiment.tables import Data, Decoding
 from harness.metrics import Normaliser, scores
 from harness.recognition.attended import attended
 from harness.recognition.baseline import Baseline
-from harness.recognition.features import FeatureStore, PreparedBatch
+from harness.recognition.encoder_states import EncoderStates
+from harness.recognition.features import FeatureStore, Group, PreparedBatch
 from harness.recognition.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
 from harness.recognition.models import Recognizer, Transcript
 from harness.recognition.strategy import Strategy
@@ -33,8 +34,8 @@ class Transcription:
     Attributes:
         rows: one for every utterance, as they are stored.
         prompt: tokens that the decoder starts with.
-        measured: seconds of feature extraction and of decoding; windows encoded; utterances that were cut at the
-            model's window, and transcripts that ended at their cap of tokens; peaks of memory in bytes.
+        measured: seconds of feature extraction and of decoding; windows, and passes of the encoder; utterances that
+            were cut at the model's window, and transcripts that ended at their cap of tokens; peaks of memory in bytes.
         drafted: utterances whose decoding checked a draft.
         alone: whether nothing ran beside it.
         divergences: from the baseline, of every token of the references, nats.
@@ -107,6 +108,7 @@ class Transcriber:
         normalise: for the scores.
         features: where prepared speech is kept.
         alone: whether nothing runs beside it, asked after every batch.
+        states: where the encoder's states of a cell are shared with other configurations, if they are.
     """
 
     recognizer: Recognizer
@@ -114,6 +116,7 @@ class Transcriber:
     normalise: Normaliser
     features: FeatureStore
     alone: Callable[[], bool]
+    states: Callable[[Cell], EncoderStates | None] = lambda cell: None
 
     def transcribe(
         self, cell: Cell, drafting: Drafting, baseline: Baseline, parts: Parts, progress: Callable[[int, bool], None]
@@ -153,7 +156,9 @@ class Transcriber:
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
         expected = baseline.answers(index, batch)
-        transcripts = _transcripts(utterances, speech, recognizer, self.decoding, drafts, expected)
+        shared = self.states(cell)
+        encoder = None if shared is None else partial(_encoded, recognizer, shared, cell, batch)
+        transcripts, read = _transcripts(utterances, speech, recognizer, self.decoding, drafts, expected, encoder)
         seconds = recognizer.decode_seconds - recognizer.encode_seconds
         drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in transcripts))
         rows = [
@@ -164,6 +169,7 @@ class Transcriber:
             "feature_seconds": recognizer.feature_seconds,
             "decode_seconds": recognizer.decode_seconds,
             "windows": recognizer.windows,
+            "encoder_passes": recognizer.windows - read,
             "cut": sum(
                 _is_cut(recognizer, n, self.decoding) for i, n in enumerate(speech.samples) if i not in speech.errors
             ),
@@ -233,21 +239,34 @@ def _transcripts(
     decoding: Decoding,
     drafts: Sequence[Sequence[int]] | None,
     expected: Mapping[str, Answers],
-) -> list[tuple[Transcript, Likelihood]]:
-    """Transcripts of a batch with the likelihood of their references.
+    encoder: Callable[[Group], tuple[Any, bool]] | None,
+) -> tuple[list[tuple[Transcript, Likelihood]], int]:
+    """Transcripts of a batch with the likelihood of their references; of how many the encoder's states were read.
 
-    It is one of no tokens where it took several passes, and where the model cannot be asked for it.
+    A likelihood is one of no tokens where it took several passes, and where the model cannot be asked for it.
     """
     recognizer.feature_seconds += speech.seconds
     found: dict[int, tuple[Transcript, Likelihood]] = {}
+    read = 0
     for group in speech.groups:
         own = None if drafts is None else [drafts[row] for row in group.rows]
+        states, was_read = (None, False) if encoder is None or group.whole else encoder(group)
+        read += was_read * len(group.rows)
         with attended(recognizer.inside) as seen:
-            transcripts = recognizer.decode(group, speech.samples, decoding, own)
+            transcripts = recognizer.decode(group, speech.samples, decoding, own, states)
         likelihoods = [Likelihood()] * len(group.rows)
         if recognizer.inside is not None and not group.whole:
             texts = [utterances[row].text for row in group.rows]
             known = [expected.get(utterances[row].id) for row in group.rows]
             likelihoods = reference_likelihoods(recognizer, seen, recognizer.prompt, texts, known)
         found |= zip(group.rows, zip(transcripts, likelihoods, strict=True), strict=True)
-    return [found[row] for row in range(len(utterances))]
+    return [found[row] for row in range(len(utterances))], read
+
+
+def _encoded(
+    recognizer: Recognizer, states: EncoderStates, cell: Cell, batch: Sequence[str], group: Group
+) -> tuple[Any, bool]:
+    """The encoder's states of a group of a planned batch, and whether they were read."""
+    kept = ("model", "data", "threads", "machine")
+    how = [*(cell.identity[key] for key in kept), cell.identity["decoding"]["long_audio"]]
+    return states.of([how, list(batch), list(group.rows)], lambda: recognizer.encode(group))

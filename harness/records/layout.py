@@ -16,6 +16,8 @@ RESULTS = ("results.parquet", "results.csv")
 CHECKSUMS = "results.sha256"
 FEATURES = "features"
 """Prepared speech, for as long as a run works."""
+ENCODER_STATES = "encoder_states"
+"""States that several configurations share, for as long as they are needed."""
 LEASES = "leases"
 """Who does what now."""
 ANSWERS = "answers.safetensors"

@@ -27,6 +27,7 @@ from harness.records.layout import (
     ANALYSES,
     ANSWERS,
     CHECKSUMS,
+    ENCODER_STATES,
     EXPERIMENT,
     FEATURES,
     LATENCY,
@@ -120,7 +121,7 @@ class RunDirectory(StoredRun):
         return OutputError(f"{self.path}: another command is using it; wait for it, or choose another --out")
 
     def _remove_leftovers(self) -> None:
-        for name in (FEATURES, LEASES):
+        for name in (FEATURES, ENCODER_STATES, LEASES):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for path in [p for p in self.path.rglob(".*") if is_temporary(p)]:
             if path.is_dir():

@@ -34,6 +34,7 @@ MEASURED = (
     "compute_seconds",
     "rtfx",
     "drafted",
+    "encoder_passes",
     "cut",
     "at_limit",
     "peak_rss_bytes",

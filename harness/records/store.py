@@ -7,6 +7,7 @@
                         environment.json  log.txt  DONE  answers.safetensors (of baselines)
       parts/<cell_id>/  finished batches of a cell that is not
       leases/           who does what now
+      features/  encoder_states/   what workers share while a run works
       damaged/          cells that were set aside
       results.parquet   results.csv   results.sha256   latency.json
 
