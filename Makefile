@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
-API := backends $(patsubst backends/%.py,backends.%,$(wildcard backends/[a-z]*.py)) backends.ptq '!backends.ptq._' harness.datasets harness.records.store
+API := backends $(patsubst backends/%/__init__.py,backends.%,$(filter-out backends/core/%,$(wildcard backends/[a-z]*/__init__.py))) $(patsubst backends/%.py,backends.%,$(wildcard backends/[a-z]*.py)) '!backends.*[.]_' harness.datasets harness.records.store
 
 .PHONY: demo test check figures notebooks readme docs clean
 
