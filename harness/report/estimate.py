@@ -117,7 +117,8 @@ def time_sentence(planned: Sequence[Configuration], experiment: Experiment, meas
     ]
     return (
         f"about {' to '.join(duration((1 + rest) * wall) for rest in _REST)} on this machine with "
-        f"{counted(workers, 'worker')}, if nothing else runs ({', '.join(about)}), without quantizing and calibration"
+        f"{counted(workers, 'worker')}, if nothing else runs ({', '.join(about)}), "
+        "without loading and quantizing, some seconds for each configuration, and calibration"
         + (f"; not counted: {known.missing}" if known.unknown else "")
     )
 

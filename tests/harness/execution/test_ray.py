@@ -177,5 +177,5 @@ def test_an_address_where_nobody_answers_is_a_sentence(tmp_path):
 def test_without_ray_it_says_how_to_get_it(file, tmp_path, monkeypatch):
     monkeypatch.setattr("harness.execution.preparation.find_spec", lambda name: None)
     experiment = load_experiment(file, ['run.engine="ray"'])
-    with pytest.raises(ConfigError, match=r'pip install "asrquant\[ray\]"'):
+    with pytest.raises(ConfigError, match=r'pip install "\.\[ray\]"'):
         engine_of(experiment, 1, RunDirectory(tmp_path))

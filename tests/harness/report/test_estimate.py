@@ -55,7 +55,7 @@ def test_a_plan_is_encoders_times_recordings_divided_by_workers(said):
     assert sentence == (
         "about 2 h 10 min to 3 h 05 min on this machine with 2 workers, if nothing else runs (4 configurations, 5,559 "
         "recordings each; the encoder alone takes 0.5 s a recording, measured now, and all after it takes 40% to 100% "
-        "of that by experience), without quantizing and calibration"
+        "of that by experience), without loading and quantizing, some seconds for each configuration, and calibration"
     )
     assert (len(trials), threads, processes) == (1, 1, 2)
     assert trials[0][0].layers == 4
