@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from backends import Capability, Supported, available
 from backends.__main__ import matrix
 from harness.experiment.config import ActivationsTable, Experiment, Grid, Published, Reference
-from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scoring, Table
+from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scoring, Stop, Table
 
 TABLES: dict[str, type[BaseModel]] = {
     "": Experiment,
@@ -25,6 +25,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "[scoring]": Scoring,
     "[calibration]": Calibration,
     "[run]": Run,
+    "[run.stop]": Stop,
     "[[grid]]": Grid,
     "[[grid]] activations": ActivationsTable,
     "[[grid]] reference": Reference,

@@ -152,7 +152,9 @@ def _run_planned(
         if source is not None:
             _take_over(source, own, every, directory, console)
         before = {cell.cell_id: directory.stamp(cell.cell_id) for cell in own}
-        missing = [judged(cell, refused) for cell in own if is_missing(cell, directory, retry=retry)]
+        missing = [
+            judged(cell, refused) for cell in own if is_missing(cell, directory, experiment.run.stop, retry=retry)
+        ]
         try:
             if missing:
                 _run_missing(experiment, missing, before, baselines_of(cells), directory, resolved, console)
@@ -236,7 +238,7 @@ def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, cons
         console.print(unfinished)
     console.print(f"{directory.path / 'results.csv'}: {counted(len(rows), 'row')}", highlight=False)
     asked = [row for row in rows if row["backend"] != "none"] or rows
-    measured = sum(row["status"] == CellStatus.DONE for row in asked)
+    measured = sum(row["status"] in (CellStatus.DONE, CellStatus.STOPPED) for row in asked)
     if not measured:
         aside = ", full precision aside" if len(asked) < len(rows) else ""
         console.print(f"0 of {counted(len(asked), 'cell')} measured{aside}", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Round:
     Attributes:
         seconds: of all batches, by way, `auto` among them.
         texts: by way, what the utterances were transcribed to.
-        drafted: for each batch, whether `auto` took drafts; it decodes two batches to find out which way is faster.
+        drafted: for each batch, whether `auto` took drafts.
     """
 
     seconds: Mapping[str, Seconds]
@@ -34,7 +35,7 @@ def timed(
     recognizer: Recognizer, batch: PreparedBatch, drafts: Sequence[Sequence[int]] | None, decoding: Decoding
 ) -> tuple[Seconds, list[Transcript]]:
     """Seconds and transcripts of one batch."""
-    recognizer.decode_seconds = recognizer.encode_seconds = 0.0
+    recognizer.decode_seconds = recognizer.encode_seconds = recognizer.decoder_seconds = 0.0
     found = recognizer.transcribe(batch, decoding, drafts)
     return (recognizer.decode_seconds, recognizer.decode_seconds - recognizer.encode_seconds), found
 
@@ -45,18 +46,25 @@ def one_round(
     drafts: Sequence[Sequence[Sequence[int]]],
     decoding: Decoding,
 ) -> Round:
-    """Every batch plainly and with its drafts; `auto` is put together from these."""
+    """Every batch plainly and with its drafts; `auto` is put together from these, and from what its probe takes."""
     took: dict[Way, list[Seconds]] = {"plain": [], "draft": []}
     texts: dict[str, list[str]] = {"plain": [], "draft": []}
-    strategy, ways = Strategy("auto"), list[Way]()
+    strategy, ways, probe = Strategy("auto"), list[Way](), 0.0
     for batch, own in zip(batches, drafts, strict=True):
+        worked = {}
         for way in took:
             seconds, found = timed(recognizer, batch, own if way == "draft" else None, decoding)
             took[way].append(seconds)
+            worked[way] = recognizer.decoder_seconds
             texts[way] += [transcript.text for transcript in found]
         ways.append(strategy.way(possible=True))
-        strategy.took(ways[-1], took[ways[-1]][-1][1], sum(map(len, own)))
-    auto = [took[way][place] for place, way in enumerate(ways)]
+        if ways[-1] == "draft" and strategy.lacks_pace:
+            states, began = recognizer.encode(batch.groups[0]), time.perf_counter()
+            if pace := recognizer.step_seconds(batch.groups[0], states, decoding):
+                strategy.paced(pace)
+            probe += time.perf_counter() - began
+        strategy.took(ways[-1], worked[ways[-1]], max(map(len, own)))
+    auto = [(probe, probe), *(took[way][place] for place, way in enumerate(ways))]
     whole = {"plain": took["plain"], "draft": took["draft"], "auto": auto}
     return Round({way: _total(rows) for way, rows in whole.items()}, texts, [way == "draft" for way in ways])
 

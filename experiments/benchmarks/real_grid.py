@@ -1,4 +1,4 @@
-"""A grid on real Whisper, beside itself without shared encoder states, a `transformers.pipeline` loop and faster-whisper.
+"""A grid on real Whisper, beside itself without shared encoder states, a pipeline loop, and faster-whisper.
 
     python -m experiments.benchmarks.real_grid MODEL LIBRISPEECH UTTERANCES >> experiments/benchmarks/real_grid.txt
 

@@ -5,7 +5,7 @@
 LIBRISPEECH_ROOT has `test-clean`, of which UTTERANCES (64 without it) are taken at even distances, and `train-clean-5`
 for calibration. One thread, float32, the ways in turns on the same batches, medians; nothing else should run.
 `decoder` is generation without the encoder, which takes the same time in all ways; drafts are what full precision
-says; `auto` takes two batches to find out which way is faster, and that one from then on.
+says; `auto` takes drafts until they have cost more than plain decoding would have, of which it tries a few steps.
 """
 
 from __future__ import annotations

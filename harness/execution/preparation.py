@@ -14,7 +14,7 @@ from harness.errors import ConfigError
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.experiment.plan import baseline_of
-from harness.experiment.tables import Decoding, Model
+from harness.experiment.tables import Decoding, Model, Stop
 
 if TYPE_CHECKING:
     from harness.execution.engines import Engine
@@ -95,9 +95,17 @@ def judged(cell: Cell, refused: Mapping[Model, str]) -> Cell:
     return replace(cell, configuration=replace(cell.configuration, capability=Unsupported(reason)))
 
 
-def is_missing(cell: Cell, directory: RunDirectory, *, retry: bool) -> bool:
+def is_missing(cell: Cell, directory: RunDirectory, stop: Stop | None, *, retry: bool) -> bool:
+    """Whether a cell is to be done: it is not finished, or ended badly and is tried again, or goes on after a stop.
+
+    A stopped one goes on where the experiment does not stop any more, or later.
+    """
     stored = directory.finished(cell.cell_id)
-    return stored is None or (retry and stored["status"] != CellStatus.DONE)
+    if stored is None:
+        return True
+    if stored["status"] == CellStatus.STOPPED:
+        return stop is None or stop.worse_by > stored["measured"]["worse_by"]
+    return retry and stored["status"] != CellStatus.DONE
 
 
 def baselines_of(cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, str]:

@@ -27,6 +27,8 @@ class Task:
         run_directory: where finished cells are written.
         decoding, calibration, normalizer: as in the experiment.
         threads: for torch.
+        worse_by: points of WER beyond the baseline's at which a cell is stopped, if any.
+        seed: of the order of speakers.
         sharing: for each cell, the cells of others that may have the same encoder and speech.
         cache_bytes: for encoder states that are shared.
         alone: nothing else runs beside it, so that speed may be reported.
@@ -42,6 +44,8 @@ class Task:
     calibration: Calibration | None
     normalizer: str
     threads: int
+    worse_by: float | None
+    seed: int
     sharing: Mapping[str, Sequence[str]]
     cache_bytes: int
     alone: bool
@@ -71,6 +75,8 @@ class Task:
             configuration.drawn(experiment.calibration),
             experiment.scoring.normalizer,
             experiment.run.threads_per_worker,
+            None if experiment.run.stop is None else experiment.run.stop.worse_by,
+            experiment.run.seed,
             dict(sharing),
             int(experiment.run.encoder_cache_gb * 1e9),
             alone,

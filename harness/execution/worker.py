@@ -49,6 +49,7 @@ from harness.recognition.encoder_states import EncoderStates
 from harness.recognition.features import FeatureStore
 from harness.recognition.loading import load_recognizer
 from harness.recognition.models import Recognizer
+from harness.recognition.stopping import Stopping
 from harness.recognition.strategy import Strategy
 from harness.recognition.transcription import Drafting, Transcriber, Transcription, speech_of
 from harness.records.layout import FEATURES, LEASES, CellRecord
@@ -56,6 +57,7 @@ from harness.records.leases import shared
 from harness.records.parts import Parts
 from harness.records.recording import RunDirectory
 from harness.records.store import StoredRun
+from harness.resolution.batching import drawn_speakers
 
 
 def main(task: Task, channel: Connection) -> None:
@@ -167,7 +169,8 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             baseline_tokens = baseline.transcripts()
         drafting = Drafting(strategy, baseline_tokens)
         channel.send(Phase(cell.data.label, cell.utterances))
-        found = transcriber.transcribe(cell, drafting, baseline, parts, partial(_tell, channel))
+        stopping = _stopping(task, cell, baseline)
+        found = transcriber.transcribe(cell, drafting, baseline, parts, partial(_tell, channel), stopping)
         operations = operations_of(configuration, quantized, recognizer, found, counts)
         divergence = apart(found)
         lacks_answers = not configuration.is_baseline and not divergence
@@ -180,11 +183,15 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             **divergence,
             "drafted": found.drafted / len(found.rows),
             "waited_seconds": baseline.waited,
+            **({"worse_by": task.worse_by} if found.stopped else {}),
         }
         record = CellRecord(
             cell.cell_id,
             {
-                **cell.about(CellStatus.DONE, _remarks(quantized, found, lacks_answers=lacks_answers)),
+                **cell.about(
+                    CellStatus.STOPPED if found.stopped else CellStatus.DONE,
+                    _remarks(task, cell, quantized, found, lacks_answers=lacks_answers),
+                ),
                 "prompt": found.prompt,
                 "rules": rules_in_force(quantized.model.generation_config),
                 "measured": measured,
@@ -230,7 +237,14 @@ def _tell(channel: Connection, utterances: int, kept: bool) -> None:
         raise Stopped
 
 
-def _remarks(quantized: Quantized, found: Transcription, *, lacks_answers: bool) -> str:
+def _stopping(task: Task, cell: Cell, baseline: Baseline) -> Stopping | None:
+    """What ends the cell early if it is hopeless; a baseline is not."""
+    if task.worse_by is None or cell.configuration.is_baseline:
+        return None
+    return Stopping(baseline, drawn_speakers(speech_of(cell).values(), task.seed), task.worse_by / 100)
+
+
+def _remarks(task: Task, cell: Cell, quantized: Quantized, found: Transcription, *, lacks_answers: bool) -> str:
     """The remarks on a cell that is done: the adapter's notes, and what could not be decoded."""
     undecodable = [row["error"] for row in found.rows if row["error"]]
     more = (
@@ -248,6 +262,11 @@ def _remarks(quantized: Quantized, found: Transcription, *, lacks_answers: bool)
         more.append(f"{limited} of {len(found.rows)} transcripts ended at their cap of tokens, not by themselves")
     if lacks_answers and any(row["reference_tokens"] for row in found.rows):
         more.append("no divergence: full precision's answers to the references were not all at hand")
+    if found.stopped:
+        more.append(
+            f"stopped after {len(found.rows)} of {cell.utterances} utterances: certainly more than {task.worse_by:g} "
+            "points of WER worse than full precision"
+        )
     return "; ".join([*quantized.report.notes, *more])
 
 

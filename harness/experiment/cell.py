@@ -39,6 +39,8 @@ class CellStatus(StrEnum):
     """How a cell ended."""
 
     DONE = "done"
+    STOPPED = "stopped"
+    """Ended early, since it is certainly much worse than its baseline."""
     UNSUPPORTED = "unsupported"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
@@ -244,15 +246,21 @@ def identifying(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in columns.items() if key not in LATER_COLUMNS or value != LATER_COLUMNS[key]}
 
 
+_LATER_DECODING = {"batches": "length"}
+"""Keys of `[decoding]` that were added later: the values that change no cell's id."""
+
+
 def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str, Any]:
     """Decoding and calibration settings as JSON values, for a cell's identity.
 
     Left out are the strategy of decoding, because it changes no hypothesis, the rate of tokens, which is the model's
-    where the experiment names none (see `harness.resolution.identity`), where data lies and how much of it is
-    taken, which the samples tell, and seed and noise, which are among the configuration's columns.
+    where the experiment names none (see `harness.resolution.identity`), batches by length, which were the only ones,
+    where data lies and how much of it is taken, which the samples tell, and seed and noise, which are among the
+    configuration's columns.
     """
+    usual = {key for key, value in _LATER_DECODING.items() if getattr(decoding, key) == value}
     where: dict[str, Any] = {"data": {"root", "revision", "name", "limit", "seed"}, "seed": True, "noise_db": True}
     return {
-        "decoding": decoding.model_dump(mode="json", exclude={"strategy", "tokens_per_second"}),
+        "decoding": decoding.model_dump(mode="json", exclude={"strategy", "tokens_per_second", *usual}),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),
     }

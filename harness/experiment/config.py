@@ -16,7 +16,7 @@ from harness.errors import ConfigError
 from harness.experiment._overrides import apply_override
 from harness.experiment._sentences import first_sentence
 from harness.experiment._toml import read_toml
-from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scalar, Scoring, Several, Table
+from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scalar, Scoring, Several, Stop, Table
 
 
 class Reference(Table):
@@ -143,6 +143,12 @@ class Experiment(Table):
                 raise ValueError(f"{where} is for {name!r}, which is not the name of a [[model]]")
         return self
 
+    @model_validator(mode="after")
+    def _stops_by_speakers(self) -> Experiment:
+        if self.run.stop is not None and self.decoding.batches != "speakers":
+            raise ValueError('[run.stop] looks at whole speakers: it needs decoding.batches = "speakers"')
+        return self
+
     @field_validator("model", "data", "grid")
     @classmethod
     def _no_repetition(cls, entries: list[Any]) -> list[Any]:
@@ -179,7 +185,7 @@ def _origin(path: Path, overrides: Sequence[str]) -> str:
 
 
 def _table_of(table: Any, key: str) -> Any:
-    tables = (Model, Data, Decoding, Scoring, Calibration, Run, Grid, Published, Reference)
+    tables = (Model, Data, Decoding, Scoring, Calibration, Run, Stop, Grid, Published, Reference)
     by_key = {kind.__name__.lower(): kind for kind in tables} | {"activations": ActivationsTable}
     return by_key.get(key, table)
 

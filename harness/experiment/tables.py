@@ -90,6 +90,8 @@ class Decoding(Table):
         strategy: `plain` generation token by token, `draft` checks the transcript of full precision where that gives
             the same result, `auto` takes the faster of the two. It changes no transcript.
         batch_size: utterances per planned batch; `auto` is what memory allows, chosen once and kept with the run.
+        batches: how utterances are put into batches: by `length`, or as blocks of whole `speakers` in a random order
+            (of `run.seed`), by length within a block, so that a run can stop what is hopeless.
         num_beams: 1 is greedy.
         max_new_tokens: cap of an utterance.
         tokens_per_second: another cap of an utterance, by its length: so many tokens a second and two more. Without it
@@ -101,6 +103,7 @@ class Decoding(Table):
 
     strategy: Literal["auto", "plain", "draft"] = "auto"
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = 16
+    batches: Literal["length", "speakers"] = "length"
     num_beams: int = Field(default=1, ge=1)
     max_new_tokens: int = Field(default=225, ge=1)
     tokens_per_second: float | None = Field(default=None, gt=0)
@@ -166,6 +169,16 @@ class Calibration(Table):
         return self.model_copy(update=draw._asdict())
 
 
+class Stop(Table):
+    """When a cell is ended before its time, because it is certainly much worse than its baseline.
+
+    Attributes:
+        worse_by: points of WER; a cell whose difference is within it is ended so in less than 5 % of all orders.
+    """
+
+    worse_by: float = Field(gt=0)
+
+
 class Run(Table):
     """How the work is done; of all this only `threads_per_worker` and `seed` are part of a cell's identity.
 
@@ -181,6 +194,7 @@ class Run(Table):
         engine: `local` processes, or `ray`: tasks on a cluster.
         address: of the cluster: `auto` (the one that this machine belongs to, or `RAY_ADDRESS`), `HOST:PORT`,
             `ray://HOST:PORT` from outside, or `local`, which starts one on this machine for as long as the run takes.
+        stop: ends hopeless cells early (see `[run.stop]`); none are without it.
         encoder_cache_gb: GB for encoder states that configurations share, so that each encoder runs once;
             0 shares none.
         cpus: processors of a task on a cluster; 0 is `threads_per_worker`.
@@ -198,6 +212,7 @@ class Run(Table):
     lease_timeout: float = Field(default=120.0, gt=0)
     engine: Literal["local", "ray"] = "local"
     address: str = Field(default="auto", pattern=r"^(auto|local|(ray://)?[^\s/]+:\d{1,5})$")
+    stop: Stop | None = None
     encoder_cache_gb: float = Field(default=4.0, ge=0)
     cpus: float = Field(default=0.0, ge=0)
     gpus: float = Field(default=1.0, gt=0)

@@ -54,6 +54,12 @@ class Baseline:
         rows = [*self._run.utterances(self._cell), *self._run.undecodable(self._cell)]
         return {row["id"]: generated(row["tokens"], stored["prompt"]) for row in rows}
 
+    def rows(self) -> list[dict[str, Any]] | None:
+        """The rows of its utterances, where it is done by now; `None` where it is not, or there is none."""
+        if self._cell is None or self._done() is None:
+            return None
+        return [*self._run.utterances(self._cell), *self._run.undecodable(self._cell)]
+
     def answers(self, index: int, ids: Sequence[str]) -> Mapping[str, Answers]:
         """What the baseline answers to the references of a planned batch; empty where it is not done."""
         return self._awaited(lambda: self._answers(index, ids)) or {}

@@ -24,6 +24,9 @@ from harness.recognition.encoder_states import given
 from harness.recognition.families import Preparation, cap
 from harness.recognition.features import Group, PreparedBatch
 
+_PROBE = (2, 10)
+"""Steps of plain decoding that are compared to find out what one costs."""
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -53,6 +56,8 @@ class Recognizer:
     decode_seconds: float = 0.0
     encode_seconds: float = 0.0
     """Of `decode_seconds`, those in the encoder."""
+    decoder_seconds: float = 0.0
+    """In the decoder: of the processor, where it computes, so that a busy machine does not matter."""
     windows: int = 0
     """That the encoder took: one for an utterance, several for a long one that is decoded window after window."""
 
@@ -167,12 +172,36 @@ class Recognizer:
         self.decode_seconds += seconds
         return states
 
+    def step_seconds(self, group: Group, states: Any, decoding: Decoding) -> float | None:
+        """What one step of plain decoding costs for a group, on the clock of `decoder_seconds`.
+
+        It is the difference between a few steps and some more. `None` where all transcripts end before.
+
+        Args:
+            group: which was decoded in one pass.
+            states: what the encoder returned for it.
+            decoding: how.
+        """
+        found, kept = [], (self.windows, self.prompt, self.decoder_seconds, self.encode_seconds)
+        for most in _PROBE:
+            before = self.decoder_seconds
+            with given(self.model.get_encoder(), states):
+                transcripts = self._decoded(group, most, decoding, None)
+            steps = max(len(generated(transcript.tokens, self.prompt)) for transcript in transcripts)
+            found.append((steps, self.decoder_seconds - before))
+        self.windows, self.prompt, self.decoder_seconds, self.encode_seconds = kept
+        (few, short), (many, long) = found
+        return (long - short) / (many - few) if many > few and long > short else None
+
+    def _clock(self) -> float:
+        return time.perf_counter() if self.model.device.type == "cuda" else time.process_time()
+
     def _decoded(
         self, group: Group, limit: int, decoding: Decoding, loop: DraftedGeneration | None
     ) -> list[Transcript]:
         if group.whole and self.inside is None:
             raise UnsupportedError('this engine takes one window of audio at a time: use long_audio = "truncate"')
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), self._clock()
         settings = {
             "max_new_tokens": limit,
             "num_beams": decoding.num_beams,
@@ -184,6 +213,7 @@ class Recognizer:
         if not (group.whole and self.prompt):
             self.prompt = prompt if loop is None else loop.prompt
         self.decode_seconds += time.perf_counter() - began
+        self.decoder_seconds += self._clock() - worked
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         rows = [_up_to(self.ends, row) for row in sequences.tolist()]
         written = [len(generated(row, self.prompt)) for row in rows]
@@ -205,13 +235,15 @@ class Recognizer:
     @contextmanager
     def _encoding(self, encoder: Any) -> Iterator[None]:
         """Count windows and seconds of the encoder in the block; a GPU computes later, and takes no time here."""
-        began: list[float] = []
+        began: list[tuple[float, float]] = []
 
         def started(*_: Any) -> None:
-            began.append(time.perf_counter())
+            began.append((time.perf_counter(), self._clock()))
 
         def ended(encoder: Any, args: Any, output: Any) -> None:
-            self.encode_seconds += time.perf_counter() - began.pop()
+            wall, worked = began.pop()
+            self.encode_seconds += time.perf_counter() - wall
+            self.decoder_seconds -= self._clock() - worked
             self.windows += len(output.last_hidden_state)
 
         with encoder.register_forward_pre_hook(started), encoder.register_forward_hook(ended):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness import cost, datasets
+from harness.cost.operations import generated
 from harness.datasets import Utterance
 from harness.errors import DataError
 from harness.experiment.cell import Cell
@@ -23,6 +24,7 @@ from harness.recognition.encoder_states import EncoderStates
 from harness.recognition.features import FeatureStore, Group, PreparedBatch
 from harness.recognition.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
 from harness.recognition.models import Recognizer, Transcript
+from harness.recognition.stopping import Stopping
 from harness.recognition.strategy import Strategy
 from harness.records.parts import Part, Parts
 
@@ -39,6 +41,7 @@ class Transcription:
         drafted: utterances whose decoding checked a draft.
         alone: whether nothing ran beside it.
         divergences: from the baseline, of every token of the references, nats.
+        stopped: whether it was ended early, as hopeless.
     """
 
     rows: list[Mapping[str, Any]] = field(default_factory=list)
@@ -47,6 +50,7 @@ class Transcription:
     drafted: int = 0
     alone: bool = True
     divergences: list[float] = field(default_factory=list)
+    stopped: bool = False
 
     def add(self, part: Part) -> None:
         """One more batch: seconds add up, and the largest peak counts."""
@@ -82,9 +86,14 @@ class Drafting:
         possible = all(name in self._drafts for name in batch)
         return [self._drafts[name] for name in batch] if self._strategy.way(possible=possible) == "draft" else None
 
-    def took(self, drafts: object | None, seconds: float, tokens: int) -> None:
-        """What the decoder took for the batch."""
-        self._strategy.took("plain" if drafts is None else "draft", seconds, tokens)
+    def took(self, drafts: object | None, seconds: float, steps: int) -> None:
+        """What the decoder took for the batch, and the steps that plain decoding would have."""
+        self._strategy.took("plain" if drafts is None else "draft", seconds, steps)
+
+    def pace(self, recognizer: Recognizer, group: Group, states: Any, decoding: Decoding) -> None:
+        """Find out what a step of plain decoding costs, where that is not known."""
+        if self._strategy.lacks_pace and (seconds := recognizer.step_seconds(group, states, decoding)):
+            self._strategy.paced(seconds)
 
 
 def speech_of(cell: Cell) -> dict[str, Utterance]:
@@ -119,9 +128,17 @@ class Transcriber:
     states: Callable[[Cell], EncoderStates | None] = lambda cell: None
 
     def transcribe(
-        self, cell: Cell, drafting: Drafting, baseline: Baseline, parts: Parts, progress: Callable[[int, bool], None]
+        self,
+        cell: Cell,
+        drafting: Drafting,
+        baseline: Baseline,
+        parts: Parts,
+        progress: Callable[[int, bool], None],
+        stopping: Stopping | None = None,
     ) -> Transcription:
         """Transcribe and score all planned batches of a cell, each of which is kept in `parts` once it is finished.
+
+        With `stopping`, batches are left out once it says that the cell is hopeless.
 
         What is there already is taken from there. `progress` is told after each how many utterances it had, and whether
         it was kept from before. A baseline's answers to the references are kept beside its batches, for the others.
@@ -140,6 +157,9 @@ class Transcriber:
                 parts.save(index, part)
             found.add(part)
             progress(len(batch), kept)
+            if stopping is not None and index + 1 < len(cell.batches) and stopping.is_hopeless(found.rows):
+                found.stopped = True
+                break
         if all(row["error"] for row in found.rows):
             raise DataError(f"{cell.data.label}: not one utterance can be decoded; the first: {found.rows[0]['error']}")
         return found
@@ -152,15 +172,18 @@ class Transcriber:
         utterances, recognizer = [by_id[name] for name in batch], self.recognizer
         cost.reset_peak_memory()
         recognizer.feature_seconds = recognizer.decode_seconds = recognizer.encode_seconds = 0.0
+        recognizer.decoder_seconds = 0.0
         recognizer.windows = 0
         speech = self.features.batch(cell, batch, partial(_prepared, utterances, recognizer, self.decoding))
         drafts = drafting.drafts(batch)
         expected = baseline.answers(index, batch)
         shared = self.states(cell)
         encoder = None if shared is None else partial(_encoded, recognizer, shared, cell, batch)
-        transcripts, read = _transcripts(utterances, speech, recognizer, self.decoding, drafts, expected, encoder)
-        seconds = recognizer.decode_seconds - recognizer.encode_seconds
-        drafting.took(drafts, seconds, sum(len(transcript.tokens) for transcript, _ in transcripts))
+        pace = None if drafts is None else partial(drafting.pace, recognizer, decoding=self.decoding)
+        transcripts, read = _transcripts(utterances, speech, recognizer, self.decoding, drafts, expected, encoder, pace)
+        written = [len(generated(transcript.tokens, recognizer.prompt)) for transcript, _ in transcripts]
+        steps = sum(max(written[row] for row in group.rows) for group in speech.groups)
+        drafting.took(drafts, recognizer.decoder_seconds, steps)
         rows = [
             _row(utterance, transcript, reference, speech, place, self.normalise)
             for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, transcripts, strict=True))
@@ -240,6 +263,7 @@ def _transcripts(
     drafts: Sequence[Sequence[int]] | None,
     expected: Mapping[str, Answers],
     encoder: Callable[[Group], tuple[Any, bool]] | None,
+    pace: Callable[[Group, Any], None] | None,
 ) -> tuple[list[tuple[Transcript, Likelihood]], int]:
     """Transcripts of a batch with the likelihood of their references; of how many the encoder's states were read.
 
@@ -254,6 +278,8 @@ def _transcripts(
         read += was_read * len(group.rows)
         with attended(recognizer.inside) as seen:
             transcripts = recognizer.decode(group, speech.samples, decoding, own, states)
+        if pace is not None and not group.whole:
+            pace(group, seen.states)
         likelihoods = [Likelihood()] * len(group.rows)
         if recognizer.inside is not None and not group.whole:
             texts = [utterances[row].text for row in group.rows]

@@ -58,7 +58,7 @@ def finished_cells(run: RecordedRun, cells: Iterable[Cell]) -> Iterator[Finished
         document = run.finished(cell.cell_id)
         if document is not None:
             utterances = run.utterances(cell.cell_id)
-            scores = _scores(utterances, done=document["status"] == CellStatus.DONE)
+            scores = _scores(utterances, done=document["status"] in (CellStatus.DONE, CellStatus.STOPPED))
             yield Finished(cell, document, scores, Sample.from_rows(utterances))
 
 

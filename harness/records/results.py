@@ -160,13 +160,14 @@ def _reference_wer(percentages: dict[str, float], split: str) -> float | None:
 
 def _with_statistics(rows: list[dict[str, Any]], samples: Mapping[str, Sample]) -> list[dict[str, Any]]:
     """The rows with intervals and with the difference from the full-precision baseline, empty where there is none."""
-    from harness.stats import Study
+    from harness.stats import Study, system
 
     study = Study(rows, samples.__getitem__)
     scored = {row["cell_id"] for row in study.scored}
+    scored |= {row["cell_id"] for row in study.stopped}
     return [
         row
-        | _interval(study.system(row["cell_id"]) if row["cell_id"] in scored else None)
+        | _interval(system(samples[row["cell_id"]]) if row["cell_id"] in scored else None)
         | _difference(study.against_baselines.get(row["cell_id"]))
         for row in rows
     ]

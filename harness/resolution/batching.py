@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from harness.datasets import Utterance
 from harness.errors import CheckpointNotFoundError, ConfigError, DataError
@@ -31,6 +33,32 @@ def batch_plan(lengths: Mapping[str, float], batch_size: int) -> BatchPlan:
     """
     ordered = sorted(lengths, key=lambda name: (-lengths[name], name))
     return tuple(tuple(ordered[start : start + batch_size]) for start in range(0, len(ordered), batch_size))
+
+
+def speaker_plan(speakers: Sequence[Sequence[str]], lengths: Mapping[str, float], batch_size: int) -> BatchPlan:
+    """Cut blocks of whole speakers, in their order, into batches, from the longest to the shortest within a block.
+
+    A block has as few speakers as fill two batches.
+
+    >>> speaker_plan([["a", "b"], ["c"], ["d"]], {"a": 1, "b": 2, "c": 3, "d": 4}, 1)
+    (('b',), ('a',), ('d',), ('c',))
+    """
+    blocks: list[list[str]] = [[]]
+    for own in speakers:
+        if len(blocks[-1]) >= 2 * batch_size:
+            blocks.append([])
+        blocks[-1] += own
+    return tuple(batch for block in blocks for batch in batch_plan({name: lengths[name] for name in block}, batch_size))
+
+
+def drawn_speakers(utterances: Iterable[Utterance], seed: int) -> list[list[str]]:
+    """The utterances of every speaker, in a random order of the speakers; one who is not known is one by himself."""
+    by_speaker: dict[tuple[str | None, str], list[str]] = {}
+    for utterance in sorted(utterances, key=lambda u: u.id):
+        alone = utterance.id if utterance.speaker is None else ""
+        by_speaker.setdefault((utterance.speaker, alone), []).append(utterance.id)
+    own = list(by_speaker.values())
+    return [own[i] for i in np.random.default_rng(seed).permutation(len(own))]
 
 
 def lengths_of(utterances: Iterable[Utterance]) -> dict[str, float]:

@@ -35,9 +35,11 @@ from harness.resolution.batching import (
     BatchPlan,
     batch_plan,
     default_workers,
+    drawn_speakers,
     fitting_batch_size,
     lengths_of,
     memory_of,
+    speaker_plan,
 )
 from harness.resolution.calibration import calibration_corpus
 from harness.resolution.checkpoints import ResolvedModel, resolve_model
@@ -82,8 +84,15 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration], settle: Se
                 calibration[draw.seed] = calibration_corpus(experiment.calibration.drawn(draw))
                 _check_disjoint(experiment.calibration.data, calibration[draw.seed], corpora)
     size = settle(experiment.decoding.batch_size, lambda: _fitting(experiment, planned, models))
-    batches = {data: batch_plan(lengths_of(corpus.utterances), size) for data, corpus in corpora.items()}
+    batches = {data: _batches(corpus, experiment, size) for data, corpus in corpora.items()}
     return Resolved(models, size, batches, corpora, calibration)
+
+
+def _batches(corpus: Corpus, experiment: Experiment, size: int) -> BatchPlan:
+    lengths = lengths_of(corpus.utterances)
+    if experiment.decoding.batches == "length":
+        return batch_plan(lengths, size)
+    return speaker_plan(drawn_speakers(corpus.utterances, experiment.run.seed), lengths, size)
 
 
 def _fitting(experiment: Experiment, planned: Sequence[Configuration], models: dict[Model, ResolvedModel]) -> int:

@@ -23,8 +23,8 @@ _BETS = (0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True, eq=False)
-class Sequence:
-    """What is known of the baseline before the first speaker is drawn.
+class Drawn:
+    """Speakers in the order of drawing, with what is known of the baseline before the first is drawn.
 
     Attributes:
         errors, words: of the baseline by speaker, in the order in which they are drawn, (speakers,).

@@ -41,6 +41,8 @@ class Study:
 
     def __init__(self, rows: Sequence[Row], read: Callable[[str], Sample]) -> None:
         self.rows = [row for row in rows if row["status"] == "done"]
+        self.stopped = [row for row in rows if row["status"] == "stopped" and row["reference_words"]]
+        """Those that were ended early: their rates are of what was transcribed, so that they are compared with none."""
         self._read = read
         self._samples: dict[str, Sample] = {}
 

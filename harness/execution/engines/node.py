@@ -92,7 +92,8 @@ def work(order: Order, post: Post) -> None:
         post.send([Ended(CellStatus.FAILED, _here(error))])
         return
     with _place(order, post) as (directory, shared):
-        _done(dataclasses.replace(task, run_directory=directory), order.stall_timeout, post, shared=shared)
+        own = dataclasses.replace(task, run_directory=directory, sharing=task.sharing if shared else {})
+        _done(own, order.stall_timeout, post, shared=shared)
 
 
 def _done(task: Task, stall_timeout: float, post: Post, *, shared: bool) -> None:

@@ -45,19 +45,22 @@ def size_vs_wer(study: Study) -> Figure | None:
     rows = study.scored
     if not rows:
         return None
-    splits, models = by_split(rows), variants(rows)
+    splits, models = by_split(rows), variants([*rows, *study.stopped])
     kinds = list(dict.fromkeys(models.values()))
     lines = [
         Line2D([], [], color=GREY, linewidth=0.8, label="Pareto frontier"),
         Line2D([], [], linestyle="", color=GREY, marker="|", markersize=7, label="95 % interval"),
     ]
-    figure, panels = stacked([2.3] * len(splits), legend(rows, kinds, lines))
+    if study.stopped:
+        lines.append(Line2D([], [], linestyle="", color=GREY, marker="o", fillstyle="none", label="stopped early"))
+    figure, panels = stacked([2.3] * len(splits), legend([*rows, *study.stopped], kinds, lines))
     for axes, (split, own) in zip(panels, splits.items(), strict=True):
         if axes is not panels[0]:
             axes.sharex(panels[0])
         _panel(axes, own, {row["cell_id"]: kinds.index(models[row["cell_id"]]) for row in own})
+        _draw_stopped(axes, [row for row in study.stopped if row["split"] == split], [*rows, *study.stopped], own)
         axes.set(title=split, ylabel="word error rate (%)")
-    _size_axis(panels[0], [row["size_bytes"] for row in rows])
+    _size_axis(panels[0], [row["size_bytes"] for row in [*rows, *study.stopped]])
     panels[-1].set_xlabel("size of the model (MB)")
     figure.align_ylabels()
     for axes, own in zip(panels, splits.values(), strict=True):
@@ -79,6 +82,24 @@ def _panel(axes: Axes, rows: Sequence[Row], model: dict[str, int]) -> None:
     _draw_frontier(axes, rows, top)
     axes.set_ylim(0, top)
     axes.grid(axis="y")
+
+
+def _draw_stopped(axes: Axes, stopped: Sequence[Row], every: Sequence[Row], rows: Sequence[Row]) -> None:
+    """Open marks, at what was seen until then."""
+    styles, top = libraries(every), _top(rows)
+    for row in stopped:
+        style = styles[row["backend"]]
+        wer = min(100 * row["wer"], top)
+        axes.plot(
+            row["size_bytes"] / 1e6,
+            wer,
+            linestyle="",
+            marker=style.marker,
+            color=style.colour,
+            fillstyle="none",
+            zorder=3,
+            clip_on=False,
+        )
 
 
 def _top(rows: Sequence[Row]) -> float:
