@@ -4,19 +4,20 @@
 
 A study is a split with its speakers drawn with replacement, in a random order; its cells are those of the run.
 *Within the limit* is a cell whose difference over the whole study is. The second limit is the hardest for each cell:
-its own difference, so that it is *just within*. Costs are for the published speakers in random orders: the seconds that
-a cell took, times the share of its utterances that were transcribed when it was stopped, in blocks of whole speakers
-that fill two batches.
+its own difference, so that it is *just within*. Costs are for the published speakers in random orders, looked at after
+every block of whole speakers that fills two batches; what an utterance and a token cost is fitted to the cells whose
+seconds were kept.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import optimize
 
 from harness.records.reading import RecordedRun, open_run
 from harness.resolution.batching import speaker_plan
@@ -29,12 +30,12 @@ BATCH = 16
 
 
 def counts(run: RecordedRun, cell_id: str) -> dict[str, np.ndarray]:
-    """Errors, words and utterances by speaker."""
+    """Errors, words, utterances and tokens by speaker."""
     found: dict[str, np.ndarray] = {}
     for row in run.utterances(cell_id):
         errors = row["substitutions"] + row["deletions"] + row["insertions"]
-        found.setdefault(row["speaker"], np.zeros(3))
-        found[row["speaker"]] += (errors, row["reference_words"], 1)
+        found.setdefault(row["speaker"], np.zeros(4))
+        found[row["speaker"]] += (errors, row["reference_words"], 1, len(row["tokens"]))
     return found
 
 
@@ -66,8 +67,16 @@ def shares(split: Mapping[str, Any], rng: np.random.Generator) -> np.ndarray:
         for i, cell in enumerate(split["cells"]):
             test = Drawn(base[drawn, 0], base[drawn, 1], WORSE_BY)
             done = next((end for end in ends if test.is_worse(cell[drawn[:end], 0])), len(drawn))
-            found[order, i] = base[drawn[:done], 2].sum() / base[:, 2].sum()
+            found[order, i] = (cell[drawn[:done]] @ split["price"]).sum() / (cell @ split["price"]).sum()
     return found.mean(0)
+
+
+def price(rows: Sequence[Mapping[str, Any]], tables: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Seconds of an utterance and of a token, (4,) with zeros before: least squares over the cells that kept theirs."""
+    known = [row for row in rows if row["compute_seconds"]]
+    totals = np.array([tables[row["cell_id"]].sum(0)[2:] for row in known])
+    found = optimize.nnls(totals, np.array([row["compute_seconds"] for row in known]))[0]
+    return np.array([0, 0, *found])
 
 
 def _blocks(speakers: list[list[str]]) -> list[int]:
@@ -95,7 +104,8 @@ def main() -> None:
         names = sorted(by_speaker[baseline["cell_id"]])
         tables = {cell: np.array([found[name] for name in names]) for cell, found in by_speaker.items()}
         others = [row for row in own if row["backend"] != "none"]
-        split = {"base": tables[baseline["cell_id"]], "cells": [tables[row["cell_id"]] for row in others]}
+        per = price(own, tables)
+        split = {"base": tables[baseline["cell_id"]], "cells": [tables[row["cell_id"]] for row in others], "price": per}
         stopped, just = wrongly_stopped(split, rng)
         print(f"\n{label}: {len(names)} speakers, {len(others)} cells")
         print(f"  within the limit and stopped: at most {max(stopped):.2%}, on average {np.mean(stopped):.2%}")
@@ -104,9 +114,10 @@ def main() -> None:
         for row, share in zip(others, kept, strict=True):
             if share < 1:
                 print(f"  {share:6.1%} of {row['configuration']} ({100 * row['difference']:+.1f} points)")
-        seconds = np.array([row["compute_seconds"] for row in others])
-        spent += baseline["compute_seconds"] + float((seconds * kept).sum())
-        whole += baseline["compute_seconds"] + float(seconds.sum())
+        seconds = [float((tables[row["cell_id"]] @ per).sum()) for row in (baseline, *others)]
+        spent += seconds[0] + float(np.dot(seconds[1:], kept))
+        whole += sum(seconds)
+        print(f"  an utterance costs {per[2]:.2f} s and a token {1000 * per[3]:.1f} ms")
     print(f"\nthe study takes {spent / whole:.1%} of its time without stops ({spent:.0f} of {whole:.0f} s of one core)")
 
 
