@@ -1,8 +1,8 @@
 """A grid on real Whisper, beside itself without shared encoder states, a pipeline loop, and faster-whisper.
 
-    python -m experiments.benchmarks.real_grid MODEL LIBRISPEECH UTTERANCES >> experiments/benchmarks/real_grid.txt
+    python -m experiments.benchmarks.real_grid MODEL LIBRISPEECH UTTERANCES TURNS
 
-All are whole processes on all cores, one after the other in the same minutes, each twice and in turns: the grid of
+All are whole processes on all cores, one after the other in the same minutes, each once a turn: the grid of
 `real_grid.toml` (ten configurations in five pairs that differ in the head, and full precision), the same without
 sharing, the loop over the same quantized models in batches of 8, greedy, and faster-whisper, greedy, one utterance at
 a time, for its float32 and int8, where it is installed. What is said of faster-whisper is for one configuration.
@@ -25,7 +25,6 @@ from typing import Any
 
 FILE = Path("experiments/benchmarks/real_grid.toml")
 BATCH = 8
-TURNS = 2
 ENGLISH = {"language": "en", "task": "transcribe"}
 
 
@@ -148,10 +147,11 @@ def _transcripts(out: Path) -> tuple[list[Any], int]:
     )
 
 
-def main(*place: str) -> None:
+def main(*arguments: str) -> None:
     """Print the table."""
     from harness import cost
 
+    *place, turns = arguments
     machine = cost.environment(_cores(), "")
     print(
         f"{machine['processor']}, {_cores()} cores, torch {machine['packages']['torch']}, {Path(place[0]).name}, ",
@@ -160,7 +160,7 @@ def main(*place: str) -> None:
     print(f"{place[2]} utterances, load {os.getloadavg()[0]:.1f}\n")
     kinds = ("float32", "int8") if find_spec("faster_whisper") else ()
     took: dict[str, list[float]] = {}
-    for turn in range(TURNS):
+    for turn in range(int(turns)):
         with tempfile.TemporaryDirectory() as shared, tempfile.TemporaryDirectory() as apart:
             ways = {
                 "grid, encoder states shared": lambda out=shared: _grid([*place], 4.0, Path(out)),
