@@ -16,7 +16,7 @@ from rich.table import Table
 from backends.core.base import Unsupported
 from backends.core.checkpoint import Quantized, read_report
 from backends.core.errors import CheckpointError, SpecError, UnsupportedError
-from backends.core.inspection import check_recognizer
+from backends.core.inspection import check_directory, check_recognizer
 from backends.core.pretrained import check_device, hush_transformers, load_pretrained
 from backends.core.quantize import calibrates, capability, quantize_spec, resolve
 from backends.core.quiet import hush_torchao
@@ -122,9 +122,7 @@ def _option(text: str) -> tuple[str, Any]:
 
 def _loaded(directory: Path) -> nn.Module:
     """The checkpoint's own class in float32, from safetensors, without running code of the checkpoint's."""
-    if not directory.is_dir():
-        wrong = "it is a file; name the directory" if directory.is_file() else "there is no such directory"
-        raise CheckpointError(f"{directory}: {wrong}")
+    check_directory(directory)
     if not (directory / "config.json").is_file():
         raise CheckpointError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
     check_recognizer(directory)

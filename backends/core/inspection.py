@@ -22,6 +22,17 @@ _CODES = ("I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
 Json = Mapping[str, Any]
 
 
+def check_directory(path: Path) -> None:
+    """Refuse what is no directory.
+
+    Raises:
+        CheckpointError: it is a file, or not there.
+    """
+    if not path.is_dir():
+        wrong = "it is a file; name the directory" if path.is_file() else "there is no such directory"
+        raise CheckpointError(f"{path}: {wrong}")
+
+
 def check_files(directory: Path) -> None:
     """Refuse a checkpoint that holds an adapter, beside the model or instead of it, or that is quantized already.
 

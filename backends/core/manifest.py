@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.core.errors import CheckpointError
+from backends.core.inspection import check_directory
 
 MANIFEST = "quantization.json"
 WEIGHTS = "quantized.safetensors"
@@ -24,9 +25,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         CheckpointError: it is missing, was altered, or is of an unknown format version.
     """
     path = directory / MANIFEST
-    if not directory.is_dir():
-        wrong = "it is a file; name the directory" if directory.is_file() else "there is no such directory"
-        raise CheckpointError(f"{directory}: {wrong}")
+    check_directory(directory)
     if not path.is_file() or not (directory / WEIGHTS).is_file():
         raise CheckpointError(f"{directory} has no {MANIFEST} with {WEIGHTS}: it was not written by Quantized.save")
     try:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harness.experiment.tables import Decoding
 from harness.recognition.features import PreparedBatch
 from harness.recognition.models import Recognizer, Transcript
+from harness.recognition.pace import step_seconds
 from harness.recognition.strategy import Strategy, Way
 
 Seconds = tuple[float, float]
@@ -60,7 +61,7 @@ def one_round(
         ways.append(strategy.way(possible=True))
         if ways[-1] == "draft" and strategy.lacks_pace:
             states, began = recognizer.encode(batch.groups[0]), time.perf_counter()
-            if pace := recognizer.step_seconds(batch.groups[0], states, decoding):
+            if pace := step_seconds(recognizer, batch.groups[0], batch.samples, decoding, states):
                 strategy.paced(pace)
             probe += time.perf_counter() - began
         strategy.took(ways[-1], worked[ways[-1]], max(map(len, own)))

@@ -30,13 +30,13 @@ class Stopped(Exception):
     """The runner asked for an end after the present batch, which is kept."""
 
 
-stopping = threading.Event()
+stop_requested = threading.Event()
 
 
 def guarded(action: Callable[[Any, Connection, Path, Path], None], task: Any, channel: Connection) -> None:
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGTERM, lambda *_: stop_requested.set())
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log.txt"
         with _output_to(log):

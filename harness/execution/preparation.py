@@ -39,16 +39,14 @@ def looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[C
             datasets.check_split(data, splits)
     refused = _refusals([c.model for c in chosen], partial(check_local, decoding=experiment.decoding))
     no_gpu = experiment.run.engine == "local" and shutil.which("nvidia-smi") is None
-    return [
-        replace(c, capability=Unsupported(refused[c.model]))
-        if c.model in refused
-        else replace(
-            c, capability=Unsupported('no GPU can be used here, since no NVIDIA driver answers: set run.device = "cpu"')
-        )
-        if c.device == "cuda" and no_gpu
-        else c
-        for c in chosen
-    ]
+    without_gpu = 'no GPU can be used here, since no NVIDIA driver answers: set run.device = "cpu"'
+    against = [refused.get(c.model) or (without_gpu if c.device == "cuda" and no_gpu else None) for c in chosen]
+    return [_answered(c, reason) for c, reason in zip(chosen, against, strict=True)]
+
+
+def _answered(configuration: Configuration, reason: str | None) -> Configuration:
+    """The configuration; where there is a reason against it, as one that cannot be done."""
+    return configuration if reason is None else replace(configuration, capability=Unsupported(reason))
 
 
 def _refusals(models: Sequence[Model], check: Callable[[Model], None]) -> dict[Model, str]:
@@ -89,10 +87,7 @@ def refused_models(
 
 def judged(cell: Cell, refused: Mapping[Model, str]) -> Cell:
     """The cell; of a refused model as one that cannot be done."""
-    reason = refused.get(cell.configuration.model)
-    if reason is None:
-        return cell
-    return replace(cell, configuration=replace(cell.configuration, capability=Unsupported(reason)))
+    return replace(cell, configuration=_answered(cell.configuration, refused.get(cell.configuration.model)))
 
 
 def is_missing(cell: Cell, directory: RunDirectory, stop: Stop | None, *, retry: bool) -> bool:
@@ -130,6 +125,7 @@ def sharing_of(missing: Sequence[Cell]) -> dict[str, list[str]]:
 
 
 def workers_of(experiment: Experiment, groups: Sequence[Sequence[Cell]]) -> int:
+    """How many processes work at a time: as asked, or as many as the machine has room for; no more than groups."""
     from harness.resolution.batching import default_workers
 
     return min(experiment.run.workers or default_workers(own[0].configuration.device for own in groups), len(groups))

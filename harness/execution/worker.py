@@ -26,7 +26,7 @@ from harness import cost
 from harness.cost.counting import Counts
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
-from harness.execution.guarded import Stopped, guarded, stopping, text_of
+from harness.execution.guarded import Stopped, guarded, stop_requested, text_of
 from harness.execution.measured import apart, layer_rows, operations_of, published, sizes, speed, traffic
 from harness.execution.task import (
     Analysed,
@@ -233,7 +233,7 @@ def _any_missing(run: StoredRun, cell_ids: Sequence[str]) -> bool:
 
 def _tell(channel: Connection, utterances: int, kept: bool) -> None:
     channel.send(Progress(utterances, kept))
-    if stopping.is_set():
+    if stop_requested.is_set():
         raise Stopped
 
 

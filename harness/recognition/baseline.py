@@ -49,10 +49,9 @@ class Baseline:
         Without a prompt in front, stored tokens are those after it (`harness.cost.operations.generated`).
         """
         stored = self._awaited(self._done)
-        if stored is None or self._cell is None:
+        if stored is None:
             return {}
-        rows = [*self._run.utterances(self._cell), *self._run.undecodable(self._cell)]
-        return {row["id"]: generated(row["tokens"], stored["prompt"]) for row in rows}
+        return {row["id"]: generated(row["tokens"], stored["prompt"]) for row in self.rows() or ()}
 
     def rows(self) -> list[dict[str, Any]] | None:
         """The rows of its utterances, where it is done by now; `None` where it is not, or there is none."""

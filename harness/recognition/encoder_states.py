@@ -16,10 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from harness.experiment.cell import hash_of
+from harness.recognition.tensors import load_tensors, save_tensors
 from harness.records.files import seal, sealed
 from harness.records.layout import ENCODER_STATES
 
@@ -55,7 +53,9 @@ class EncoderStates:
         """
         key = hash_of([self._fingerprint, batch])
         path = sealed(self._directory, key, _SUFFIX)
-        if path is None and not self._wanted():
+        if path is not None:
+            return _load(path), True
+        if not self._wanted():
             return encode(), False
         with self._locked(key):
             path = sealed(self._directory, key, _SUFFIX)
@@ -89,21 +89,11 @@ class EncoderStates:
 
 def _save(states: Any, path: Path) -> None:
     kind = type(states)
-    try:
-        save_file(
-            {key: tensor.contiguous() for key, tensor in states.items()},
-            path,
-            {"module": kind.__module__, "class": kind.__name__},
-        )
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    save_tensors(path, states, {"module": kind.__module__, "class": kind.__name__})
 
 
 def _load(path: Path) -> Any:
-    """Mapped into memory, not read."""
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata()
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a method, not a mapping's)
+    tensors, about = load_tensors(path)
     return getattr(import_module(about["module"]), about["class"])(**tensors)
 
 

@@ -10,12 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from backends.core.inspection import PROCESSOR_FILES
 from harness.experiment.cell import Cell, hash_of
+from harness.recognition.tensors import load_tensors, save_tensors
 from harness.records.files import seal, sealed
 
 _SUFFIX = ".safetensors"
@@ -85,9 +84,8 @@ class FeatureStore:
 
 def _load(path: Path) -> PreparedBatch:
     began = time.perf_counter()
-    with safe_open(path, framework="pt") as file:
-        about = json.loads(file.metadata()["about"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (a method, not a mapping's)
+    tensors, metadata = load_tensors(path)
+    about = json.loads(metadata["about"])
     groups = tuple(
         Group(tuple(group["rows"]), group["whole"], {key: tensors[f"{i}.{key}"] for key in group["inputs"]})
         for i, group in enumerate(about["groups"])
@@ -104,8 +102,5 @@ def _save(prepared: PreparedBatch, path: Path) -> None:
         "errors": dict(prepared.errors),
         "groups": [{"rows": g.rows, "whole": g.whole, "inputs": list(g.inputs)} for g in prepared.groups],
     }
-    tensors = {f"{i}.{key}": t.contiguous() for i, g in enumerate(prepared.groups) for key, t in g.inputs.items()}
-    try:
-        save_file(tensors, path, {"about": json.dumps(about)})
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+    tensors = {f"{i}.{key}": t for i, g in enumerate(prepared.groups) for key, t in g.inputs.items()}
+    save_tensors(path, tensors, {"about": json.dumps(about)})

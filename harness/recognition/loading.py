@@ -21,7 +21,7 @@ from harness.errors import CheckpointNotFoundError
 from harness.experiment.tables import Decoding
 from harness.recognition.families import FAMILIES, Preparation
 from harness.recognition.models import Recognizer
-from harness.resolution.checkpoints import check_processor
+from harness.resolution.checkpoints import check_config, check_processor
 
 
 def load_recognizer(directory: Path, dtype: str, device: str) -> Recognizer:
@@ -67,8 +67,7 @@ def load_quantized(directory: Path, device: str) -> Recognizer:
 
 
 def _family_and_processor(directory: Path) -> tuple[Preparation, Any]:
-    if not (directory / "config.json").is_file():
-        raise CheckpointNotFoundError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
+    check_config(directory)
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         family = FAMILIES.get(config.model_type)

@@ -24,9 +24,6 @@ from harness.recognition.encoder_states import given
 from harness.recognition.families import Preparation, cap
 from harness.recognition.features import Group, PreparedBatch
 
-_PROBE = (2, 10)
-"""Steps of plain decoding that are compared to find out what one costs."""
-
 
 @dataclass(frozen=True)
 class Transcript:
@@ -171,27 +168,6 @@ class Recognizer:
         self.encode_seconds += seconds
         self.decode_seconds += seconds
         return states
-
-    def step_seconds(self, group: Group, states: Any, decoding: Decoding) -> float | None:
-        """What one step of plain decoding costs for a group, on the clock of `decoder_seconds`.
-
-        It is the difference between a few steps and some more. `None` where all transcripts end before.
-
-        Args:
-            group: which was decoded in one pass.
-            states: what the encoder returned for it.
-            decoding: how.
-        """
-        found, kept = [], (self.windows, self.prompt, self.decoder_seconds, self.encode_seconds)
-        for most in _PROBE:
-            before = self.decoder_seconds
-            with given(self.model.get_encoder(), states):
-                transcripts = self._decoded(group, most, decoding, None)
-            steps = max(len(generated(transcript.tokens, self.prompt)) for transcript in transcripts)
-            found.append((steps, self.decoder_seconds - before))
-        self.windows, self.prompt, self.decoder_seconds, self.encode_seconds = kept
-        (few, short), (many, long) = found
-        return (long - short) / (many - few) if many > few and long > short else None
 
     def _clock(self) -> float:
         return time.perf_counter() if self.model.device.type == "cuda" else time.process_time()

@@ -24,6 +24,7 @@ from harness.recognition.encoder_states import EncoderStates
 from harness.recognition.features import FeatureStore, Group, PreparedBatch
 from harness.recognition.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
 from harness.recognition.models import Recognizer, Transcript
+from harness.recognition.pace import step_seconds
 from harness.recognition.stopping import Stopping
 from harness.recognition.strategy import Strategy
 from harness.records.parts import Part, Parts
@@ -59,7 +60,8 @@ class Transcription:
         self.drafted += part.drafted
         self.alone &= part.alone
         self.divergences += part.divergences
-        for key, value in part.measured.items():
+        every_window = {"encoder_passes": part.measured["windows"]}  # of parts that were kept before states were shared
+        for key, value in (every_window | dict(part.measured)).items():
             known = self.measured.get(key)
             together = max if key.endswith("_bytes") else operator.add
             self.measured[key] = value if known is None or value is None else together(known, value)
@@ -90,9 +92,9 @@ class Drafting:
         """What the decoder took for the batch, and the steps that plain decoding would have."""
         self._strategy.took("plain" if drafts is None else "draft", seconds, steps)
 
-    def pace(self, recognizer: Recognizer, group: Group, states: Any, decoding: Decoding) -> None:
+    def pace(self, step: Callable[[], float | None]) -> None:
         """Find out what a step of plain decoding costs, where that is not known."""
-        if self._strategy.lacks_pace and (seconds := recognizer.step_seconds(group, states, decoding)):
+        if self._strategy.lacks_pace and (seconds := step()):
             self._strategy.paced(seconds)
 
 
@@ -179,7 +181,7 @@ class Transcriber:
         expected = baseline.answers(index, batch)
         shared = self.states(cell)
         encoder = None if shared is None else partial(_encoded, recognizer, shared, cell, batch)
-        pace = None if drafts is None else partial(drafting.pace, recognizer, decoding=self.decoding)
+        pace = None if drafts is None else drafting.pace
         transcripts, read = _transcripts(utterances, speech, recognizer, self.decoding, drafts, expected, encoder, pace)
         written = [len(generated(transcript.tokens, recognizer.prompt)) for transcript, _ in transcripts]
         steps = sum(max(written[row] for row in group.rows) for group in speech.groups)
@@ -263,7 +265,7 @@ def _transcripts(
     drafts: Sequence[Sequence[int]] | None,
     expected: Mapping[str, Answers],
     encoder: Callable[[Group], tuple[Any, bool]] | None,
-    pace: Callable[[Group, Any], None] | None,
+    pace: Callable[[Callable[[], float | None]], None] | None,
 ) -> tuple[list[tuple[Transcript, Likelihood]], int]:
     """Transcripts of a batch with the likelihood of their references; of how many the encoder's states were read.
 
@@ -279,7 +281,7 @@ def _transcripts(
         with attended(recognizer.inside) as seen:
             transcripts = recognizer.decode(group, speech.samples, decoding, own, states)
         if pace is not None and not group.whole:
-            pace(group, seen.states)
+            pace(partial(step_seconds, recognizer, group, speech.samples, decoding, seen.states))
         likelihoods = [Likelihood()] * len(group.rows)
         if recognizer.inside is not None and not group.whole:
             texts = [utterances[row].text for row in group.rows]

@@ -113,9 +113,18 @@ def _expanded(path: str) -> Path:
         return Path(path)
 
 
-def _check_files(directory: Path) -> None:
+def check_config(directory: Path) -> None:
+    """Refuse a directory without a model's configuration.
+
+    Raises:
+        CheckpointNotFoundError: there is none.
+    """
     if not (directory / "config.json").is_file():
         raise CheckpointNotFoundError(f"{directory}: there is no config.json; it is not a transformers checkpoint")
+
+
+def _check_files(directory: Path) -> None:
+    check_config(directory)
     check_processor(directory)
     if not any(directory.glob("*.safetensors")):
         raise CheckpointNotFoundError(f"{directory}: there are no weights in safetensors; convert the checkpoint first")

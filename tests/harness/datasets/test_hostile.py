@@ -9,23 +9,12 @@ import pandas
 import pytest
 
 from backends import CheckpointError, load, quantize
-from harness import compare, grid
+from harness import compare
 from harness.embedded import MODEL_DIRECTORY
 from harness.errors import AsrQuantError
 from harness.experiment.config import load_experiment
 from harness.recognition.loading import load_recognizer
-
-EXPERIMENT = """
-name = "hostile"
-model = {model}
-data = [{data}]
-decoding = {{ batch_size = 4, max_new_tokens = 12 }}
-run = {{ device = "cpu", workers = 1 }}
-[[grid]]
-backend = "quanto"
-bits = 8
-"""
-EMBEDDED = '{ dataset = "embedded", split = "clean", limit = 2 }'
+from tests.harness.hostile import EMBEDDED, EXPERIMENT, run
 
 
 class Payload:
@@ -46,12 +35,6 @@ def marker(tmp_path):
 @pytest.fixture
 def model(tmp_path):
     return shutil.copytree(MODEL_DIRECTORY, tmp_path / "model")
-
-
-def run(tmp_path, model, data=EMBEDDED):
-    path = tmp_path / "hostile.toml"
-    path.write_text(EXPERIMENT.format(model=json.dumps(str(model)), data=data))
-    return grid.main([str(path), "--out", str(tmp_path)])
 
 
 def test_the_payload_works(marker):

@@ -1,43 +1,16 @@
 """Recordings that are broken, cut, or not what they say: each is one sentence or its right samples."""
 
-import json
 import math
-import shutil
 
 import numpy as np
 import pandas
 import pytest
 import soundfile
 
-from harness import grid
 from harness.datasets import Utterance
-from harness.embedded import MODEL_DIRECTORY
 from harness.errors import DataError
 from tests.harness.checkpoints import save_moonshine
-
-EXPERIMENT = """
-name = "hostile"
-model = {model}
-data = [{data}]
-decoding = {{ batch_size = 4, max_new_tokens = 12 }}
-run = {{ device = "cpu", workers = 1 }}
-[[grid]]
-backend = "quanto"
-bits = 8
-"""
-EMBEDDED = '{ dataset = "embedded", split = "clean", limit = 2 }'
-
-
-@pytest.fixture
-def model(tmp_path):
-    return shutil.copytree(MODEL_DIRECTORY, tmp_path / "model")
-
-
-def run(tmp_path, model, data=EMBEDDED):
-    path = tmp_path / "hostile.toml"
-    path.write_text(EXPERIMENT.format(model=json.dumps(str(model)), data=data))
-    return grid.main([str(path), "--out", str(tmp_path)])
-
+from tests.harness.hostile import run
 
 SAMPLES = (0.1 * np.random.default_rng(0).standard_normal(16_000)).astype(np.float32)
 
