@@ -66,6 +66,15 @@ from backends.core.base import (
     Unsupported,
 )
 from backends.core.checkpoint import Quantized, load
+from backends.core.codes import (
+    Activations,
+    Granularity,
+    NumberFormat,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+    parse_granularity,
+)
 from backends.core.errors import AsrQuantError, CheckpointError, ModelError, SpecError, UnsupportedError
 from backends.core.quantize import (
     calibrates,
@@ -82,17 +91,12 @@ from backends.core.spec import (
     ENCODER_AND_DECODER,
     FULL_PRECISION,
     LINEAR,
-    Activations,
-    Granularity,
     ModuleKind,
-    NumberFormat,
     Part,
-    PerChannel,
-    PerGroup,
-    PerTensor,
     QuantSpec,
+    Rest,
+    Rule,
     Scheme,
-    parse_granularity,
 )
 
 __all__ = [
@@ -119,6 +123,8 @@ __all__ = [
     "QuantReport",
     "QuantSpec",
     "Quantized",
+    "Rest",
+    "Rule",
     "Scheme",
     "SpecError",
     "Supported",

@@ -19,15 +19,22 @@ from rich.table import Table
 
 from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
 from backends._commands import add_inspect, add_quantize
+from backends.core.codes import (
+    FORMAT_BITS,
+    NumberFormat,
+    PerChannel,
+    PerGroup,
+    PerTensor,
+)
 from backends.core.commands import command_parser
-from backends.core.spec import FORMAT_BITS, ModuleKind, NumberFormat, Part, PerChannel, PerGroup, PerTensor
+from backends.core.spec import EVERYTHING, Part
 
 _GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
 
 
 _PLACES = (
     {"parts": frozenset({Part.ENCODER})},
-    {"modules": frozenset(ModuleKind)},
+    {"modules": EVERYTHING},
 )
 """Other than all linear layers: some engines do the encoder alone, or a model as a whole."""
 

@@ -15,13 +15,14 @@ from rich.table import Table
 
 from backends.core.base import Unsupported
 from backends.core.checkpoint import Quantized, read_report
+from backends.core.codes import NumberFormat, parse_granularity
 from backends.core.errors import CheckpointError, SpecError, UnsupportedError
 from backends.core.inspection import check_directory, check_recognizer
 from backends.core.pretrained import check_device, hush_transformers, load_pretrained
 from backends.core.quantize import calibrates, capability, quantize_spec, resolve
 from backends.core.quiet import hush_torchao
 from backends.core.report import LayerReport, QuantReport
-from backends.core.spec import NumberFormat, QuantSpec, Scheme, parse_granularity
+from backends.core.spec import QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import nn

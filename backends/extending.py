@@ -6,6 +6,7 @@
 `backends.testing` runs the contract on it.
 """
 
-from backends.core.layerwise import Candidate, LayerwiseBackend, candidates
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate, candidates
 
 __all__ = ["Candidate", "LayerwiseBackend", "candidates"]

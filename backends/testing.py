@@ -24,18 +24,17 @@ from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Form, Supported, Unsupported
 from backends.core.checkpoint import Quantized
-from backends.core.manifest import MANIFEST, WEIGHTS
-from backends.core.quantize import capability, quantize_spec
-from backends.core.spec import (
+from backends.core.codes import (
     FORMAT_BITS,
     INTEGER_BITS,
     NumberFormat,
     PerChannel,
     PerGroup,
     PerTensor,
-    QuantSpec,
-    Scheme,
 )
+from backends.core.manifest import MANIFEST, WEIGHTS
+from backends.core.quantize import capability, quantize_spec
+from backends.core.spec import QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from backends._torch_ao import ended, torch_ao
 from backends.core.base import Capability, Supported, Unsupported
-from backends.core.layerwise import Candidate, LayerwiseBackend
-from backends.core.spec import (
+from backends.core.codes import (
     Activations,
-    ModuleKind,
     NumberFormat,
     PerChannel,
     PerGroup,
-    QuantSpec,
-    Scheme,
     WeightCode,
 )
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate
+from backends.core.spec import ModuleKind, QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

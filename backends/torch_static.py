@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from backends._torch_ao import ended, torch_ao
 from backends.core.base import Capability, Supported, Unsupported
-from backends.core.layerwise import Candidate, LayerwiseBackend
-from backends.core.spec import Activations, ModuleKind, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme
+from backends.core.codes import (
+    Activations,
+    NumberFormat,
+    PerChannel,
+    PerGroup,
+)
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate
+from backends.core.spec import ModuleKind, QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,8 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Capability, Supported, Unsupported
-from backends.core.layerwise import Candidate, LayerwiseBackend, group_divides
-from backends.core.spec import Activations, NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme
+from backends.core.codes import (
+    Activations,
+    NumberFormat,
+    PerChannel,
+    PerGroup,
+)
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate, group_divides
+from backends.core.spec import ModuleKind, QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,6 +48,7 @@ class Bitsandbytes(LayerwiseBackend):
     name = "bitsandbytes"
     packages = ("bitsandbytes", "torch")
     options = BitsandbytesOptions
+    kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Absolute-maximum scales without zero points; LLM.int8() for the dynamic scheme."""
@@ -113,6 +121,12 @@ class Bitsandbytes(LayerwiseBackend):
         from backends.bitsandbytes._modules import dequantized
 
         return dequantized(module)
+
+    def rows(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """The codes of these rows, dequantized by the library."""
+        from backends.bitsandbytes._modules import dequantized_rows
+
+        return dequantized_rows(module, tokens)
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """Codes, scales (of 4-bit blocks the whole quantization state) and bias."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 # in every call that it casts inputs to fp16: neither is for the user to mend.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.functional import QuantState, dequantize_4bit, dequantize_blockwise
 from bitsandbytes.nn import Int8Params, Linear4bit, Linear8bitLt, Params4bit
 
 
@@ -98,7 +98,37 @@ def dequantized(module: nn.Module) -> Tensor:
     """The float weight: codes times scale / 127, or looked up and scaled by block."""
     weight: Any = module.weight
     if isinstance(module, PinnedInt8):
-        tensors = tensors_of(module)
-        return tensors["codes"].float() * (tensors["scale"].float().unsqueeze(1) / 127.0)
+        return _eight_bits(**tensors_of(module))
     restored: Tensor = dequantize_4bit(weight.data, weight.quant_state)
+    return restored.to(torch.float32)
+
+
+def _eight_bits(codes: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    return codes.float() * (scale.float().unsqueeze(1) / 127.0)
+
+
+def dequantized_rows(module: nn.Module, rows: Tensor) -> Tensor:
+    """Some rows of `dequantized`, (n, columns), for (n,) indices; other rows are not unpacked.
+
+    The blocks of 4-bit codes divide a row, which `problems` of the adapter sees to.
+    """
+    weight: Any = module.weight
+    if isinstance(module, PinnedInt8):
+        tensors = tensors_of(module)
+        return _eight_bits(tensors["codes"][rows], tensors["scale"][rows])
+    state = weight.quant_state
+    height, width = state.shape
+    scales = state.absmax
+    if state.nested:
+        scales = dequantize_blockwise(scales, state.state2) + state.offset
+    own = QuantState(
+        absmax=scales.reshape(height, -1)[rows].reshape(-1).contiguous(),
+        shape=torch.Size((len(rows), width)),
+        code=state.code,
+        blocksize=state.blocksize,
+        quant_type=state.quant_type,
+        dtype=state.dtype,
+    )
+    codes = weight.data.reshape(height, -1)[rows].reshape(-1, 1).contiguous()
+    restored: Tensor = dequantize_4bit(codes, own)
     return restored.to(torch.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backends.core.spec import Activations
+from backends.core.codes import Activations
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from backends.core.spec import QuantSpec
+from backends.core.recipes import kinds_of
+from backends.core.spec import ModuleKind, QuantSpec, Rest
 
 if TYPE_CHECKING:
     import torch
@@ -225,6 +226,23 @@ def outputs_refused(backend: Backend, spec: QuantSpec) -> Unsupported | None:
     """
     if spec.outputs and not getattr(backend, "codes_outputs", False):
         return Unsupported(f"{backend.name} leaves what layers give as floats: leave outputs out")
+    return None
+
+
+def selection_refused(backend: Backend, spec: QuantSpec) -> Unsupported | None:
+    """The answer of a backend that knows no recipe, no other rest, or no tie, where one is asked for; `None` otherwise.
+
+    Those that quantize layer by layer have an attribute `layerwise` that is true, and `kinds` of modules, beside the
+    members of `Backend`.
+    """
+    if spec.recipe and not getattr(backend, "layerwise", False):
+        return Unsupported("it does not quantize layer by layer: leave recipe out")
+    if spec.rest != Rest.FP32 and not getattr(backend, "layerwise", False):
+        return Unsupported("it stores what is not quantized in its own way: leave rest out")
+    if ModuleKind.TIED in kinds_of(spec) and ModuleKind.TIED not in getattr(backend, "kinds", ()):
+        return Unsupported(
+            "a tie needs single rows of a quantized head, which cannot be looked up here: use head or embedding"
+        )
     return None
 
 

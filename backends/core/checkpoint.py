@@ -21,8 +21,9 @@ from backends.core.manifest import ENGINE, FORMAT_VERSION, MANIFEST, WEIGHTS, ch
 from backends.core.quiet import hush_torchao
 from backends.core.registry import get
 from backends.core.report import QuantReport
+from backends.core.selection import chosen
 from backends.core.serial import options_from_dict, report_from_dict, spec_from_dict, spec_to_dict, to_jsonable
-from backends.core.spec import QuantSpec
+from backends.core.spec import QuantSpec, Scheme
 from backends.core.state import check_fits, fill, keys_of, state, without_aliases
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _save(quantized: Quantized, directory: Path, processor: Any) -> None:
     from safetensors import SafetensorError
     from torch import nn
 
+    from backends.core.rest import rest_dtype
+
     if directory.is_dir() and any(directory.iterdir()):
         raise CheckpointError(f"{directory}: there is something already; name a new directory")
     backend, model = get(quantized.backend), quantized.model
@@ -98,6 +101,7 @@ def _save(quantized: Quantized, directory: Path, processor: Any) -> None:
         "versions": package_versions(backend),
         "architecture": type(model).__name__ if isinstance(model, nn.Module) else model.architecture,
         "modules": names,
+        "rest": rest_dtype(model) if isinstance(model, nn.Module) else None,
         "aliases": aliases,
         "report": to_jsonable(quantized.report),
     }
@@ -165,11 +169,25 @@ def load(directory: str | Path, model: nn.Module | None = None) -> Quantized:
     if isinstance(backend, Engine):
         restored = backend.restore(directory / ENGINE, skeleton, spec, options)
     if isinstance(backend, Packing):
-        for name in manifest["modules"]:
-            own = {key.removeprefix(name + "."): tensors.pop(key) for key in keys_of(name, tensors)}
-            skeleton.set_submodule(name, backend.unpack(skeleton.get_submodule(name), own, spec, options))
-    fill(skeleton, tensors)
+        _unpack(backend, skeleton, manifest["modules"], tensors, spec, options)
+    fill(skeleton, tensors, manifest["modules"], manifest.get("rest"))
     return Quantized(restored, report_from_dict(manifest["report"]), backend.name, spec, options)
+
+
+def _unpack(
+    backend: Packing, model: nn.Module, names: list[str], tensors: dict[str, Tensor], spec: QuantSpec, options: Any
+) -> None:
+    """Put the quantized modules into `model`, and take their tensors out of `tensors`."""
+    from backends.core.tied import tie
+
+    asked = {target.candidate.name: target for target in chosen(model, spec)} if spec.scheme is not Scheme.NONE else {}
+    for name in names:
+        own = {key.removeprefix(name + "."): tensors.pop(key) for key in keys_of(name, tensors)}
+        target = asked.get(name)
+        module = backend.unpack(model.get_submodule(name), own, spec if target is None else target.spec, options)
+        model.set_submodule(name, module)
+        if target is not None and target.candidate.lookup:
+            tie(model, name, target.candidate.lookup, backend.rows)  # type: ignore[attr-defined]
 
 
 def read_report(directory: Path) -> QuantReport:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Packing, package_versions
 from backends.core.checkpoint import Quantized
+from backends.core.recipes import decide
 from backends.core.registry import get
+from backends.core.report import LayerReport
+from backends.core.selection import part_of
 from backends.core.serial import spec_to_dict, to_jsonable
+from backends.core.spec import ModuleKind
 from backends.core.state import float_state, packed
 
 if TYPE_CHECKING:
@@ -40,13 +44,21 @@ def fingerprint(quantized: Quantized, part: nn.Module) -> str | None:
         return None
     digest = hashlib.sha256()
     own = [layer.name.removeprefix(inside) for layer in layers]
-    tensors = {**(packed(backend, part, own) if layers else {}), **float_state(part, own)}  # type: ignore[arg-type]
+    tensors = {**(packed(backend, part, own) if layers else {}), **float_state(part, own, computed=True)}  # type: ignore[arg-type]
     _add(digest, tensors)
     if layers:
-        spec = {key: value for key, value in spec_to_dict(quantized.spec).items() if key not in ("modules", "parts")}
-        how = [quantized.backend, spec, to_jsonable(quantized.options), package_versions(backend), own]
+        asked = [_asked(quantized, layer) for layer in layers]
+        how = [quantized.backend, asked, to_jsonable(quantized.options), package_versions(backend), own]
         digest.update(json.dumps(how, sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def _asked(quantized: Quantized, layer: LayerReport) -> dict[str, Any]:
+    """What is asked of a layer, without how it came to be chosen."""
+    where = None if layer.kind is ModuleKind.TIED else part_of(quantized.model, layer.name)  # type: ignore[arg-type]
+    _, spec = decide(quantized.spec, layer.name, layer.kind, where)
+    assert spec is not None, "a quantized layer is one that was asked for"
+    return {key: value for key, value in spec_to_dict(spec).items() if key not in ("modules", "parts", "rest")}
 
 
 def _add(digest: hashlib._Hash, tensors: Mapping[str, Tensor]) -> None:

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Calibration, Capability, NoOptions, Supported, Unsupported
 from backends.core.checkpoint import Quantized
-from backends.core.layerwise import candidates
+from backends.core.codes import NumberFormat, PerTensor, WeightCode
 from backends.core.report import LayerReport, QuantReport, size_bytes
+from backends.core.selection import candidates
 from backends.core.spec import (
     ENCODER_AND_DECODER,
+    EVERYTHING,
     FULL_PRECISION,
     ModuleKind,
-    NumberFormat,
-    PerTensor,
     QuantSpec,
     Scheme,
-    WeightCode,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class FloatBackend:
         if self.name == "none" and spec.scheme is Scheme.NONE and spec.format is NumberFormat.FP32:
             return FULL_PRECISION
         method = spec.method or self.name
-        return replace(spec, method=method, modules=frozenset(ModuleKind), parts=ENCODER_AND_DECODER)
+        return replace(spec, method=method, modules=EVERYTHING, parts=ENCODER_AND_DECODER)
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
         """`none` does nothing; `cast` does fp16 and bf16, per tensor and without scales."""

@@ -9,107 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Calibration, CalibrationInput, NoOptions
 from backends.core.checkpoint import Quantized
+from backends.core.codes import Activations, WeightCode
 from backends.core.errors import ModelError, SpecError
 from backends.core.observing import showing
 from backends.core.report import LayerReport, QuantReport, size_bytes
-from backends.core.spec import Activations, ModuleKind, Part, PerGroup, QuantSpec, Scheme, WeightCode
+from backends.core.selection import (
+    Candidate,
+    Target,
+    candidates_for,
+    check_not_shared,
+    chosen,
+    group_divides,
+    unrequested,
+)
+from backends.core.spec import ModuleKind, QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A module that could be quantized, and where it stands."""
-
-    name: str
-    kind: ModuleKind
-    part: Part
-    module: nn.Module
-
-    @property
-    def weight(self) -> Tensor:
-        """Its float weight, first dimension the output channels (of an embedding, the tokens)."""
-        weight: Tensor = self.module.weight  # type: ignore[assignment]
-        return weight.detach()
-
-
-def candidates(model: nn.Module) -> list[Candidate]:
-    """Every linear layer, head, token embedding and one-dimensional convolution of `model`, in its order.
-
-    The head and the embedding are those that a transformers model names itself
-    (`get_output_embeddings`, `get_input_embeddings`). Without `get_encoder` everything is encoder.
-    """
-    from torch import nn
-
-    head, embedding = _answer(model, "get_output_embeddings"), _answer(model, "get_input_embeddings")
-    encoder = _answer(model, "get_encoder")
-    encoder_modules = {id(module) for module in (model if encoder is None else encoder).modules()}
-    found = []
-    for name, module in model.named_modules():
-        kind = _kind(module, head, embedding, nn)
-        if kind is not None:
-            part = Part.ENCODER if id(module) in encoder_modules else Part.DECODER
-            found.append(Candidate(name, kind, part, module))
-    return found
-
-
-def _kind(module: nn.Module, head: Any, embedding: Any, nn: Any) -> ModuleKind | None:
-    if module is head and isinstance(module, nn.Linear):
-        return ModuleKind.HEAD
-    if module is embedding and isinstance(module, nn.Embedding):
-        return ModuleKind.EMBEDDING
-    if isinstance(module, nn.Linear):
-        return ModuleKind.LINEAR
-    return ModuleKind.CONV if isinstance(module, nn.Conv1d) else None
-
-
-def _answer(model: nn.Module, method: str) -> Any:
-    """What a transformers model says of itself, or `None` for a model that does not know the question."""
-    try:
-        return getattr(model, method)()
-    except (AttributeError, NotImplementedError):
-        return None
-
-
-def chosen(model: nn.Module, spec: QuantSpec) -> list[Candidate]:
-    """The candidates that `spec` selects by `modules` and `parts`.
-
-    Raises:
-        ModelError: there is none, or the model itself is one.
-    """
-    selected = [c for c in candidates(model) if _is_chosen(c, spec)]
-    if any(not candidate.name for candidate in selected):
-        raise ModelError("the model is a single layer, which cannot be replaced in place: put it into an nn.Sequential")
-    if not selected:
-        kinds, parts = ", ".join(sorted(spec.modules)), ", ".join(sorted(spec.parts))
-        raise ModelError(f"the model has no module of kind {kinds} in its {parts}: nothing would be quantized")
-    return selected
-
-
-def _is_chosen(candidate: Candidate, spec: QuantSpec) -> bool:
-    return candidate.kind in spec.modules and candidate.part in spec.parts
-
-
-_NAMED = 4
-"""Modules that a sentence names."""
-
-
-def group_divides(targets: list[Candidate], spec: QuantSpec, mend: str = "") -> None:
-    """Raise `ModelError` naming modules whose row length the group size of `spec` does not divide."""
-    if not isinstance(spec.granularity, PerGroup):
-        return
-    size = spec.granularity.group_size
-    offenders = {c.name: c.weight[0].numel() for c in targets if c.weight[0].numel() % size}
-    if offenders:
-        named = ", ".join(f"{name} ({width})" for name, width in list(offenders.items())[:_NAMED])
-        more = f" and {len(offenders) - _NAMED} more" if len(offenders) > _NAMED else ""
-        raise ModelError(f"group size {size} does not divide the width of {named}{more}{mend}")
 
 
 class LayerwiseBackend:
@@ -123,6 +43,7 @@ class LayerwiseBackend:
     name: str
     packages: tuple[str, ...]
     options: type = NoOptions
+    layerwise: bool = True
     kinds: frozenset[ModuleKind] = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD})
     dtypes: frozenset[str] = frozenset({"float32", "float16", "bfloat16"})
     """Of the float weights that the library takes."""
@@ -139,6 +60,10 @@ class LayerwiseBackend:
 
     def dequantize(self, module: nn.Module) -> Tensor:
         """Return the float weight that a quantized module computes with, in the original's shape."""
+        raise NotImplementedError
+
+    def rows(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """Return rows of that weight, (tokens, columns), for indices (tokens,); where `kinds` has the tie."""
         raise NotImplementedError
 
     def effective(self, module: nn.Module, spec: QuantSpec, options: Any) -> tuple[WeightCode, str]:
@@ -175,9 +100,11 @@ class LayerwiseBackend:
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """Raise `ModelError` where `spec` cannot be applied to `model`; changes nothing."""
         targets = chosen(model, spec)
-        self._check_dtypes(targets)
-        _check_not_shared(model, targets)
-        self.problems(targets, spec, options)
+        selected = [target.candidate for target in targets]
+        self._check_dtypes(selected)
+        check_not_shared(model, selected)
+        for own in dict.fromkeys(target.spec for target in targets):
+            self.problems([target.candidate for target in targets if target.spec == own], own, options)
 
     def _check_dtypes(self, targets: list[Candidate]) -> None:
         offenders = [c.name for c in targets if str(c.weight.dtype).removeprefix("torch.") not in self.dtypes]
@@ -189,33 +116,44 @@ class LayerwiseBackend:
         """Replace the chosen modules of `model`, which is consumed; calibrate where the scheme is static."""
         import torch
 
+        from backends.core.rest import store_rest
+        from backends.core.tied import tie
+
         self.check(model, spec, options)
         model.eval()
         original_bytes = size_bytes(model)
-        everything, targets = candidates(model), chosen(model, spec)
-        names = {c.name for c in targets}
+        everything, targets = candidates_for(model, spec), chosen(model, spec)
+        own = {target.candidate.name: target.spec for target in targets}
         with torch.no_grad():
-            course = self.replace(model, targets, spec, options, calibration)
+            course = self.replace(model, targets, options, calibration)
+            for target in targets:
+                if target.candidate.lookup:
+                    tie(model, target.candidate.name, target.candidate.lookup, self.rows)
             layers = tuple(
-                self._report(model, c, spec, options) if c.name in names else unrequested(c, spec) for c in everything
+                self._report(model, c, own[c.name], options) if c.name in own else unrequested(c, spec)
+                for c in everything
             )
-        report = QuantReport(layers, size_bytes(model), original_bytes, (*self.notes(spec, options), *course))
-        return Quantized(model, report, self.name, spec, options)
+            stored = store_rest(model, spec.rest, list(own))
+        notes = [note for asked in dict.fromkeys(own.values()) for note in self.notes(asked, options)]
+        told = tuple(dict.fromkeys(note for note in (*notes, *course, stored) if note))
+        return Quantized(model, QuantReport(layers, size_bytes(model), original_bytes, told), self.name, spec, options)
 
     def replace(
-        self, model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, calibration: Calibration | None
+        self, model: nn.Module, targets: list[Target], options: Any, calibration: Calibration | None
     ) -> tuple[str, ...]:
         """Put the quantized modules into `model`: convert, observe where calibration is needed, freeze.
 
         Returns:
             What the report should say about how it went, beside `notes`.
         """
-        for candidate in targets:
-            model.set_submodule(candidate.name, self.convert(candidate, spec, options))
-        if self.calibrates(spec, options):
-            self.observe_all(model, {c.name for c in targets}, calibration)
-        for candidate in targets:
-            model.set_submodule(candidate.name, self.freeze(model.get_submodule(candidate.name)))
+        for target in targets:
+            model.set_submodule(target.candidate.name, self.convert(target.candidate, target.spec, options))
+        watched = {target.candidate.name for target in targets if self.calibrates(target.spec, options)}
+        if watched:
+            self.observe_all(model, watched, calibration)
+        for target in targets:
+            name = target.candidate.name
+            model.set_submodule(name, self.freeze(model.get_submodule(name)))
         return ()
 
     def observe_all(self, model: nn.Module, names: set[str], calibration: Calibration | None) -> None:
@@ -229,24 +167,21 @@ class LayerwiseBackend:
         error = (self.dequantize(module).float().reshape(weight.shape) - weight).norm() / weight.norm()
         stored = sum(t.numel() * t.element_size() for name, t in self.pack(module).items() if _is_weight(name))
         code, reason = self.effective(module, spec, options)
-        shape = tuple(weight.shape)
         return LayerReport(
-            candidate.name, candidate.kind, shape, spec.weight_code, code, reason, stored * 8, float(error)
+            candidate.name,
+            candidate.kind,
+            tuple(weight.shape),
+            spec.weight_code,
+            code,
+            reason,
+            stored * 8,
+            float(error),
+            lookup=candidate.lookup,
         )
 
 
 def _by_token(activations: Activations | None) -> bool:
     return activations is not None and activations.granularity == "per_token"
-
-
-def _check_not_shared(model: nn.Module, targets: list[Candidate]) -> None:
-    """A module that stands in two places would be replaced in one of them only."""
-    places: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        places.setdefault(id(module), []).append(name)
-    shared = [" = ".join(places[id(c.module)]) for c in targets if len(places[id(c.module)]) > 1]
-    if shared:
-        raise ModelError(f"modules that stand in two places of the model cannot be replaced: {', '.join(shared)}")
 
 
 @contextmanager
@@ -266,15 +201,6 @@ def _all_called(model: nn.Module, names: set[str]) -> Iterator[None]:
 
 def _is_weight(packed_name: str) -> bool:
     return not packed_name.startswith(("bias", "input_", "output_", "quant_state"))
-
-
-def unrequested(candidate: Candidate, spec: QuantSpec) -> LayerReport:
-    """The report of a candidate that `spec` does not select."""
-    field = "modules" if candidate.kind not in spec.modules else "parts"
-    reason = f"not requested: {field} = {', '.join(sorted(getattr(spec, field)))}"
-    weight = candidate.weight
-    bits = weight.numel() * weight.element_size() * 8
-    return LayerReport(candidate.name, candidate.kind, tuple(weight.shape), None, None, reason, bits, 0.0)
 
 
 def calibrate(model: nn.Module, calibration: Calibration | None) -> None:

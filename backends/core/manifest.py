@@ -14,7 +14,9 @@ from backends.core.inspection import check_directory
 MANIFEST = "quantization.json"
 WEIGHTS = "quantized.safetensors"
 ENGINE = "engine"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+_READABLE = (4, 5)
+"""Version 4 knew no recipe and no rest."""
 _CHECKSUM = "sha256"
 
 
@@ -33,7 +35,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{path}: incomplete or altered: {error}") from None
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in _READABLE:
         raise CheckpointError(f"{path} has format_version {version}; this release reads {FORMAT_VERSION}")
     if manifest.pop(_CHECKSUM, None) != _checksum(manifest):
         raise CheckpointError(f"{path}: incomplete or altered: its own SHA-256 is another; save the model again")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import (
+    Backend,
     Calibration,
     Capability,
     Supported,
@@ -14,19 +15,21 @@ from backends.core.base import (
     missing_package,
     outputs_refused,
     package_versions,
+    selection_refused,
 )
 from backends.core.checkpoint import Quantized
+from backends.core.codes import Activations, Granularity, parse_granularity
 from backends.core.errors import ModelError, SpecError, UnsupportedError
+from backends.core.recipes import plain, plain_specs, resolved_recipe
 from backends.core.registry import get
 from backends.core.serial import options_from_dict
 from backends.core.spec import (
     ENCODER_AND_DECODER,
     LINEAR,
-    Activations,
-    Granularity,
     QuantSpec,
+    Rest,
+    Rule,
     Scheme,
-    parse_granularity,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ def quantize(
     modules: Iterable[str] = LINEAR,
     parts: Iterable[str] = ENCODER_AND_DECODER,
     outputs: bool | None = None,
+    rest: str = Rest.FP32,
+    recipe: Iterable[Rule | Mapping[str, Any]] = (),
     calibration: Calibration | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Quantized:
@@ -63,10 +68,15 @@ def quantize(
         format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `fp16`, `bf16`, `fp32`.
         symmetric: of the weight code; the library's default otherwise.
         activations: how activations are coded; the library's default for the scheme otherwise.
-        modules: which of `linear`, `head`, `embedding`, `conv`. The default leaves a tied head tied.
+        modules: which of `linear`, `head`, `embedding`, `conv`, or `tied` for head and embedding as one tensor. The
+            default leaves a tied head as it is.
         parts: which of `encoder`, `decoder`.
         outputs: whether layers' outputs are rounded to a code too, which the static scheme can; the library's default
             otherwise.
+        rest: as what everything is stored that is not quantized: `fp32` (as it was loaded), `fp16`, `bf16`, or
+            `published` (the narrowest that holds every number of it); it is computed in the model's dtype.
+        recipe: rules, the first of which that selects a module decides it, such as
+            `[{"modules": ["tied"], "bits": 6}, {"parts": ["decoder"], "bits": 4}]`; see `backends.Rule`.
         calibration: inputs for the static scheme and for methods that look at inputs, each a mapping of
             keyword arguments of the model, one tensor, or a `CalibrationInput` that says what is padding.
         options: what only this library knows, by name.
@@ -91,6 +101,8 @@ def quantize(
         frozenset((modules,) if isinstance(modules, str) else modules),  # type: ignore[arg-type]
         frozenset((parts,) if isinstance(parts, str) else parts),  # type: ignore[arg-type]
         outputs,
+        rest,  # type: ignore[arg-type]
+        tuple(recipe),  # type: ignore[arg-type]
     )
     return quantize_spec(model, chosen, backend, options, calibration)
 
@@ -140,8 +152,13 @@ def resolve(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = N
         filled = options_from_dict(adapter.options, dict(options or {}))
     except SpecError as error:
         raise SpecError(f"{backend}: {error}") from None
-    resolved = adapter.resolve(spec, filled)
-    return replace(resolved, outputs=bool(resolved.outputs)), filled
+
+    def of_plain(asked: QuantSpec) -> QuantSpec:
+        found = adapter.resolve(asked, filled)
+        return replace(found, outputs=bool(found.outputs))
+
+    resolved = replace(of_plain(plain(spec)), rest=spec.rest)
+    return replace(resolved, recipe=resolved_recipe(spec, resolved, of_plain)), filled
 
 
 def capability(
@@ -149,15 +166,30 @@ def capability(
 ) -> Capability:
     """Whether `backend` can do `spec` on `device` (`cpu` or `cuda`), and if not, why; without importing torch.
 
+    It can do a recipe if it can do what every rule asks.
+
     Raises:
         SpecError: an unknown backend or option.
     """
     adapter = get(backend)
     resolved, filled = resolve(spec, backend, options)
-    refused = missing_package(adapter) or outputs_refused(adapter, resolved)
-    answer = refused or adapter.capability(resolved, filled, device)
-    usual = adapter.resolve(replace(spec, method=None), filled).method
-    if isinstance(answer, Unsupported) and spec.method not in (None, usual) and backend != _OF_METHODS:
+    refused = missing_package(adapter) or selection_refused(adapter, resolved)
+    if refused is not None:
+        return refused
+    answers = [_of_plain(adapter, own, filled, device) for own in plain_specs(resolved)]
+    for answer in answers:
+        if isinstance(answer, Unsupported):
+            return answer
+    able = [answer for answer in answers if isinstance(answer, Supported)]
+    notes = dict.fromkeys(answer.note for answer in able if answer.note)
+    return replace(able[0], simulated=any(answer.simulated for answer in able), note="; ".join(notes))
+
+
+def _of_plain(adapter: Backend, spec: QuantSpec, options: Any, device: str) -> Capability:
+    """The answer to a plain spec; where the method is in the way, whether the adapter of methods has it."""
+    answer = outputs_refused(adapter, spec) or adapter.capability(spec, options, device)
+    usual = adapter.resolve(replace(spec, method=None), options).method
+    if isinstance(answer, Unsupported) and spec.method not in (None, usual) and adapter.name != _OF_METHODS:
         elsewhere = get(_OF_METHODS)
         possible = elsewhere.capability(elsewhere.resolve(spec, elsewhere.options()), elsewhere.options(), device)
         if isinstance(possible, Supported):
@@ -176,7 +208,7 @@ def calibrates(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None 
         SpecError: an unknown backend or option.
     """
     resolved, filled = resolve(spec, backend, options)
-    return get(backend).calibrates(resolved, filled)
+    return any(get(backend).calibrates(own, filled) for own in plain_specs(resolved))
 
 
 def row_independent(spec: QuantSpec, backend: str, options: Mapping[str, Any] | None = None) -> bool:
@@ -186,7 +218,7 @@ def row_independent(spec: QuantSpec, backend: str, options: Mapping[str, Any] | 
         SpecError: an unknown backend or option.
     """
     resolved, filled = resolve(spec, backend, options)
-    return get(backend).row_independent(resolved, filled)
+    return all(get(backend).row_independent(own, filled) for own in plain_specs(resolved))
 
 
 def versions(backend: str) -> dict[str, str]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from backends.core.spec import ModuleKind, WeightCode
+from backends.core.codes import WeightCode
+from backends.core.spec import ModuleKind
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,7 @@ class LayerReport:
         stored_bits: of the weight as stored: codes, scales, zero points and padding.
         weight_error: relative Frobenius error of the dequantized weight, ||W' - W|| / ||W||.
         float_inputs: whether its inputs stay float although the scheme quantizes activations.
+        lookup: of a tie, the name of the embedding that reads its rows; empty otherwise.
     """
 
     name: str
@@ -43,6 +45,7 @@ class LayerReport:
     stored_bits: int
     weight_error: float
     float_inputs: bool = False
+    lookup: str = ""
 
     @property
     def parameters(self) -> int:

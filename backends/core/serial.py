@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from backends.core.errors import SpecError, did_you_mean
-from backends.core.report import LayerReport, QuantReport
-from backends.core.spec import (
+from backends.core.codes import (
     Activations,
-    ModuleKind,
     NumberFormat,
     PerChannel,
     PerGroup,
     PerTensor,
-    QuantSpec,
     WeightCode,
     parse_granularity,
 )
+from backends.core.errors import SpecError, did_you_mean
+from backends.core.report import LayerReport, QuantReport
+from backends.core.spec import ModuleKind, QuantSpec
 
 
 def to_jsonable(value: Any) -> Any:

@@ -7,15 +7,24 @@ an option of that library's adapter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any
 
+from backends.core.codes import (
+    FORMAT_BITS,
+    Activations,
+    E,
+    Granularity,
+    NumberFormat,
+    PerTensor,
+    WeightCode,
+    check_bits,
+    member,
+    parse_granularity,
+)
 from backends.core.errors import SpecError, did_you_mean
-
-E = TypeVar("E", bound=StrEnum)
 
 
 class Scheme(StrEnum):
@@ -31,30 +40,6 @@ class Scheme(StrEnum):
     """Activation ranges are fixed beforehand by calibration, per tensor."""
 
 
-class NumberFormat(StrEnum):
-    """How one number is coded."""
-
-    INT = "int"
-    FP8_E4M3 = "fp8_e4m3"
-    NF4 = "nf4"
-    FP4 = "fp4"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    FP32 = "fp32"
-
-
-FORMAT_BITS = {
-    NumberFormat.FP8_E4M3: 8,
-    NumberFormat.NF4: 4,
-    NumberFormat.FP4: 4,
-    NumberFormat.FP16: 16,
-    NumberFormat.BF16: 16,
-    NumberFormat.FP32: 32,
-}
-"""Bits of the formats that have just one width; `int` has those of `INTEGER_BITS`."""
-INTEGER_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
-
-
 class ModuleKind(StrEnum):
     """The parts of a network that can be quantized."""
 
@@ -64,6 +49,8 @@ class ModuleKind(StrEnum):
     """The output projection (Whisper's and Moonshine's `proj_out`), which is often tied to the embedding."""
     EMBEDDING = "embedding"
     """The token embedding."""
+    TIED = "tied"
+    """Head and token embedding of a model that ties them, as one tensor: multiplied as the head, looked up by row."""
     CONV = "conv"
     """Every `nn.Conv1d`."""
 
@@ -75,107 +62,84 @@ class Part(StrEnum):
     DECODER = "decoder"
 
 
+class Rest(StrEnum):
+    """As what everything is stored that is not quantized; it is computed in the model's dtype all the same."""
+
+    FP32 = "fp32"
+    """As it was loaded."""
+    FP16 = "fp16"
+    BF16 = "bf16"
+    PUBLISHED = "published"
+    """As the narrowest of fp16, bf16 and fp32 that holds every number of it bit for bit."""
+
+
 LINEAR = frozenset({ModuleKind.LINEAR})
 """The default set of modules; it leaves a tied head tied."""
 ENCODER_AND_DECODER = frozenset(Part)
+EVERYTHING = frozenset(ModuleKind) - {ModuleKind.TIED}
+"""All kinds, head and embedding by themselves."""
 
 
 @dataclass(frozen=True)
-class PerTensor:
-    """One scale for the whole weight."""
+class Rule:
+    """One rule of a recipe: which modules it decides, and what is done to them.
 
-    def __str__(self) -> str:
-        return "per_tensor"
-
-
-@dataclass(frozen=True)
-class PerChannel:
-    """One scale for every row, that is, for every output channel."""
-
-    def __str__(self) -> str:
-        return "per_channel"
-
-
-@dataclass(frozen=True)
-class PerGroup:
-    """One scale for every `group_size` consecutive inputs within a row."""
-
-    group_size: int
-
-    def __post_init__(self) -> None:
-        if self.group_size < 1:
-            raise SpecError(f"group_size is {self.group_size}; it must be a positive integer such as 64")
-
-    def __str__(self) -> str:
-        return f"per_group:{self.group_size}"
-
-
-Granularity = PerTensor | PerChannel | PerGroup
-
-
-def parse_granularity(text: str | Granularity) -> Granularity:
-    """Return the granularity that `text` names: `per_tensor`, `per_channel` or `per_group:SIZE`.
-
-    >>> parse_granularity("per_group:64")
-    PerGroup(group_size=64)
-
-    Raises:
-        SpecError: for anything else.
-    """
-    if isinstance(text, Granularity):
-        return text
-    if not isinstance(text, str):
-        raise SpecError(f"granularity {text!r} is not one of per_tensor, per_channel, per_group:SIZE")
-    if text == "per_tensor":
-        return PerTensor()
-    if text == "per_channel":
-        return PerChannel()
-    if match := re.fullmatch(r"per_group:([1-9]\d*)", text):
-        return PerGroup(int(match[1]))
-    raise SpecError(f"granularity {text!r} is not one of per_tensor, per_channel, per_group:SIZE")
-
-
-@dataclass(frozen=True)
-class Activations:
-    """How activations are coded.
+    A module is decided by the first rule of which all selectors that are given hold. What a rule does not set is the
+    configuration's own.
 
     Attributes:
-        bits: of one activation, 1 to 8, or 16.
-        format: `int` or `fp8_e4m3`.
-        granularity: `per_tensor` or `per_token` (one scale for every row of the flattened input).
-        symmetric: whether zero is coded as zero; `None` takes the adapter's default.
+        modules: selector: kinds of modules.
+        parts: selector: halves of the model; the tie of head and embedding is in neither. `None` for anywhere.
+        match: selector: pattern of the full name, such as `model.encoder.layers.3.*` (`fnmatch`); `None` for any.
+        bits, format, granularity, symmetric, method, outputs: settings, as in `QuantSpec`; `None` for not set.
+        skip: setting: the modules stay float.
     """
 
-    bits: int = 8
-    format: NumberFormat = NumberFormat.INT
-    granularity: str = "per_tensor"
+    modules: frozenset[ModuleKind] = field(default=LINEAR)
+    parts: frozenset[Part] | None = None
+    match: str | None = None
+    bits: int | None = None
+    format: NumberFormat | None = None
+    granularity: Granularity | None = None
     symmetric: bool | None = None
+    method: str | None = None
+    outputs: bool | None = None
+    skip: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "format", _member(NumberFormat, self.format, "activations.format"))
-        _check_bits(self.bits, self.format, "activations.bits")
-        if self.granularity not in ("per_tensor", "per_token"):
-            raise SpecError(f"activations.granularity {self.granularity!r} is not one of per_tensor, per_token")
+        put = object.__setattr__
+        put(self, "modules", _members(ModuleKind, self.modules, "recipe: modules"))
+        if self.parts is not None:
+            put(self, "parts", _members(Part, self.parts, "recipe: parts"))
+        if self.format is not None:
+            put(self, "format", member(NumberFormat, self.format, "recipe: format"))
+            if self.bits is None:
+                put(self, "bits", FORMAT_BITS.get(self.format))
+        if self.granularity is not None:
+            put(self, "granularity", parse_granularity(self.granularity))
+        for name, kind, what in (
+            ("match", str, "a pattern of names"),
+            ("method", str, "a name"),
+            ("bits", int, "a whole number"),
+            ("symmetric", bool, "true or false"),
+            ("outputs", bool, "true or false"),
+        ):
+            value = getattr(self, name)
+            if value is not None and type(value) is not kind:
+                raise SpecError(f"recipe: {name} is {value!r}; it is {what}")
+        if type(self.skip) is not bool:
+            raise SpecError(f"recipe: skip is {self.skip!r}; it is true or false")
+        if self.skip and self.settings:
+            raise SpecError(f"recipe: a rule with skip sets {', '.join(self.settings)} too: leave one of them out")
 
-    def __str__(self) -> str:
-        sign = {None: "", True: ":symmetric", False: ":asymmetric"}[self.symmetric]
-        width = str(self.bits) if self.format is NumberFormat.INT else ""
-        return f"{self.format}{width}:{self.granularity}{sign}"
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it sets, by the names of `QuantSpec`'s fields."""
+        return {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
 
 
-@dataclass(frozen=True)
-class WeightCode:
-    """How the weights of one module are coded: what was asked of it, or what it got."""
-
-    bits: int
-    format: NumberFormat
-    granularity: Granularity
-    symmetric: bool | None = None
-
-    def __str__(self) -> str:
-        width = str(self.bits) if self.format is NumberFormat.INT else ""
-        sign = {None: "", True: " symmetric", False: " asymmetric"}[self.symmetric]
-        return f"{self.format}{width} {self.granularity}{sign}"
+SETTINGS = ("bits", "format", "granularity", "symmetric", "method", "outputs")
+"""What the rules of a recipe can set, and modules so can differ in."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +159,9 @@ class QuantSpec:
         parts: which halves of the model are quantized.
         outputs: whether what a quantized layer gives is rounded to a code too, as its input is, with a range fixed by
             calibration; `None` takes the default.
+        rest: as what everything that is not quantized is stored.
+        recipe: rules that say otherwise for some modules; the fields above are for modules that no rule decides, if
+            they are of the kinds and parts named above, and for what a rule does not set.
     """
 
     scheme: Scheme
@@ -207,18 +174,22 @@ class QuantSpec:
     modules: frozenset[ModuleKind] = field(default=LINEAR)
     parts: frozenset[Part] = field(default=ENCODER_AND_DECODER)
     outputs: bool | None = None
+    rest: Rest = Rest.FP32
+    recipe: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "scheme", _member(Scheme, self.scheme, "scheme"))
+        put(self, "scheme", member(Scheme, self.scheme, "scheme"))
         put(self, "granularity", parse_granularity(self.granularity))
-        put(self, "format", _member(NumberFormat, self.format, "format"))
+        put(self, "format", member(NumberFormat, self.format, "format"))
         put(self, "modules", _members(ModuleKind, self.modules, "modules"))
         put(self, "parts", _members(Part, self.parts, "parts"))
+        put(self, "rest", member(Rest, self.rest, "rest"))
+        put(self, "recipe", tuple(_rule(rule) for rule in self.recipe))
         if isinstance(self.activations, Mapping):
             put(self, "activations", Activations(**self.activations))
         if self.bits is not None:
-            _check_bits(self.bits, self.format, "bits")
+            check_bits(self.bits, self.format, "bits")
         if self.activations is not None and self.scheme in (Scheme.NONE, Scheme.WEIGHT_ONLY):
             raise SpecError(
                 f"scheme {self.scheme} leaves activations float: remove activations, or choose another scheme"
@@ -227,6 +198,10 @@ class QuantSpec:
             raise SpecError(f"outputs is {self.outputs!r}; it is true or false")
         if self.outputs and self.scheme is not Scheme.STATIC:
             raise SpecError(f"outputs = true needs fixed ranges, but the scheme is {self.scheme}: choose scheme static")
+        named = frozenset().union(self.modules, *(rule.modules for rule in self.recipe))
+        apart = named & {ModuleKind.HEAD, ModuleKind.EMBEDDING}
+        if ModuleKind.TIED in named and apart:
+            raise SpecError(f"tied is head and embedding as one tensor: leave out either tied or {' and '.join(apart)}")
 
     @property
     def weight_code(self) -> WeightCode | None:
@@ -236,28 +211,23 @@ class QuantSpec:
         return WeightCode(self.bits, self.format, self.granularity, self.symmetric)
 
 
-def _member(kind: type[E], value: str, key: str) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        raise SpecError(f"{key} {value!r} is not one of {', '.join(kind)}{did_you_mean(value, kind)}") from None
+def _rule(value: Rule | Mapping[str, Any]) -> Rule:
+    if isinstance(value, Rule):
+        return value
+    if not isinstance(value, Mapping):
+        raise SpecError(f'recipe: {value!r} is no rule, which is a table such as {{parts = ["decoder"], bits = 4}}')
+    known = [one.name for one in fields(Rule)]
+    for key in value:
+        if key not in known:
+            raise SpecError(f"recipe: {key!r} is not one of {', '.join(known)}{did_you_mean(key, known)}")
+    return Rule(**value)
 
 
 def _members(kind: type[E], values: Iterable[str], key: str) -> frozenset[E]:
-    chosen = frozenset(_member(kind, value, key) for value in ([values] if isinstance(values, str) else values))
+    chosen = frozenset(member(kind, value, key) for value in ([values] if isinstance(values, str) else values))
     if not chosen:
         raise SpecError(f"{key} is empty; choose among {', '.join(kind)}")
     return chosen
-
-
-def _check_bits(bits: int, number_format: NumberFormat, key: str) -> None:
-    expected = FORMAT_BITS.get(number_format)
-    if not isinstance(bits, int) or isinstance(bits, bool):
-        raise SpecError(f"{key} is {bits!r}; it is a whole number")
-    if expected is not None and bits != expected:
-        raise SpecError(f"{key} is {bits}, but the format {number_format} has {expected}")
-    if expected is None and bits not in INTEGER_BITS:
-        raise SpecError(f"{key} is {bits}; integers have 1 to 8, or 16")
 
 
 def completed(spec: QuantSpec, *, symmetric: bool, activations: Activations | None, method: str = "rtn") -> QuantSpec:

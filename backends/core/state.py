@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +35,25 @@ def packed(backend: Packing, model: nn.Module, names: list[str]) -> dict[str, Te
     }
 
 
-def float_state(model: nn.Module, quantized: list[str]) -> dict[str, Tensor]:
-    """Parameters and persistent buffers outside the quantized modules, every name of a shared one."""
+def float_state(model: nn.Module, quantized: list[str], *, computed: bool = False) -> dict[str, Tensor]:
+    """Parameters and persistent buffers outside the quantized modules; every name of a shared one.
+
+    Args:
+        model: looked into.
+        quantized: names of its quantized modules.
+        computed: in the dtype in which they are computed, not that in which they are stored.
+    """
+    from backends.core.rest import Widened, stored_float
+
     inside = tuple(name + "." for name in quantized)
     state = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
-        if (prefix + ".").startswith(inside):
+        if (prefix + ".").startswith(inside) or isinstance(module, Widened):
+            continue
+        narrow = stored_float(module)
+        if narrow is not None:
+            wide = module[0].computed if computed else narrow.dtype  # type: ignore[index]
+            state[prefix.replace(".parametrizations.", ".")] = narrow.to(wide)
             continue
         own = {**module._parameters, **module._buffers}
         for key, tensor in own.items():
@@ -84,8 +97,29 @@ def keys_of(name: str, tensors: dict[str, Tensor]) -> list[str]:
     return [key for key in tensors if key.startswith(name + ".")]
 
 
-def fill(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put `tensors` into `model` by name; a tensor under two names becomes one shared parameter."""
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], quantized: Sequence[str], stored: str | None) -> None:
+    """Put saved floats into `model` by name, in place; a tensor under two names becomes one shared parameter.
+
+    Args:
+        model: its quantized modules in their places.
+        tensors: by name.
+        quantized: names of the quantized modules.
+        stored: dtype of those that are computed in float32 but stored narrow; see `rest_dtype`.
+    """
+    if stored is None:
+        _put(model, tensors)
+        return
+    import torch
+
+    from backends.core.rest import narrow, places_of
+
+    dtype = getattr(torch, stored)
+    wide = {id(tensor): tensor.float() if tensor.dtype is dtype else tensor for tensor in tensors.values()}
+    _put(model, {name: wide[id(tensor)] for name, tensor in tensors.items()})
+    narrow(list(places_of(model, quantized)), dtype)
+
+
+def _put(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     from torch import nn
 
     parameters: dict[int, nn.Parameter] = {}

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Calibration, Capability, Form, NoOptions, Supported, Unsupported
 from backends.core.checkpoint import Quantized
+from backends.core.codes import (
+    Activations,
+    Granularity,
+    NumberFormat,
+    PerChannel,
+    PerTensor,
+)
 from backends.core.errors import ModelError
 from backends.core.report import QuantReport, size_bytes
 from backends.core.spec import (
     ENCODER_AND_DECODER,
+    EVERYTHING,
     FULL_PRECISION,
-    Activations,
-    Granularity,
     ModuleKind,
-    NumberFormat,
-    PerChannel,
-    PerTensor,
     QuantSpec,
     Scheme,
 )
@@ -61,8 +64,7 @@ class CTranslate2:
         if spec.scheme is Scheme.NONE:
             if spec.format is NumberFormat.FP32:
                 return FULL_PRECISION
-            whole = frozenset(ModuleKind)
-            return replace(spec, method=spec.method or "cast", modules=whole, parts=ENCODER_AND_DECODER)
+            return replace(spec, method=spec.method or "cast", modules=EVERYTHING, parts=ENCODER_AND_DECODER)
         symmetric = True if spec.symmetric is None else spec.symmetric
         usual = _INTEGERS.get(_type(spec))
         activations = usual[1] if usual and spec.activations is None else spec.activations
@@ -99,7 +101,7 @@ class CTranslate2:
 
     def check(self, model: nn.Module, spec: QuantSpec, options: Any) -> None:
         """A Whisper in float32, whose prompt ends with the token of no timestamps."""
-        from backends.core.layerwise import candidates
+        from backends.core.selection import candidates
         from backends.ctranslate2._modules import check
 
         check(model)
@@ -111,7 +113,7 @@ class CTranslate2:
         """Convert the whole model, which is consumed."""
         import torch
 
-        from backends.core.layerwise import candidates
+        from backends.core.selection import candidates
         from backends.ctranslate2._files import layer_reports
         from backends.ctranslate2._modules import WEIGHTS, convert
 
@@ -157,8 +159,8 @@ def _refused(spec: QuantSpec, wanted: str) -> str | None:
         return f"CTranslate2's {wanted} weights are {granularity}, method rtn"
     if not spec.symmetric or spec.activations != activations:
         return f"CTranslate2's {wanted} weights are symmetric, its activations {activations}: leave both out"
-    if spec.modules != frozenset(ModuleKind) or spec.parts != ENCODER_AND_DECODER:
-        kinds = ", ".join(f'"{kind}"' for kind in ModuleKind)
+    if spec.modules != EVERYTHING or spec.parts != ENCODER_AND_DECODER:
+        kinds = ", ".join(f'"{kind}"' for kind in ModuleKind if kind in EVERYTHING)
         return f"CTranslate2 quantizes the whole model: say so with modules = [{kinds}] and both parts"
     return None
 

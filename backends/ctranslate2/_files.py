@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from backends.core.codes import Activations, NumberFormat, WeightCode
 from backends.core.errors import ModelError
-from backends.core.layerwise import Candidate
 from backends.core.report import LayerReport
-from backends.core.spec import Activations, ModuleKind, NumberFormat, WeightCode
+from backends.core.selection import Candidate
+from backends.core.spec import ModuleKind
 
 if TYPE_CHECKING:
     from torch import Tensor

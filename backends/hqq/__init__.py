@@ -11,9 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Capability, Supported, Unsupported
+from backends.core.codes import (
+    NumberFormat,
+    PerChannel,
+    PerGroup,
+    WeightCode,
+)
 from backends.core.errors import ModelError
-from backends.core.layerwise import Candidate, LayerwiseBackend, group_divides
-from backends.core.spec import NumberFormat, PerChannel, PerGroup, QuantSpec, Scheme, WeightCode
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate, group_divides
+from backends.core.spec import ModuleKind, QuantSpec, Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,6 +49,7 @@ class Hqq(LayerwiseBackend):
     name = "hqq"
     packages = ("hqq", "torch")
     options = HqqOptions
+    kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Affine codes, method hqq."""
@@ -102,6 +110,12 @@ class Hqq(LayerwiseBackend):
         """The weight that codes, scales and zero points stand for."""
         weight: Tensor = module.dequantize()  # type: ignore[operator]
         return weight
+
+    def rows(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """The codes of these rows, scaled as HQQ does."""
+        from backends.hqq._modules import dequantized_rows
+
+        return dequantized_rows(module, tokens)
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """Packed codes, scales, zero points and bias."""

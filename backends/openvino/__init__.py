@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Calibration, Capability, Form, NoOptions, Supported, Unsupported
 from backends.core.checkpoint import Quantized
-from backends.core.errors import ModelError
-from backends.core.layerwise import candidates, group_divides, unrequested
-from backends.core.report import QuantReport, size_bytes
-from backends.core.spec import (
-    FULL_PRECISION,
+from backends.core.codes import (
     Activations,
-    ModuleKind,
     NumberFormat,
-    Part,
     PerChannel,
     PerTensor,
+)
+from backends.core.errors import ModelError
+from backends.core.report import QuantReport, size_bytes
+from backends.core.selection import candidates, group_divides, unrequested
+from backends.core.spec import (
+    FULL_PRECISION,
+    ModuleKind,
+    Part,
     QuantSpec,
     Scheme,
     completed,

@@ -8,19 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Calibration, CalibrationInput
-from backends.core.errors import ModelError
-from backends.core.layerwise import Candidate
-from backends.core.report import LayerReport
-from backends.core.spec import (
+from backends.core.codes import (
     Granularity,
-    ModuleKind,
     NumberFormat,
     PerChannel,
     PerGroup,
-    QuantSpec,
-    Scheme,
     WeightCode,
 )
+from backends.core.errors import ModelError
+from backends.core.report import LayerReport
+from backends.core.selection import Candidate
+from backends.core.spec import ModuleKind, QuantSpec, Scheme
 
 if TYPE_CHECKING:
     import openvino

@@ -13,14 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from backends.core.base import Calibration, Capability, Supported, Unsupported
+from backends.core.codes import Activations, WeightCode
 from backends.core.errors import ModelError
-from backends.core.layerwise import Candidate, LayerwiseBackend, chosen
-from backends.core.spec import Activations, QuantSpec, Scheme, WeightCode, completed
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate, Target, chosen
+from backends.core.spec import ModuleKind, QuantSpec, Scheme, completed
 from backends.ptq._options import PtqOptions
 from backends.ptq._rules import refused_code, refused_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from backends.ptq._method import Request
 
 _WITHOUT_DATA = frozenset({"rtn", "quarot"})
 """Methods that look at the weights alone."""
@@ -38,6 +42,7 @@ class Ptq(LayerwiseBackend):
     name = "ptq"
     packages = ("torch",)
     options = PtqOptions
+    kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric at 8 bits only; dynamic activations symmetric per token, static ones affine per tensor."""
@@ -80,28 +85,26 @@ class Ptq(LayerwiseBackend):
         if spec.bits is None:
             from backends.ptq._mixed import check_budget
 
-            check_budget(model, chosen(model, spec), spec, options)
+            check_budget(model, [target.candidate for target in chosen(model, spec)], spec, options)
 
     def replace(
-        self, model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, calibration: Calibration | None
+        self, model: nn.Module, targets: list[Target], options: Any, calibration: Calibration | None
     ) -> tuple[str, ...]:
         """Block after block."""
-        from backends.ptq._method import Request
         from backends.ptq._quantize import quantize_layers
 
         items = None if calibration is None else list(calibration)
-        codes, notes = _codes_of(model, targets, spec, options, items)
-        requests = {name: Request(code, spec.activations, options) for name, code in codes.items()}
-        quantize_layers(model, requests, method_of(spec), items)
-        if spec.scheme is Scheme.STATIC:
-            self._observe_ranges(model, targets, items)
+        requests, notes = _requests(model, targets, options, items)
+        quantize_layers(model, requests, items)
+        if targets[0].spec.scheme is Scheme.STATIC:
+            self._observe_ranges(model, list(requests), items)
         return notes
 
-    def _observe_ranges(self, model: nn.Module, targets: list[Candidate], items: Calibration | None) -> None:
-        modules: list[Any] = [model.get_submodule(c.name) for c in targets]
+    def _observe_ranges(self, model: nn.Module, names: list[str], items: Calibration | None) -> None:
+        modules: list[Any] = [model.get_submodule(name) for name in names]
         for module in modules:
             module.observing = True
-        self.observe_all(model, {c.name for c in targets}, items)
+        self.observe_all(model, set(names), items)
         for module in modules:
             module.observing = False
 
@@ -109,6 +112,11 @@ class Ptq(LayerwiseBackend):
         """The weight as it acts on the layer's own input."""
         weight: Tensor = module.original_weight()  # type: ignore[operator]
         return weight
+
+    def rows(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """Unpacked from the codes of these rows alone."""
+        rows: Tensor = module.original_weight(tokens)  # type: ignore[operator]
+        return rows
 
     def effective(self, module: nn.Module, spec: QuantSpec, options: Any) -> tuple[WeightCode, str]:
         """The code of the layer."""
@@ -129,16 +137,25 @@ class Ptq(LayerwiseBackend):
         return QuantizedLinear(Shape(rows, columns, code, spec.activations), tensors, _rotates(spec, options))
 
 
-def _codes_of(
-    model: nn.Module, targets: list[Candidate], spec: QuantSpec, options: Any, items: list[Any] | None
-) -> tuple[dict[str, WeightCode], tuple[str, ...]]:
-    """What every layer's weight is coded in, and what to report of it."""
-    if spec.weight_code is not None:
-        return {c.name: spec.weight_code for c in targets}, ()
-    from backends.ptq._mixed import Asked, allot
+def _requests(
+    model: nn.Module, targets: list[Target], options: Any, items: list[Any] | None
+) -> tuple[dict[str, Request], tuple[str, ...]]:
+    """What is asked of every layer, and what to report of it."""
+    from backends.ptq._method import Request
 
-    allotment = allot(model, targets, Asked(spec, options, method_of(spec)), items or [])
-    return allotment.codes, (allotment.note,)
+    codes, notes = {target.candidate.name: target.spec.weight_code for target in targets}, tuple[str, ...]()
+    if None in codes.values():
+        from backends.ptq._mixed import Asked, allot
+
+        spec = targets[0].spec
+        allotment = allot(model, [t.candidate for t in targets], Asked(spec, options, method_of(spec)), items or [])
+        codes, notes = dict(allotment.codes), (allotment.note,)
+    requests = {
+        target.candidate.name: Request(code, target.spec.activations, options, method_of(target.spec))
+        for target in targets
+        if (code := codes[target.candidate.name]) is not None
+    }
+    return requests, notes
 
 
 def _rotates(spec: QuantSpec, options: Any) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from backends.core.activations import range_of, round_activations
-from backends.core.spec import Activations
+from backends.core.codes import Activations
 from backends.ptq._codes import half
 from backends.ptq._linear import Solution, Transform
 from backends.ptq._method import Block, Layer, Request

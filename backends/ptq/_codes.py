@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from backends.core.spec import PerGroup, PerTensor, WeightCode
+from backends.core.codes import PerGroup, PerTensor, WeightCode
 from backends.ptq._second_level import SecondLevel, second_level
 
 _SMALLEST = 1e-7
@@ -59,6 +59,12 @@ class Grid:
         return _spread(self.scale.float(), shape), (
             self.middle if isinstance(self.middle, int) else _spread(self.middle, shape)
         )
+
+    def of_rows(self, index: Tensor) -> Grid:
+        """The grid of some rows, (n,)."""
+        if self.scale.shape == (1, 1):
+            return self
+        return Grid(self.bits, self.scale[index], None if self.zero is None else self.zero[index])
 
     def column(self, index: int, columns: int) -> Grid:
         """The grid of one column, a (rows, 1) matrix."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from backends.core.activations import range_of, round_activations, widened
+from backends.core.codes import Activations, WeightCode
 from backends.core.observing import counted
-from backends.core.spec import Activations, WeightCode
 from backends.ptq._codes import Grid
 from backends.ptq._hadamard import rotate
 from backends.ptq._packing import pack, unpack
@@ -113,6 +113,8 @@ class QuantizedLinear(nn.Module):
     Activations, where they are quantized, are rounded and stay floats: simulated.
     """
 
+    widens_bias = True
+    """A bias may be stored narrower than it is computed."""
     codes: Tensor
     grid_scale: Tensor | None
     grid_zero: Tensor | None
@@ -181,10 +183,28 @@ class QuantizedLinear(nn.Module):
         zero = unpack(self.grid_zero, bits, scale.numel()).float().reshape(scale.shape)
         return Grid(bits, scale, zero, second)
 
-    def original_weight(self) -> Tensor:
-        """The weight as it acts on the untransformed input: W' T, (rows, columns)."""
+    def original_weight(self, index: Tensor | None = None) -> Tensor:
+        """The weight as it acts on the untransformed input: W' T, (rows, columns).
+
+        Args:
+            index: (n,) of rows that are wanted, which are unpacked alone where that can be; `None` for all.
+        """
+        weight = self.weight if index is None else self._rows(index)
+        if self.transform == Transform():
+            return weight
         identity = torch.eye(self.shape.columns, device=self.codes.device)
-        return self.weight @ self.transform.of_input(identity).T
+        return weight @ self.transform.of_input(identity).T
+
+    def _rows(self, index: Tensor) -> Tensor:
+        """Rows of `weight`, (n, columns). Rows that begin within a byte, or have outliers, come from the whole."""
+        columns, bits = self.shape.columns, self.shape.code.bits
+        if columns % 8 or self.outlier_index is not None:
+            return self.weight[index]
+        packed = self.codes.reshape(self.shape.rows, -1)[index]
+        weight = self._grid().of_rows(index).values(unpack(packed, bits, index.numel() * columns).reshape(-1, columns))
+        if self.low_rank_up is not None and self.low_rank_down is not None:
+            weight = weight + self.low_rank_up[index].float() @ self.low_rank_down.float()
+        return weight
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., columns) to (..., rows)."""
@@ -195,7 +215,8 @@ class QuantizedLinear(nn.Module):
         elif code is not None:
             span = range_of(transformed, code) if self.input_range is None else self.input_range.unbind()
             transformed = round_activations(transformed, code, *span)
-        return nn.functional.linear(transformed, self.weight.to(inputs.dtype), self.bias)
+        bias = None if self.bias is None else self.bias.to(inputs.dtype)
+        return nn.functional.linear(transformed, self.weight.to(inputs.dtype), bias)
 
 
 _TENSORS = (

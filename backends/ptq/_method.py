@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from backends.core.spec import Activations, WeightCode
+from backends.core.codes import Activations, WeightCode
 from backends.ptq._linear import Solution, Transform
 from backends.ptq._options import PtqOptions
 from backends.ptq._statistics import Statistics
@@ -28,17 +28,19 @@ class Needs(IntEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of every layer.
+    """What is asked of a layer.
 
     Attributes:
         code: of the weights.
         activations: how inputs are rounded, `None` where they stay float.
         options: of the adapter.
+        method: that chooses the codes, a `Method` or a `BlockMethod`.
     """
 
     code: WeightCode
     activations: Activations | None
     options: PtqOptions
+    method: Any
 
 
 @dataclass(frozen=True)

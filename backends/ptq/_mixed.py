@@ -17,10 +17,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
 from backends.core.base import CalibrationInput
+from backends.core.codes import PerGroup, PerTensor, WeightCode
 from backends.core.errors import ModelError
-from backends.core.layerwise import Candidate
 from backends.core.report import size_bytes
-from backends.core.spec import PerGroup, PerTensor, QuantSpec, WeightCode
+from backends.core.selection import Candidate
+from backends.core.spec import QuantSpec
 from backends.ptq._engine import Engine, as_input
 from backends.ptq._method import Layer, Request
 from backends.ptq._options import PtqOptions
@@ -40,6 +41,10 @@ class Asked:
     spec: QuantSpec
     options: PtqOptions
     method: Any
+
+    def at(self, width: int) -> Request:
+        """The request at a width of its own."""
+        return Request(code_of(self.spec, width), self.spec.activations, self.options, self.method)
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,9 @@ def budget_bits(model: nn.Module, targets: Sequence[Candidate], spec: QuantSpec,
 
 
 def _rest_bytes(model: nn.Module, targets: Sequence[Candidate]) -> int:
-    """Of the model without the chosen weights; a tied head's stays with the embedding."""
-    with _weights({c.module: None for c in targets}):
+    """Of the model without the chosen weights; a head's stays with the embedding, unless the tie of both is chosen."""
+    ties = [model.get_submodule(c.lookup) for c in targets if c.lookup]
+    with _weights(dict.fromkeys([*(c.module for c in targets), *ties])):
         return size_bytes(model)
 
 
@@ -145,13 +151,12 @@ def _harm(model: nn.Module, targets: Sequence[Candidate], asked: Asked, items: S
     rounded_to = WIDTHS[: WIDTHS.index(WIDEST_ROUNDED) + 1]
 
     def keep_changes(layer: Layer) -> nn.Module:
-        requests = [Request(code_of(asked.spec, width), asked.spec.activations, asked.options) for width in rounded_to]
-        rounded = [quantized(layer, asked.method, request, None).original_weight() for request in requests]
+        rounded = [quantized(layer, asked.at(width), None).original_weight() for width in rounded_to]
         changes[layer.name] = [(weight - layer.weight).half() for weight in rounded]
         return model.get_submodule(layer.name)
 
     names = [c.name for c in targets]
-    Engine(model, names, needs_of(asked.method, asked.options, items), keep_changes).run(items)
+    Engine(model, names, needs_of(asked.at(WIDEST_ROUNDED), items), keep_changes).run(items)
     harm = expected_harm(model, {name: changes[name] for name in names}, items)
     wider = 0.25 ** np.array([width - WIDEST_ROUNDED for width in WIDTHS if width > WIDEST_ROUNDED])
     return np.hstack([harm, harm[:, -1:] * wider])

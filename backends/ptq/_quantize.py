@@ -13,35 +13,31 @@ from backends.ptq._block import ALONE, alone
 from backends.ptq._engine import Engine
 from backends.ptq._linear import QuantizedLinear, Shape, Solution, Transform
 from backends.ptq._method import Block, Layer, Needs, Request
-from backends.ptq._options import PtqOptions
 
 
-def quantize_layers(
-    model: nn.Module, requests: Mapping[str, Request], method: Any, calibration: Calibration | None
-) -> None:
+def quantize_layers(model: nn.Module, requests: Mapping[str, Request], calibration: Calibration | None) -> None:
     """Replace linear layers of `model` in place; deterministic.
 
     Args:
         model: consumed.
-        requests: what is asked of every layer, by name. They differ in bits alone, and only for methods that
-            take one layer after another.
-        method: of all of them.
+        requests: what is asked of every layer, by name. Those of a block that a method takes together are the same.
         calibration: may be `None` where nothing needs it.
 
     Raises:
         ModelError: calibration inputs are needed and there are none, or they do not reach a layer.
     """
-    request = next(iter(requests.values()))
-    needs = needs_of(method, request.options, calibration)
+    needs = max(needs_of(request, calibration) for request in requests.values())
 
     def of_layer(layer: Layer) -> nn.Module:
         bias: Any = model.get_submodule(layer.name).bias
+        request = requests[layer.name]
         if needs is Needs.BLOCK:
-            return _module(layer, method.solve_block(alone(layer), request)[ALONE], request, bias)
-        return quantized(layer, method, requests[layer.name], bias)
+            return _module(layer, request.method.solve_block(alone(layer), request)[ALONE], request, bias)
+        return quantized(layer, request, bias)
 
     def of_block(block: Block) -> Mapping[str, nn.Module]:
-        solved = method.solve_block(block, request)
+        request = requests[next(iter(block.layers.values())).name]
+        solved = request.method.solve_block(block, request)
         return {
             name: _module(layer, solved[name], request, block.module.get_submodule(name).bias)  # type: ignore[arg-type]
             for name, layer in block.layers.items()
@@ -50,18 +46,20 @@ def quantize_layers(
     Engine(model, list(requests), needs, of_layer, of_block if needs is Needs.BLOCK else None).run(calibration)
 
 
-def needs_of(method: Any, options: PtqOptions, calibration: Calibration | None) -> Needs:
+def needs_of(request: Request, calibration: Calibration | None) -> Needs:
     """What the method needs, and the inputs' statistics where options do or are better with them."""
+    options = request.options
     wanted = options.smooth > 0 or (calibration is not None and (options.clip or options.low_rank > 0))
-    return max(method.needs, Needs.STATISTICS if wanted else Needs.NOTHING)
+    needs: Needs = max(request.method.needs, Needs.STATISTICS if wanted else Needs.NOTHING)
+    return needs
 
 
-def quantized(layer: Layer, method: Any, request: Request, bias: Tensor | None) -> QuantizedLinear:
+def quantized(layer: Layer, request: Request, bias: Tensor | None) -> QuantizedLinear:
     """A layer by a method that takes one after another."""
     first = before(layer, request)
     changed = transformed(layer, first)
-    second = method.transform(changed, request)
-    solution = method.solve(transformed(changed, second), request)
+    second = request.method.transform(changed, request)
+    solution = request.method.solve(transformed(changed, second), request)
     return _module(layer, (joined(first, second), solution), request, bias)
 
 

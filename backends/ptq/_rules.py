@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import fields
 from math import inf
 
-from backends.core.spec import NumberFormat, PerTensor, QuantSpec, Scheme
+from backends.core.codes import NumberFormat, PerTensor
+from backends.core.spec import QuantSpec, Scheme
 from backends.ptq._options import PtqOptions
 
 BLOCKWISE = frozenset({"omniquant", "tesseraq"})

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from backends.core.spec import WeightCode
+from backends.core.codes import WeightCode
 from backends.ptq._block import Solved, Trial, Weights, stored, straight_through
 from backends.ptq._codes import Grid, clipped_grid, grid, grouped
 from backends.ptq._linear import Solution, Transform

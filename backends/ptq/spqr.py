@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from backends.core.spec import WeightCode
+from backends.core.codes import WeightCode
 from backends.ptq._codes import Grid, grid, grouped
 from backends.ptq._linear import Outliers, Solution, Transform
 from backends.ptq._method import Layer, Needs, Request

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Calibration, Capability, Supported, Unsupported
-from backends.core.errors import ModelError
-from backends.core.layerwise import Candidate, LayerwiseBackend, group_divides
-from backends.core.spec import (
+from backends.core.codes import (
     Activations,
     NumberFormat,
     PerChannel,
     PerGroup,
-    QuantSpec,
-    Scheme,
-    completed,
 )
+from backends.core.errors import ModelError
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate, group_divides
+from backends.core.spec import ModuleKind, QuantSpec, Scheme, completed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,6 +46,7 @@ class Quanto(LayerwiseBackend):
     name = "quanto"
     packages = ("optimum-quanto", "torch")
     options = QuantoOptions
+    kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED})
     dtypes = frozenset({"float32"})
     """In 16 bits Quanto takes other kernels: one crashes the process on the CPU, others must be compiled."""
 
@@ -122,6 +122,12 @@ class Quanto(LayerwiseBackend):
         from backends.quanto._modules import dequantized
 
         return dequantized(module.weight)  # type: ignore[arg-type]
+
+    def rows(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """The codes of these rows, scaled as Quanto does."""
+        from backends.quanto._modules import dequantized_rows
+
+        return dequantized_rows(module.weight, tokens)  # type: ignore[arg-type]
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """Quanto's own state, without scales of activations that are not quantized."""

@@ -11,8 +11,9 @@ from optimum.quanto.tensor import HqqOptimizer, QTensor, WeightQBitsTensor, Weig
 from optimum.quanto.tensor.grouped import ungroup
 from torch import Tensor, nn
 
+from backends.core.codes import Activations, NumberFormat, PerGroup
 from backends.core.observing import counted
-from backends.core.spec import Activations, NumberFormat, PerGroup, QuantSpec
+from backends.core.spec import QuantSpec
 
 _INTEGERS = {8: qint8, 4: qint4, 2: qint2}
 
@@ -89,6 +90,20 @@ def dequantized(weight: Tensor) -> Tensor:
     codes = unpack(packed._data, packed.bits)[: packed.shape[0]]
     restored = weight._scale * codes - weight._shift
     return restored if weight.axis is None else ungroup(restored, axis=weight.axis, orig_shape=weight.shape)
+
+
+def dequantized_rows(weight: Any, rows: Tensor) -> Tensor:
+    """Some rows of `dequantized`, (n, columns), for (n,) indices; other rows are not unpacked."""
+    if not hasattr(weight, "_shift"):
+        restored: Tensor = weight._scale[rows] * weight._data[rows].to(weight._scale.dtype)
+        return restored
+    packed, columns = weight._data, weight.shape[1]
+    groups = columns // packed.shape[1]
+    own = (rows[:, None] * groups + torch.arange(groups, device=rows.device)).reshape(-1)
+    bytes_of_slab = packed._data.shape[0]
+    shifts = (own // bytes_of_slab * packed.bits).to(torch.uint8)
+    codes = (packed._data[own % bytes_of_slab] >> shifts[:, None]) & (2**packed.bits - 1)
+    return (weight._scale[own] * codes - weight._shift[own]).reshape(-1, columns)
 
 
 def unpack(packed: Tensor, bits: int) -> Tensor:

@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Capability, Supported, Unsupported
-from backends.core.layerwise import Candidate, LayerwiseBackend
-from backends.core.spec import (
+from backends.core.codes import (
     Activations,
     Granularity,
-    ModuleKind,
     NumberFormat,
     PerGroup,
     PerTensor,
+    WeightCode,
+)
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate
+from backends.core.spec import (
+    ModuleKind,
     QuantSpec,
     Scheme,
-    WeightCode,
     completed,
 )
 
@@ -173,6 +176,10 @@ class Reference(LayerwiseBackend):
     def dequantize(self, module: nn.Module) -> Tensor:
         """The rounded weight."""
         return module.module.weight  # type: ignore[union-attr, return-value]
+
+    def rows(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """Of the rounded weight."""
+        return self.dequantize(module)[tokens]
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """Rounded weight, bias, and the observed ranges of input and output."""

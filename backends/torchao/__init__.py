@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Capability, Supported, Unsupported
+from backends.core.codes import (
+    Activations,
+    NumberFormat,
+    PerGroup,
+    PerTensor,
+    WeightCode,
+)
 from backends.core.errors import ModelError
-from backends.core.layerwise import Candidate, LayerwiseBackend, group_divides
-from backends.core.spec import Activations, NumberFormat, PerGroup, PerTensor, QuantSpec, Scheme, WeightCode, completed
+from backends.core.layerwise import LayerwiseBackend
+from backends.core.selection import Candidate, group_divides
+from backends.core.spec import ModuleKind, QuantSpec, Scheme, completed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,6 +42,7 @@ class Torchao(LayerwiseBackend):
     name = "torchao"
     packages = ("torchao", "torch")
     options = TorchaoOptions
+    kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric codes, but for one bit; activations as wide as the weights, dynamic ones per token."""
@@ -146,6 +155,12 @@ class Torchao(LayerwiseBackend):
         from backends.torchao._modules import dequantized
 
         return dequantized(module.weight)
+
+    def rows(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """Of a weight that holds these rows alone."""
+        from backends.torchao._modules import dequantized_rows
+
+        return dequantized_rows(module.weight, tokens)
 
     def pack(self, module: nn.Module) -> dict[str, Tensor]:
         """Codes, scales, zero points, what is done to inputs, and the bias."""

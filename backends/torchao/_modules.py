@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from backends.core import codes
 from backends.core import spec as vocabulary
 from backends.core.errors import UnsupportedError
 from backends.core.observing import counted
@@ -136,19 +137,19 @@ def configuration(
 
 
 def _of_weights(spec: vocabulary.QuantSpec) -> Any:
-    if spec.format is vocabulary.NumberFormat.FP8_E4M3:
+    if spec.format is codes.NumberFormat.FP8_E4M3:
         return Float8WeightOnlyConfig(granularity=_granularity(spec), set_inductor_config=False)
     if spec.bits == 8 and spec.symmetric:
         return Int8WeightOnlyConfig(granularity=_granularity(spec), set_inductor_config=False)
-    granularity = _granularity(spec) if isinstance(spec.granularity, vocabulary.PerGroup) else PerAxis(0)
+    granularity = _granularity(spec) if isinstance(spec.granularity, codes.PerGroup) else PerAxis(0)
     dtype = getattr(torch, f"int{spec.bits}")
     return IntxWeightOnlyConfig(weight_dtype=dtype, granularity=granularity, mapping_type=_mapping(spec.symmetric))
 
 
 def _granularity(spec: vocabulary.QuantSpec) -> Any:
-    if isinstance(spec.granularity, vocabulary.PerGroup):
+    if isinstance(spec.granularity, codes.PerGroup):
         return PerGroup(spec.granularity.group_size)
-    return PerTensor() if isinstance(spec.granularity, vocabulary.PerTensor) else PerRow()
+    return PerTensor() if isinstance(spec.granularity, codes.PerTensor) else PerRow()
 
 
 def _mapping(symmetric: bool | None) -> MappingType:
@@ -158,6 +159,26 @@ def _mapping(symmetric: bool | None) -> MappingType:
 def dequantized(weight: Any) -> Tensor:
     """The float weight as it acts on the layer's own input: smoothing undone."""
     restored: Tensor = weight.dequantize()
+    smoothing = getattr(weight, "act_pre_scale", None)
+    return restored if smoothing is None else restored * smoothing
+
+
+def dequantized_rows(weight: Any, rows: Tensor) -> Tensor:
+    """Some rows of `dequantized`, (n, columns), for (n,) indices; other rows are not touched.
+
+    What torchao computes, (code - zero point) scale, written out: it has no selection of rows for most of its weights.
+    """
+    parts = taken_apart(weight)
+    codes = parts["codes"][rows].to(weight.dtype)
+    height, columns = weight.shape
+
+    def spread(scales: Tensor) -> Tensor:
+        own = scales[rows] if scales.shape[0] == height else scales
+        return own.repeat_interleave(columns // own.shape[1], dim=1)
+
+    if "zero_point" in parts:
+        codes = codes - spread(parts["zero_point"]).to(codes.dtype)
+    restored = codes * spread(parts["scale"])
     smoothing = getattr(weight, "act_pre_scale", None)
     return restored if smoothing is None else restored * smoothing
 

@@ -16,6 +16,7 @@ from harness.analysis._blocks import block_rows
 from harness.analysis._layers import layer_rows
 
 Row = dict[str, Any]
+_MULTIPLIED = (ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED)
 
 
 def analyse(
@@ -43,7 +44,7 @@ def analyse(
     chosen = {layer.name: layer for layer in report.layers if layer.effective is not None}
     replacements = {name: quantized.get_submodule(name) for name in chosen}
     answers = Answers(full, batches)
-    linear = [name for name, layer in chosen.items() if layer.kind in (ModuleKind.LINEAR, ModuleKind.HEAD)]
+    linear = [name for name, layer in chosen.items() if layer.kind in _MULTIPLIED]
     statistics = {row["name"]: row for row in layer_rows(full, quantized, linear, batches)}
     rows = []
     for done, (name, layer) in enumerate(chosen.items(), 1):
@@ -70,7 +71,7 @@ def _parts(model: Any, chosen: Mapping[str, Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, layer in chosen.items():
         part = "encoder" if id(model.get_submodule(name)) in inside_encoder else "decoder"
-        label = part if layer.kind == ModuleKind.LINEAR else f"{part} {layer.kind}"
+        label = {ModuleKind.LINEAR: part, ModuleKind.TIED: "tied"}.get(layer.kind, f"{part} {layer.kind}")
         found.setdefault(label, []).append(name)
     return {**found, "all": list(chosen)}
 

@@ -37,7 +37,7 @@ class Prices:
     """The bits of everything in a quantized model.
 
     Attributes:
-        layers: the reports of the quantization, by name of the module.
+        layers: the reports of the quantization, by name of the module; of a tie by both its names.
         activations: bits of the activations of a quantized layer; `None` where they stay float.
         floats: bits of everything that is not quantized, caches included.
     """
@@ -53,7 +53,9 @@ class Prices:
         loaded = getattr(torch, configuration.model.dtype).itemsize * 8
         cast = spec.bits if spec.scheme is Scheme.NONE and not configuration.is_baseline else None
         activations = None if spec.activations is None else spec.activations.bits
-        return cls({layer.name: layer for layer in layers}, activations, cast or loaded)
+        reports = list(layers)
+        looked_up = {layer.lookup: layer for layer in reports if layer.lookup}
+        return cls({layer.name: layer for layer in reports} | looked_up, activations, cast or loaded)
 
     def row(self, phase: Phase, layer: LayerCount) -> Row:
         """One layer in one phase as a row: MACs, bits, BOPs, and bytes (float: codes may be less than a byte)."""

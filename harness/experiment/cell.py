@@ -17,7 +17,6 @@ from backends import (
     FULL_PRECISION,
     Capability,
     Form,
-    ModuleKind,
     PerGroup,
     QuantSpec,
     Scheme,
@@ -26,7 +25,8 @@ from backends import (
     resolve,
     row_independent,
 )
-from backends.core.spec import Part
+from backends.core.recipes import encoder_rules, plain_specs, recipe_text, shown_recipe
+from backends.core.spec import SETTINGS
 from harness._printing import printable
 from harness.experiment.config import Reference
 from harness.experiment.tables import NO_DRAW, Calibration, Data, Decoding, Draw, Model
@@ -109,11 +109,11 @@ class Configuration:
         """
         if self.form is not Form.LAYERS:
             return None
-        modules = self.spec.modules & {ModuleKind.LINEAR, ModuleKind.CONV} if Part.ENCODER in self.spec.parts else ()
-        if self.backend == "none" or not modules:
+        asked = encoder_rules(self.spec)
+        if self.backend == "none" or not asked:
             return hash_of([self.model.model_dump(), self.device])
-        columns = {key: value for key, value in spec_columns(self).items() if key not in ("modules", "parts")}
-        return hash_of([columns, sorted(modules)])
+        columns = {key: value for key, value in spec_columns(self).items() if key not in _OF_RULES}
+        return hash_of([columns, asked])
 
     @property
     def takes_drafts(self) -> bool:
@@ -138,13 +138,14 @@ class Configuration:
         width = f"{spec.format}{spec.bits or '-mixed'}" if spec.format == "int" else str(spec.format)
         unusual = [
             f"{key}={_shown(getattr(spec, key))}"
-            for key in ("method", "symmetric", "activations", "modules", "parts", "outputs")
+            for key in ("method", "symmetric", "activations", "modules", "parts", "outputs", "rest")
             if getattr(spec, key) != getattr(usual, key) or (key == "method" and self._names_its_method)
         ]
         own = [f"{k}={_shown(v)}" for k, v in vars(options).items() if v != getattr(defaults, k)]
         shown = {"draw": self.draw.seed, "noise_db": self.draw.noise_db}
         draw = [f"{key}={_shown(value)}" for key, value in shown.items() if value is not None]
-        return " ".join([self.backend, str(spec.scheme), width, str(spec.granularity), *unusual, *own, *draw])
+        recipe = [f"[{shown_recipe(recipe_text(spec))}]"] if spec.recipe else []
+        return " ".join([self.backend, str(spec.scheme), width, str(spec.granularity), *unusual, *recipe, *own, *draw])
 
     @property
     def _names_its_method(self) -> bool:
@@ -212,8 +213,16 @@ def id_of(value: Any) -> str:
 
 
 def spec_columns(configuration: Configuration) -> dict[str, Any]:
-    """The configuration as columns of the results."""
+    """The configuration as columns of the results; empty where the rules of a recipe differ in one."""
     spec = configuration.spec
+    columns = _columns(configuration, spec)
+    if spec.recipe:
+        each = [_columns(configuration, plain) for plain in plain_specs(spec)]
+        columns = {key: value if all(one[key] == value for one in each) else None for key, value in columns.items()}
+    return {**columns, "recipe": recipe_text(spec)}
+
+
+def _columns(configuration: Configuration, spec: QuantSpec) -> dict[str, Any]:
     return {
         "model": configuration.model.label,
         "revision": configuration.model.revision,
@@ -229,6 +238,7 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
         "modules": "+".join(sorted(spec.modules)),
         "parts": "+".join(sorted(spec.parts)),
         "outputs": spec.outputs,
+        "rest": str(spec.rest),
         "options": configuration.options,
         "calibration_seed": configuration.draw.seed,
         "calibration_noise_db": configuration.draw.noise_db,
@@ -237,7 +247,9 @@ def spec_columns(configuration: Configuration) -> dict[str, Any]:
     }
 
 
-LATER_COLUMNS = {"outputs": False}
+_OF_RULES = {*SETTINGS, "group_size", "modules", "parts", "rest", "recipe"}
+"""Columns that say what is asked of which modules."""
+LATER_COLUMNS = {"outputs": False, "rest": "fp32", "recipe": ""}
 """Columns that were added when there were results already, with the level that these have."""
 
 

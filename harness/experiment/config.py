@@ -57,6 +57,29 @@ class ActivationsTable(Table):
     symmetric: bool | None = None
 
 
+class RuleTable(Table):
+    """One rule of a recipe; see `backends.Rule`.
+
+    Attributes:
+        modules: selector: kinds of modules, `["linear"]` without it.
+        parts: selector: `encoder`, `decoder` or both; anywhere without it.
+        match: selector: a pattern of the full name, such as `model.encoder.layers.3.*`.
+        bits, format, granularity, symmetric, method, outputs: as in the block, for the modules that it decides.
+        skip: they stay float.
+    """
+
+    modules: Several[str] = Field(default_factory=lambda: ["linear"])
+    parts: Several[str] | None = None
+    match: str | None = None
+    bits: int | None = None
+    format: str | None = None
+    granularity: str | None = None
+    symmetric: bool | None = None
+    method: str | None = None
+    outputs: bool | None = None
+    skip: bool = False
+
+
 class Grid(Table):
     """One block of configurations: every combination of its lists.
 
@@ -70,9 +93,15 @@ class Grid(Table):
         method: how codes are chosen, such as `rtn`, `gptq`, `awq`; the library's own without it.
         symmetric: whether weight codes have no zero point; the library's default without it.
         activations: how activations are coded, one table or a list; the library's default for the scheme without it.
-        modules: one set (a list) of `linear`, `head`, `embedding`, `conv`, or a list of sets.
+        modules: one set (a list) of `linear`, `head`, `embedding`, `conv`, `tied` (head and embedding as one), or a
+            list of sets.
         parts: one set of `encoder`, `decoder`, or a list of sets.
         outputs: whether layers' outputs are rounded to a code too; true, false or a list of both.
+        rest: as what everything is stored that is not quantized: `fp32` (as it was loaded), `fp16`, `bf16` or
+            `published` (the narrowest that holds every number of it).
+        recipe: one list of rules, or a list of such lists. The first rule that selects a module (`parts`, `modules`,
+            `match`) decides it (`bits`, `format`, `granularity`, `symmetric`, `method`, `outputs`, `skip`); what it
+            does not set, and modules that no rule selects, are as the block says.
         options: by backend, the adapter's own options; each one value or a list.
         device: where this block runs, if not where `[run]` says.
         models: names of the models that the block is for; all of them without it.
@@ -90,6 +119,8 @@ class Grid(Table):
     modules: Several[str] | Several[list[str]] = Field(default_factory=lambda: ["linear"])
     parts: Several[str] | Several[list[str]] = Field(default_factory=lambda: ["encoder", "decoder"])
     outputs: bool | Several[bool] | None = None
+    rest: str | Several[str] = "fp32"
+    recipe: list[RuleTable] | Several[list[RuleTable]] = Field(default_factory=list)
     options: dict[str, dict[str, Scalar | Several[Scalar]]] = Field(default_factory=dict)
     device: Literal["cpu", "cuda", "auto"] | None = None
     models: Several[str] | None = None
@@ -186,7 +217,7 @@ def _origin(path: Path, overrides: Sequence[str]) -> str:
 
 def _table_of(table: Any, key: str) -> Any:
     tables = (Model, Data, Decoding, Scoring, Calibration, Run, Stop, Grid, Published, Reference)
-    by_key = {kind.__name__.lower(): kind for kind in tables} | {"activations": ActivationsTable}
+    by_key = {kind.__name__.lower(): kind for kind in tables} | {"activations": ActivationsTable, "recipe": RuleTable}
     return by_key.get(key, table)
 
 

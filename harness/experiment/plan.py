@@ -21,17 +21,21 @@ from backends import (
     Unsupported,
     calibrates,
     capability,
-    parse_granularity,
     resolve,
 )
 from backends.core.errors import did_you_mean
 from harness.errors import ConfigError
 from harness.experiment.cell import Configuration, spec_columns
-from harness.experiment.config import ActivationsTable, Experiment, Grid
+from harness.experiment.config import Experiment, Grid
 from harness.experiment.tables import NO_DRAW, Draw, Model
 
 _ENGLISH = ("en", "english", "<|en|>")
-_MULTIPLIED = ("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations", "outputs")
+_MULTIPLIED = (
+    *("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations", "outputs", "rest"),
+    *("modules", "parts", "recipe"),
+)
+_SETS = ("modules", "parts", "recipe")
+"""Of these, what is a list itself."""
 
 
 def configurations(experiment: Experiment) -> list[Configuration]:
@@ -163,39 +167,17 @@ def _matches(configuration: Configuration, key: str, values: Sequence[str]) -> b
 
 
 def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) -> Iterator[Configuration]:
-    axes = [_as_list(getattr(block, name)) for name in _MULTIPLIED]
-    sets = [_as_sets(block.modules), _as_sets(block.parts)]
+    axes = {name: (_as_sets if name in _SETS else _as_list)(getattr(block, name)) for name in _MULTIPLIED}
     device = real_device(block.device or experiment.run.device)
-    strangers = sorted(set(block.options) - set(axes[0]))
+    strangers = sorted(set(block.options) - set(axes["backend"]))
     if strangers:
         raise ConfigError(f"grid.{number}.options.{strangers[0]}: the block has no backend {strangers[0]!r}")
-    for (
-        backend,
-        scheme,
-        granularity,
-        bits,
-        number_format,
-        method,
-        symmetric,
-        activations,
-        outputs,
-        modules,
-        parts,
-    ) in itertools.product(*axes, *sets):
+    for values in itertools.product(*axes.values()):
+        fields = dict(zip(axes, values, strict=True))
+        backend = fields.pop("backend")
         for options in _option_combinations(block, backend):
             try:
-                spec = QuantSpec(
-                    scheme,
-                    parse_granularity(granularity),
-                    None if bits == "mixed" else bits,
-                    number_format,
-                    symmetric,
-                    _activations(activations),
-                    method,
-                    frozenset(modules),
-                    frozenset(parts),
-                    outputs,
-                )
+                spec = _spec(fields)
                 resolved, filled = resolve(spec, backend, options)
                 answer = capability(resolved, backend, options, device)
                 draws: tuple[Draw, ...] = (NO_DRAW,)
@@ -211,24 +193,27 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                 yield Configuration(model, backend, resolved, text, device, answer, draw, block.reference)
 
 
+def _spec(fields: dict[str, Any]) -> QuantSpec:
+    """What one combination of a block's lists asks."""
+    table = fields["activations"]
+    activations = None if table is None else Activations(**table.model_dump())
+    recipe = tuple(rule.model_dump() for rule in fields["recipe"])
+    bits = None if fields["bits"] == "mixed" else fields["bits"]
+    return QuantSpec(**{**fields, "activations": activations, "recipe": recipe, "bits": bits})
+
+
 def _option_combinations(block: Grid, backend: str) -> Iterator[dict[str, Any]]:
     own = block.options.get(backend, {})
     for values in itertools.product(*(_as_list(value) for value in own.values())):
         yield dict(zip(own, values, strict=True))
 
 
-def _activations(table: ActivationsTable | None) -> Activations | None:
-    return None if table is None else Activations(**table.model_dump())
-
-
 def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _as_sets(value: list[str] | list[list[str]]) -> list[list[str]]:
-    if value and isinstance(value[0], list):
-        return value  # type: ignore[return-value]
-    return [value]  # type: ignore[list-item]
+def _as_sets(value: list[Any]) -> list[list[Any]]:
+    return value if value and isinstance(value[0], list) else [value]
 
 
 def with_devices(experiment: Experiment) -> Experiment:

@@ -33,6 +33,8 @@ FACTORS = (
     "modules",
     "parts",
     "outputs",
+    "rest",
+    "recipe",
     "calibration_seed",
     "calibration_noise_db",
 )

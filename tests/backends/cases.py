@@ -7,7 +7,6 @@ import pytest
 from backends import (
     Activations,
     Form,
-    ModuleKind,
     PerChannel,
     PerGroup,
     PerTensor,
@@ -17,8 +16,9 @@ from backends import (
     resolve,
 )
 from backends.core.base import missing_package
+from backends.core.codes import INTEGER_BITS
 from backends.core.registry import get
-from backends.core.spec import INTEGER_BITS
+from backends.core.spec import EVERYTHING
 from backends.testing import Case, asked
 
 FEW_WIDTHS = {"ptq": (2, 4, 8), "reference": (1, 4, 8), "torchao": (2, 4, 7, 8)}
@@ -35,7 +35,7 @@ def saturates(backend: str, scheme: str, bits: int | None) -> bool:
 
 
 _TOKENS = Activations(8, granularity="per_token", symmetric=False)
-_WHOLE = frozenset(ModuleKind)
+_WHOLE = EVERYTHING
 _ENCODER = frozenset({"encoder"})
 _HEAD = frozenset({"linear", "head"})
 _CONV = frozenset({"linear", "conv"})

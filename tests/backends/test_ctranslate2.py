@@ -12,7 +12,6 @@ import ctranslate2
 
 from backends import (
     ModelError,
-    ModuleKind,
     PerChannel,
     PerTensor,
     QuantSpec,
@@ -24,13 +23,14 @@ from backends import (
     quantize_spec,
 )
 from backends.core.generation import prompt_of
+from backends.core.spec import EVERYTHING
 from backends.ctranslate2 import _modules as modules
 from backends.ctranslate2._files import read
 from backends.ctranslate2._modules import convert
 from harness.cost.operations import decoder_prompt
 from tests.conftest import build_prompted_whisper, build_whisper
 
-WHOLE = [str(kind) for kind in ModuleKind]
+WHOLE = [str(kind) for kind in EVERYTHING]
 ASKED = {
     "float32": {"scheme": "none", "granularity": "per_tensor", "bits": 32, "format": "fp32"},
     "int8": {"scheme": "dynamic", "granularity": "per_channel", "bits": 8, "modules": WHOLE},
@@ -219,8 +219,8 @@ def test_another_compute_type_than_asked_for_is_an_error(monkeypatch):
     [
         (QuantSpec("weight_only", PerChannel(), 8), "weights alone it does not"),
         (QuantSpec("dynamic", PerChannel(), 8), 'modules = \\["linear"'),
-        (QuantSpec("dynamic", PerTensor(), 8, modules=frozenset(ModuleKind)), "per_channel"),
-        (QuantSpec("dynamic", PerChannel(), 8, symmetric=False, modules=frozenset(ModuleKind)), "symmetric"),
+        (QuantSpec("dynamic", PerTensor(), 8, modules=EVERYTHING), "per_channel"),
+        (QuantSpec("dynamic", PerChannel(), 8, symmetric=False, modules=EVERYTHING), "symmetric"),
         (QuantSpec("none", PerChannel(), 16, "fp16"), "no scales"),
     ],
 )

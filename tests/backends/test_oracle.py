@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from backends import Activations, NumberFormat, PerChannel, PerGroup, PerTensor, parse_granularity, quantize
+from backends.core.codes import WeightCode
 from backends.core.registry import get
-from backends.core.spec import WeightCode
 from backends.reference import ReferenceOptions, fake_quantize
 
 INT = NumberFormat.INT

@@ -23,7 +23,7 @@ from backends import (
     resolve,
 )
 from backends.core.base import missing_package
-from backends.core.spec import WeightCode
+from backends.core.codes import WeightCode
 from backends.reference import ReferenceOptions, fake_quantize
 from backends.torchao import BACKEND
 from tests.backends.cases import require

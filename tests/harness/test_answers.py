@@ -4,7 +4,7 @@ import pytest
 
 from backends import CheckpointError, QuantSpec, Scheme, capability, load, quantize
 from backends import __main__ as backends_command
-from backends.core.spec import PerGroup
+from backends.core.codes import PerGroup
 from harness import analyze, compare, grid, transcribe, verify
 from harness.embedded import MODEL_DIRECTORY
 from harness.execution import preparation

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backends.core.recipes import shown_recipe
 from harness.report.charts._style import GREY, SMALL, Row
 from harness.report.labels import telling
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.transforms import Bbox
 
-_TELLING = ("scheme", "method", "modules", "activations", "symmetric", "parts", "outputs", "options")
+_TELLING = ("scheme", "method", "modules", "activations", "symmetric", "parts", "outputs", "rest", "recipe", "options")
 """Columns that tell configurations of one library, format and granularity apart, most telling first."""
 PARTS = ("encoder", "decoder")
 _LINE = SMALL + 1.5
@@ -28,13 +29,17 @@ def part_of(name: str) -> str:
 
 
 def code(row: Row) -> str:
-    """The number format with its width: `int4`, `nf4`, `bf16`."""
+    """The number format with its width: `int4`, `nf4`, `bf16`; `mixed` where layers differ."""
+    if row["bits"] is None or row["format"] is None:
+        return "mixed"
     return f"int{row['bits']}" if row["format"] == "int" else str(row["format"])
 
 
 def short(row: Row) -> str:
     """Format and granularity: `int4 group 64`; a float format has no granularity."""
     if row["scheme"] == "none":
+        return code(row)
+    if row["granularity"] is None:
         return code(row)
     size = f" {int(row['group_size'])}" if row["granularity"] == "per_group" else ""
     return f"{code(row)} {row['granularity'].removeprefix('per_')}{size}"
@@ -56,7 +61,7 @@ def names(rows: Iterable[Row]) -> dict[str, str]:
     found = {key: f"{row['backend']} {short(row)}" for key, row in own.items()}
     for column in _TELLING:
         for alike in _alike(found):
-            levels = {key: _level(column, str(own[key][column])) for key in alike}
+            levels = {key: _level(column, str(own[key].get(column, ""))) for key in alike}
             usual = min(levels.values(), key=lambda level: (level not in ("weight_only", "linear"), len(level), level))
             silent = {usual} if column != "method" or len(set(levels.values())) == 1 else set()
             found |= {key: f"{found[key]} {level}" for key, level in levels.items() if level not in silent}
@@ -65,6 +70,8 @@ def names(rows: Iterable[Row]) -> dict[str, str]:
 
 def _level(column: str, text: str) -> str:
     """A level as part of a name; a truth value says of what."""
+    if column == "recipe":
+        return shown_recipe(text)
     return f"{column}={text.lower()}" if text in ("True", "False") else text
 
 

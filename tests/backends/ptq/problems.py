@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from backends.core.spec import Granularity, NumberFormat, PerChannel, WeightCode
+from backends.core.codes import (
+    Granularity,
+    NumberFormat,
+    PerChannel,
+    WeightCode,
+)
 from backends.ptq._method import Layer, Request
 from backends.ptq._options import PtqOptions
 from backends.ptq._statistics import Accumulator

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from backends import NumberFormat, PerChannel, PerGroup, PerTensor
-from backends.core.spec import WeightCode
+from backends.core.codes import WeightCode
 from backends.ptq._codes import clipped_grid, grid, grouped
 from backends.ptq._second_level import SecondLevel
 from backends.reference import fake_quantize

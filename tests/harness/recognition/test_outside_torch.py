@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("ctranslate2", reason='ctranslate2 is not installed: pip install ".[ctranslate2]"')
 
-from backends import ModuleKind, UnsupportedError, quantize
+from backends import UnsupportedError, quantize
+from backends.core.spec import EVERYTHING
 from harness.analyze import main as analyze
 from harness.embedded import MODEL_DIRECTORY
 from harness.experiment.tables import Decoding
@@ -47,7 +48,7 @@ modules = ["linear", "head", "embedding", "conv"]
 backend = "quanto"
 bits = 8
 """
-WHOLE = [str(kind) for kind in ModuleKind]
+WHOLE = [str(kind) for kind in EVERYTHING]
 
 
 @pytest.fixture(scope="module")

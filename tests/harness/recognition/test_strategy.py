@@ -4,7 +4,7 @@ import pandas
 import pytest
 
 from backends import QuantSpec, parse_granularity, resolve, row_independent
-from backends.core.spec import Activations
+from backends.core.codes import Activations
 from harness.grid import main
 from harness.recognition.strategy import Strategy
 
