@@ -34,6 +34,7 @@ from backends.core.codes import (
 )
 from backends.core.manifest import MANIFEST, WEIGHTS
 from backends.core.quantize import capability, quantize_spec
+from backends.core.recipes import shown
 from backends.core.spec import QuantSpec, Scheme
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class Case:
         sign = {None: "", True: "-symmetric", False: "-asymmetric"}[spec.symmetric]
         outputs = {None: "", True: "-outputs", False: "-float-outputs"}[spec.outputs]
         weights = f"{spec.format}{width}-{spec.granularity}{sign}"
-        return f"{self.backend}-{spec.scheme}-{weights}{method}{modules}{activations}{outputs}{own}"
+        rest = "" if spec.rest == "fp32" else f"-{spec.rest}-rest"
+        recipe = "".join(f"-{shown(rule)}" for rule in spec.recipe).replace(" ", "_").replace("*", "any")
+        return f"{self.backend}-{spec.scheme}-{weights}{method}{modules}{activations}{outputs}{rest}{recipe}{own}"
 
     @property
     def form(self) -> Form | None:
@@ -209,7 +212,7 @@ def check_close(done: Done) -> None:
 def check_report(done: Done) -> None:
     """Every layer says what was asked and what came; bits are counted."""
     case, report = done.case, done.quantized.report
-    heads = [layer.name for layer in report.layers if layer.kind == "head"]
+    heads = [layer.name for layer in report.layers if layer.kind in ("head", "tied")]
     assert heads == ["proj_out"], f"{case}: the report's heads are {heads}"
     requested = [layer for layer in report.layers if layer.requested is not None]
     assert bool(requested) == (case.backend != "none"), f"{case}: {len(requested)} layers were requested"

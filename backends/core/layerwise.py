@@ -50,6 +50,10 @@ class LayerwiseBackend:
     codes_outputs: bool = False
     """Whether it can round outputs to a code, see `QuantSpec.outputs`; `resolve` says whether it does unasked."""
 
+    def recipe_refused(self, spec: QuantSpec) -> str | None:
+        """Why the rules of a resolved spec cannot be done beside each other, though each can; `None` where they can."""
+        return None
+
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """Return what takes the place of a float module: quantized, or observing until `freeze`."""
         raise NotImplementedError

@@ -180,6 +180,9 @@ def capability(
     for answer in answers:
         if isinstance(answer, Unsupported):
             return answer
+    reason = adapter.recipe_refused(resolved) if resolved.recipe else None  # type: ignore[attr-defined]
+    if reason is not None:
+        return Unsupported(reason)
     able = [answer for answer in answers if isinstance(answer, Supported)]
     notes = dict.fromkeys(answer.note for answer in able if answer.note)
     return replace(able[0], simulated=any(answer.simulated for answer in able), note="; ".join(notes))

@@ -49,10 +49,10 @@ class ModuleKind(StrEnum):
     """The output projection (Whisper's and Moonshine's `proj_out`), which is often tied to the embedding."""
     EMBEDDING = "embedding"
     """The token embedding."""
-    TIED = "tied"
-    """Head and token embedding of a model that ties them, as one tensor: multiplied as the head, looked up by row."""
     CONV = "conv"
     """Every `nn.Conv1d`."""
+    TIED = "tied"
+    """Head and token embedding of a model that ties them, as one tensor: multiplied as the head, looked up by row."""
 
 
 class Part(StrEnum):

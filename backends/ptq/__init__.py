@@ -19,7 +19,7 @@ from backends.core.layerwise import LayerwiseBackend
 from backends.core.selection import Candidate, Target, chosen
 from backends.core.spec import ModuleKind, QuantSpec, Scheme, completed
 from backends.ptq._options import PtqOptions
-from backends.ptq._rules import refused_code, refused_options
+from backends.ptq._rules import refused_code, refused_options, refused_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,6 +67,10 @@ class Ptq(LayerwiseBackend):
         if spec.activations is None:
             return Supported(note="codes are unpacked in plain torch in every call: small, not fast")
         return Supported(simulated=True, note="activations are rounded and stay floats")
+
+    def recipe_refused(self, spec: QuantSpec) -> str | None:
+        """Rules for single layers beside methods that take a block together, or beside a budget."""
+        return refused_recipe(spec)
 
     def calibrates(self, spec: QuantSpec, options: Any) -> bool:
         """All but rounding and rotation, and these too for a static range, an input's power or a budget of bits."""

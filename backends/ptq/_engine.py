@@ -117,7 +117,7 @@ class Engine:
     def _put(
         self, prefix: str, block: nn.Module, layers: Mapping[str, Layer], flows: Sequence[_Flow], targets: list[Tensor]
     ) -> None:
-        if self.block is None:
+        if self.block is None or not layers:
             for name, layer in layers.items():
                 self._replace(name, layer)
             return

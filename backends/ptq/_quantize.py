@@ -31,12 +31,14 @@ def quantize_layers(model: nn.Module, requests: Mapping[str, Request], calibrati
     def of_layer(layer: Layer) -> nn.Module:
         bias: Any = model.get_submodule(layer.name).bias
         request = requests[layer.name]
-        if needs is Needs.BLOCK:
+        if request.method.needs is Needs.BLOCK:
             return _module(layer, request.method.solve_block(alone(layer), request)[ALONE], request, bias)
         return quantized(layer, request, bias)
 
     def of_block(block: Block) -> Mapping[str, nn.Module]:
         request = requests[next(iter(block.layers.values())).name]
+        if request.method.needs is not Needs.BLOCK:
+            return {name: of_layer(layer) for name, layer in block.layers.items()}
         solved = request.method.solve_block(block, request)
         return {
             name: _module(layer, solved[name], request, block.module.get_submodule(name).bias)  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ from dataclasses import fields
 from math import inf
 
 from backends.core.codes import NumberFormat, PerTensor
-from backends.core.spec import QuantSpec, Scheme
+from backends.core.recipes import plain_specs
+from backends.core.spec import ModuleKind, QuantSpec, Scheme
 from backends.ptq._options import PtqOptions
 
 BLOCKWISE = frozenset({"omniquant", "tesseraq"})
@@ -53,6 +54,17 @@ def refused_code(spec: QuantSpec) -> str | None:
         return "static activation ranges are per tensor"
     if spec.method == "spqr" and isinstance(spec.granularity, PerTensor):
         return "spqr quantizes the scales of rows and groups: a single scale per tensor leaves it nothing to do"
+    return None
+
+
+def refused_recipe(spec: QuantSpec) -> str | None:
+    """Why the rules of a resolved spec do not go together, `None` where they do."""
+    if spec.recipe and spec.bits is None:
+        return "a budget allots bits to layers itself: leave recipe out, or set bits"
+    apart = any(rule.match and rule.settings and ModuleKind.LINEAR in rule.modules for rule in spec.recipe)
+    together = sorted({str(own.method) for own in plain_specs(spec)} & BLOCKWISE)
+    if apart and together:
+        return f"{together[0]} takes the layers of a block together, at the same code: leave match out of the recipe"
     return None
 
 

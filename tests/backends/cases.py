@@ -39,7 +39,45 @@ _WHOLE = EVERYTHING
 _ENCODER = frozenset({"encoder"})
 _HEAD = frozenset({"linear", "head"})
 _CONV = frozenset({"linear", "conv"})
+_TIED = frozenset({"linear", "tied"})
+_SMALL = ({"modules": ["tied"], "bits": 8}, {"parts": ["encoder"], "bits": 8}, {"match": "*decoder*fc1", "skip": True})
+"""A recipe of another width for the tie and for the encoder, and of a layer that is left out."""
 _MORE = [
+    Case("reference", QuantSpec(Scheme.DYNAMIC, PerChannel(), 4, modules=_TIED, rest="fp16")),
+    Case("reference", QuantSpec(Scheme.STATIC, PerChannel(), 4, recipe=_SMALL, outputs=True)),
+    Case("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 6, modules=_TIED, rest="fp16")),
+    Case("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, method="awq", recipe=_SMALL, rest="bf16")),
+    Case("ptq", QuantSpec(Scheme.STATIC, PerChannel(), 8, method="smoothquant", modules=_TIED)),
+    Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, modules=_TIED, rest="fp16")),
+    Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, modules=_TIED)),
+    Case("quanto", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_TIED, rest="published")),
+    Case(
+        "quanto",
+        QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, recipe=[_SMALL[0] | {"granularity": "per_channel"}, _SMALL[2]]),
+    ),
+    Case("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, modules=_TIED, rest="fp16")),
+    Case("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 3, modules=_TIED), (("axis", 0),)),
+    Case("hqq", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, recipe=_SMALL)),
+    Case("bitsandbytes", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, "nf4", modules=_TIED, rest="fp16")),
+    Case("bitsandbytes", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_TIED)),
+    Case(
+        "bitsandbytes",
+        QuantSpec(
+            Scheme.WEIGHT_ONLY,
+            PerGroup(64),
+            4,
+            "nf4",
+            recipe=[{"modules": ["tied"], "bits": 8, "format": "int", "granularity": "per_channel"}, _SMALL[2]],
+        ),
+    ),
+    Case("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, modules=_TIED, rest="fp16")),
+    Case("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, method="smoothquant", modules=_TIED)),
+    Case("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, recipe=_SMALL)),
+    Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, recipe=[_SMALL[2]], rest="fp16")),
+    Case(
+        "torch_static",
+        QuantSpec(Scheme.STATIC, PerChannel(), 8, recipe=[_SMALL[2], {"parts": ["encoder"], "outputs": False}]),
+    ),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerTensor(), 16, modules=_WHOLE)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, parts=_ENCODER)),

@@ -40,11 +40,15 @@ PER_CHANNEL = PerChannel()
 
 
 def request(
-    bits: int = 3, granularity: Granularity = PER_CHANNEL, symmetric: bool = False, **options: object
+    bits: int = 3,
+    granularity: Granularity = PER_CHANNEL,
+    symmetric: bool = False,
+    method: object = None,
+    **options: object,
 ) -> Request:
     """A request for weights alone."""
     code = WeightCode(bits, NumberFormat.INT, granularity, symmetric)
-    return Request(code, None, PtqOptions(**options))  # type: ignore[arg-type]
+    return Request(code, None, PtqOptions(**options), method)  # type: ignore[arg-type]
 
 
 def loss(layer: Layer, weight: Tensor) -> float:

@@ -50,7 +50,7 @@ def exact_problem(seed=0, drift=0.5):
     ],
 )
 def test_transforms_are_exact_before_rounding(method, options):
-    layer, asked = problem(), request(8, **options)
+    layer, asked = problem(), request(8, method=method, **options)
     first = before(layer, asked)
     changed = transformed(layer, first)
     whole = joined(first, method.transform(changed, asked))
@@ -59,7 +59,7 @@ def test_transforms_are_exact_before_rounding(method, options):
     assert whole != Transform()
     assert torch.allclose(weight @ whole.of_input(torch.eye(64)).T, layer.weight, atol=1e-5)
     assert torch.allclose(whole.of_input(inputs) @ weight.T, inputs @ layer.weight.T, atol=1e-4)
-    module = quantized(layer, method, asked, None)
+    module = quantized(layer, asked, None)
     assert (module.original_weight() - layer.weight).norm() < 0.02 * layer.weight.norm()
 
 
@@ -119,7 +119,7 @@ def test_gptaq_without_drift_is_gptq():
 def test_a_correction_of_low_rank_lowers_the_loss_with_every_rank(method):
     layer = problem()
     losses = [
-        loss(layer, quantized(layer, LAYERWISE[method], request(3, low_rank=rank), None).weight)
+        loss(layer, quantized(layer, request(3, method=LAYERWISE[method], low_rank=rank), None).weight)
         for rank in (0, 1, 4, 16)
     ]
     assert losses == sorted(losses, reverse=True)
@@ -151,7 +151,7 @@ def test_methods_are_deterministic_and_leave_the_layer_alone(name):
     for _ in range(2):
         layer = exact_problem()[0]
         weight = layer.weight.clone()
-        module = quantized(layer, LAYERWISE[name], request(3, PerGroup(16)), None)
+        module = quantized(layer, request(3, PerGroup(16), method=LAYERWISE[name]), None)
         assert torch.equal(layer.weight, weight)
         results.append(dict(module.named_buffers()))
     assert results[0].keys() == results[1].keys()
