@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from backends.core.pretrained import check_device, hush_transformers, load_pretr
 from backends.core.quantize import calibrates, capability, quantize_spec, resolve
 from backends.core.quiet import hush_torchao
 from backends.core.report import LayerReport, QuantReport
-from backends.core.spec import QuantSpec, Scheme
+from backends.core.spec import QuantSpec, Rest, Scheme
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +42,10 @@ def add_quantize(commands: Any) -> None:
     parser.add_argument("--method", help="default: the backend's own")
     parser.add_argument("--modules", default="linear", help="such as linear+head; default: linear")
     parser.add_argument("--parts", default="encoder+decoder", help="encoder, decoder, or both, the default")
+    parser.add_argument("--rest", default="fp32", choices=[str(r) for r in Rest], help="of what is not quantized")
+    parser.add_argument(
+        "--recipe", metavar="JSON", help='rules, as the column recipe has them: \'[{"modules": ["tied"], "bits": 6}]\''
+    )
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="of the backend, such as axis=0"
     )
@@ -69,6 +74,8 @@ def _quantize(options: argparse.Namespace) -> None:
         method=options.method,
         modules=frozenset(options.modules.split("+")),  # type: ignore[arg-type]
         parts=frozenset(options.parts.split("+")),  # type: ignore[arg-type]
+        rest=Rest(options.rest),
+        recipe=_recipe(options.recipe or "[]"),
     )
     values = dict(_option(text) for text in options.option)
     resolved, _ = resolve(spec, options.backend, values)
@@ -107,6 +114,16 @@ def _new_directory(path: Path) -> Iterator[None]:
     except BaseException:
         path.rmdir()
         raise
+
+
+def _recipe(text: str) -> tuple[Any, ...]:
+    try:
+        rules = json.loads(text)
+    except ValueError as error:
+        raise SpecError(f"--recipe {text}: it is no JSON ({error})") from None
+    if not isinstance(rules, list):
+        raise SpecError(f'--recipe {text}: write a list of rules, such as [{{"parts": ["decoder"], "bits": 4}}]')
+    return tuple(rules)
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -47,8 +47,11 @@ class Grid:
 
     def values(self, codes: Tensor) -> Tensor:
         """The weights that codes of the same shape stand for, in float32."""
-        scale, middle = self.expanded(codes.shape)
-        return (codes.float() - middle) * scale
+        rows, columns = codes.shape
+        groups = codes.reshape(1, 1, -1) if self.scale.shape == (1, 1) else codes.reshape(rows, self.scale.shape[1], -1)
+        middle = self.middle if isinstance(self.middle, int) else self.middle[:, :, None]
+        values = groups.to(torch.float32, copy=True).sub_(middle).mul_(self.scale.float()[:, :, None])
+        return values.reshape(rows, columns)
 
     def rounded(self, weight: Tensor) -> Tensor:
         """`weight` at its nearest values."""

@@ -34,9 +34,15 @@ def unpack(data: Tensor, bits: int, count: int) -> Tensor:
     >>> unpack(pack(torch.tensor([5, 0, 7]), 3), 3, 3)
     tensor([5, 0, 7], dtype=torch.uint8)
     """
-    words = (data.reshape(-1, bits).to(torch.int64) << _shifts(8, bits, data)).sum(1)
-    codes = (words[:, None] >> _shifts(bits, 8, data)).bitwise_and(2**bits - 1)
-    return codes.to(torch.uint8).reshape(-1)[:count]
+    words = data.reshape(-1, bits)
+    codes = torch.empty(len(words), 8, dtype=torch.uint8, device=data.device)
+    for place in range(8):
+        byte, shift = divmod(place * bits, 8)
+        code = words[:, byte] >> shift
+        if shift + bits > 8:
+            code |= words[:, byte + 1] << (8 - shift)
+        codes[:, place] = code & (2**bits - 1)
+    return codes.reshape(-1)[:count]
 
 
 def _shifts(step: int, count: int, like: Tensor) -> Tensor:

@@ -28,23 +28,45 @@ CASES = [
     ("hqq", "weight_only", "per_group:64", 4, {"method": "rtn"}, -69.2),
     ("hqq", "weight_only", "per_group:64", 3, {"method": "rtn"}, -71.2),
 ]
+TIE = {"modules": ["tied"], "bits": 6, "granularity": "per_channel"}
+SHAPES = {
+    "tiny.en": (26.6, {"vocabulary": 51864, "width": 384, "layers": 4, "heads": 6}),
+    "base": (47.8, {"vocabulary": 51865, "width": 512, "layers": 6, "heads": 8}),
+    "small": (144.3, {"vocabulary": 51865, "width": 768, "layers": 12, "heads": 12}),
+}
+"""MB by arithmetic: 4.3125 bits a weight, 6 bits and a scale and zero point a row of the tie, 16 bits for the rest."""
+
+
+def whisper_of(vocabulary, width, layers, heads):
+    """A Whisper of that shape with random weights."""
+    return build_whisper(
+        vocabulary=vocabulary,
+        width=width,
+        frames=3000,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_recipe_with_a_tie_and_a_narrow_rest_has_the_size_of_the_arithmetic(shape, tmp_path):
+    megabytes, own = SHAPES[shape]
+    settings = {"backend": "ptq", "method": "rtn", "rest": "fp16", "recipe": [TIE]}
+    found = quantize(whisper_of(**own), "weight_only", "per_group:64", 4, **settings)
+    assert found.report.size_bytes / 1e6 == pytest.approx(megabytes, rel=0.005)
+    found.save(tmp_path / "saved")
+    assert (tmp_path / "saved" / WEIGHTS).stat().st_size / 1e6 == pytest.approx(megabytes, rel=0.005)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A checkpoint of whisper-small's shape with random weights, on disk."""
     directory = tmp_path_factory.mktemp("whisper-small")
-    small = build_whisper(
-        vocabulary=51865,
-        width=768,
-        frames=3000,
-        encoder_layers=12,
-        decoder_layers=12,
-        encoder_attention_heads=12,
-        decoder_attention_heads=12,
-        encoder_ffn_dim=3072,
-        decoder_ffn_dim=3072,
-    )
+    small = whisper_of(**SHAPES["small"][1])
     assert sum(parameter.numel() for parameter in small.parameters()) == 241_734_912
     small.save_pretrained(directory)
     return directory
