@@ -120,7 +120,7 @@ class LayerwiseBackend:
         """Replace the chosen modules of `model`, which is consumed; calibrate where the scheme is static."""
         import torch
 
-        from backends.core.rest import store_rest
+        from backends.core.rest import store_rest, stored_bits
         from backends.core.tied import tie
 
         self.check(model, spec, options)
@@ -133,11 +133,11 @@ class LayerwiseBackend:
             for target in targets:
                 if target.candidate.lookup:
                     tie(model, target.candidate.name, target.candidate.lookup, self.rows)
+            stored = store_rest(model, spec.rest, list(own))
             layers = tuple(
-                self._report(model, c, own[c.name], options) if c.name in own else unrequested(c, spec)
+                self._report(model, c, own[c.name], options) if c.name in own else unrequested(c, spec, stored_bits(c))
                 for c in everything
             )
-            stored = store_rest(model, spec.rest, list(own))
         notes = [note for asked in dict.fromkeys(own.values()) for note in self.notes(asked, options)]
         told = tuple(dict.fromkeys(note for note in (*notes, *course, stored) if note))
         return Quantized(model, QuantReport(layers, size_bytes(model), original_bytes, told), self.name, spec, options)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from backends.core.errors import ModelError
+from backends.core.selection import Candidate
 from backends.core.spec import Rest
 
 _DTYPES = {Rest.FP16: torch.float16, Rest.BF16: torch.bfloat16}
@@ -88,6 +89,14 @@ def places_of(model: nn.Module, quantized: Sequence[str]) -> Iterator[Place]:
 
 def _widens_bias(module: Any) -> bool:
     return getattr(module, "widens_bias", False) and module.bias is not None and module.bias.dtype is torch.float32
+
+
+def stored_bits(candidate: Candidate) -> int:
+    """Bits that the weight of a candidate that stayed float takes, as it is stored."""
+    places: Any = getattr(candidate.module, "parametrizations", {})
+    narrow = stored_float(places["weight"]) if "weight" in places else None
+    weight = candidate.weight if narrow is None else narrow
+    return weight.numel() * weight.element_size() * 8
 
 
 def rest_dtype(model: nn.Module) -> str | None:

@@ -181,13 +181,13 @@ def check_not_shared(model: nn.Module, targets: list[Candidate]) -> None:
         raise ModelError(f"modules that stand in two places of the model cannot be replaced: {', '.join(shared)}")
 
 
-def unrequested(candidate: Candidate, spec: QuantSpec) -> LayerReport:
-    """The report of a candidate that `spec` does not select."""
+def unrequested(candidate: Candidate, spec: QuantSpec, stored_bits: int | None = None) -> LayerReport:
+    """The report of a candidate that `spec` does not select; its weight takes `stored_bits`, or its dtype's."""
     rule, _ = decide(spec, candidate.name, candidate.kind, candidate.part)
     field = "modules" if candidate.kind not in spec.modules else "parts"
     reason = f"not requested: {field} = {', '.join(sorted(getattr(spec, field)))}"
     if rule is not None:
         reason = f"left out by the rule {told(rule)}"
     weight = candidate.weight
-    bits = weight.numel() * weight.element_size() * 8
+    bits = weight.numel() * weight.element_size() * 8 if stored_bits is None else stored_bits
     return LayerReport(candidate.name, candidate.kind, tuple(weight.shape), None, None, reason, bits, 0.0)

@@ -39,12 +39,14 @@ class Prices:
     Attributes:
         layers: the reports of the quantization, by name of the module; of a tie by both its names.
         activations: bits of the activations of a quantized layer; `None` where they stay float.
-        floats: bits of everything that is not quantized, caches included.
+        floats: bits of everything that is not quantized, caches included, as it is computed.
+        stored: bits of weights that are not among the layers, as they are stored; `floats` without it.
     """
 
     layers: Mapping[str, LayerReport]
     activations: int | None
     floats: int
+    stored: float | None = None
 
     @classmethod
     def of(cls, configuration: Configuration, layers: Iterable[LayerReport]) -> Prices:
@@ -55,7 +57,8 @@ class Prices:
         activations = None if spec.activations is None else spec.activations.bits
         reports = list(layers)
         looked_up = {layer.lookup: layer for layer in reports if layer.lookup}
-        return cls({layer.name: layer for layer in reports} | looked_up, activations, cast or loaded)
+        stored = min((layer.effective_bits for layer in reports if layer.effective is None), default=None)
+        return cls({layer.name: layer for layer in reports} | looked_up, activations, cast or loaded, stored)
 
     def row(self, phase: Phase, layer: LayerCount) -> Row:
         """One layer in one phase as a row: MACs, bits, BOPs, and bytes (float: codes may be less than a byte)."""
@@ -64,7 +67,7 @@ class Prices:
         weight_bits = self.floats if code is None else code.bits
         rounded = report is not None and code is not None and not report.float_inputs
         activation_bits = self._activation_bits(layer, quantized=rounded)
-        stored_bits = self.floats if report is None else report.effective_bits
+        stored_bits = (self.stored or self.floats) if report is None else report.effective_bits
         return {
             "phase": str(phase),
             "name": layer.name,

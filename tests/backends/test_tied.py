@@ -115,6 +115,7 @@ def test_a_rest_in_16_bits_that_loses_nothing_changes_no_logit(settings, tmp_pat
     with torch.no_grad():
         logits = [found.model(**whisper_inputs).logits for found in (full, narrow, loaded)]
     assert all(torch.equal(logits[0], other) for other in logits[1:])
+    assert {layer.stored_bits / layer.parameters for layer in narrow.report.layers if layer.effective is None} == {16}
     written = (tmp_path / "saved" / "quantized.safetensors").stat().st_size
     assert written == pytest.approx(narrow.report.size_bytes, rel=0.02)
 

@@ -288,3 +288,22 @@ def test_a_cell_keeps_its_operations_and_its_result_their_sums(tmp_path):
     again = pandas.read_parquet(tmp_path / "counted" / "results.parquet").set_index("backend").loc["quanto"]
     assert pandas.isna(again["bops_per_audio_second"])
     assert directory.operations(quantized["cell_id"]) == []
+
+
+def test_a_lookup_in_the_tie_multiplies_nothing_and_reads_its_codes():
+    settings = {"modules": ["linear", "tied"], "method": "rtn"}
+    report = quantize(build_whisper(), "weight_only", "per_channel", 4, backend="ptq", **settings).report
+    tie = next(layer for layer in report.layers if layer.kind == "tied")
+    spec = QuantSpec("weight_only", "per_channel", 4, modules=["linear", "tied"])
+    prices = Prices.of(configuration(spec), report.layers)
+    looked_up, multiplied = (
+        prices.row(Phase.STEP, LayerCount(name, kind, macs, weights))
+        for name, kind, macs, weights in (
+            (tie.lookup, LayerKind.EMBEDDING, 0, 128),
+            (tie.name, LayerKind.HEAD, 512 * 128, 512 * 128),
+        )
+    )
+    assert looked_up["macs"] == looked_up["bops"] == 0
+    assert looked_up["weight_bytes"] == pytest.approx(128 * tie.effective_bits / 8)
+    assert multiplied["weight_bytes"] == pytest.approx(tie.stored_bits / 8)
+    assert multiplied["bops"] == 512 * 128 * 4 * 32

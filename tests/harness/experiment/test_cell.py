@@ -112,6 +112,62 @@ def test_rounded_outputs_are_a_column_a_label_and_a_reason(tmp_path):
     )
 
 
+RECIPES = """
+name = "recipes"
+model = "embedded"
+data = [{ dataset = "embedded", split = "clean" }]
+run = { device = "cpu" }
+[[grid]]
+backend = "ptq"
+granularity = "per_group:32"
+bits = [4, 3]
+method = "rtn"
+rest = ["fp32", "fp16"]
+recipe = [
+    [],
+    [{ bits = 3 }],
+    [{ modules = ["tied"], bits = 6, granularity = "per_channel" }, { parts = ["decoder"], bits = 3 }],
+    [{ match = "*.fc1", skip = true }],
+]
+"""
+
+
+def planned_recipes(tmp_path):
+    (tmp_path / "recipes.toml").write_text(RECIPES)
+    return [c for c in configurations(load_experiment(tmp_path / "recipes.toml")) if not c.is_baseline]
+
+
+def test_columns_in_which_rules_differ_are_empty(tmp_path):
+    found = {(spec_columns(c)["recipe"], c.spec.bits, c.spec.rest): c for c in planned_recipes(tmp_path)}
+    tie = (
+        '[{"bits":6,"granularity":"per_channel","modules":["tied"]},{"bits":3,"parts":["decoder"]}]',
+        '[{"bits":6,"granularity":"per_channel","modules":["tied"]}]',
+    )
+    columns = spec_columns(found[tie[0], 4, "fp16"])
+    assert [columns[key] for key in ("bits", "granularity", "group_size", "modules")] == [None] * 4
+    assert [columns[key] for key in ("format", "method", "symmetric", "rest")] == ["int", "rtn", False, "fp16"]
+    skipping = spec_columns(found['[{"match":"*.fc1","skip":true}]', 4, "fp32"])
+    assert [skipping[key] for key in ("bits", "granularity", "modules")] == [4, "per_group", "linear"]
+    assert found[tie[0], 4, "fp16"].label.endswith("rest=fp16 [tied 6-bit per_channel; decoder 3-bit]")
+
+
+def test_a_recipe_that_changes_nothing_is_no_configuration_of_its_own(tmp_path):
+    """Of 16 combinations two say 3 bits, and 3 bits for all linear layers."""
+    found = planned_recipes(tmp_path)
+    assert len(found) == len({c.id for c in found}) == 14
+
+
+def test_encoders_that_may_be_the_same_have_one_hash(tmp_path):
+    by_encoder = {}
+    for configuration in planned_recipes(tmp_path):
+        spec = configuration.spec
+        by_encoder.setdefault(configuration.encoder, set()).add((spec.bits, len(spec.recipe), spec.rest))
+    assert {(4, 0, "fp32"), (4, 2, "fp32"), (4, 2, "fp16")} <= next(
+        own for own in by_encoder.values() if (4, 0, "fp32") in own
+    )
+    assert len(by_encoder) == 4
+
+
 def test_a_later_column_changes_no_earlier_id():
     for configuration in configurations(load_experiment(EMBEDDED)):
         columns = spec_columns(configuration)

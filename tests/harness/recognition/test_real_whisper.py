@@ -85,6 +85,21 @@ def test_full_precision_is_what_transformers_generates(bench, directory):
     assert bench.wer(bench.plain) < 0.15
 
 
+@pytest.mark.parametrize("name", ["whisper-tiny.en", "whisper-base"])
+def test_a_rest_in_16_bits_loses_nothing(name, bench, directory):
+    """Its weights were published in float16."""
+    logits = []
+    for rest in ("fp32", "fp16", "published"):
+        model = WhisperForConditionalGeneration.from_pretrained(directory.parent / name)
+        found = quantize(model, "weight_only", "per_channel", 8, backend="quanto", rest=rest)
+        features = bench.full.processor(bench.waveforms[:1], sampling_rate=16_000, return_tensors="pt").input_features
+        shown = {"input_features": features, "decoder_input_ids": torch.tensor([[50258, 50259, 50359, 50363]])}
+        with torch.no_grad():
+            logits.append(found.model(**shown).logits)
+        assert not found.report.notes
+    assert all(torch.equal(logits[0], other) for other in logits[1:])
+
+
 def test_int8_weights_cost_next_to_nothing(bench):
     hypotheses = bench.hypotheses(bench.quantized("quanto", "weight_only", "per_channel").model)
     assert abs(bench.wer(hypotheses) - bench.wer(bench.plain)) < 0.03
