@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from backends import Capability, Supported, available
 from backends.__main__ import matrix
-from harness.experiment.config import ActivationsTable, Experiment, Grid, Published, Reference
+from harness.experiment.config import ActivationsTable, Experiment, Grid, Published, Reference, RuleTable
 from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scoring, Stop, Table
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -28,6 +28,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "[run.stop]": Stop,
     "[[grid]]": Grid,
     "[[grid]] activations": ActivationsTable,
+    "[[grid]] recipe": RuleTable,
     "[[grid]] reference": Reference,
     "[[published]]": Published,
 }

@@ -174,10 +174,10 @@ def main(*arguments: str) -> None:
             }
             for name in list(ways) if turn % 2 == 0 else reversed(list(ways)):
                 took.setdefault(name, []).append(ways[name]())
+                print(f"{name:42}{took[name][-1]:9.1f} s", flush=True)
             (own, passes), (other, more) = _transcripts(Path(shared)), _transcripts(Path(apart))
             same = sum(a == b for x, y in zip(own, other, strict=True) for a, b in zip(x, y, strict=True))
-    for name, seconds in took.items():
-        print(f"{name:42}" + "".join(f"{s:9.1f} s" for s in seconds), flush=True)
+    print()
     first, *others = ("grid, encoder states shared", "grid, every encoder by itself", "transformers.pipeline loop")
     for name in others:
         print(f"{name} / {first}: " + ", ".join(f"{b / a:.2f}" for a, b in zip(took[first], took[name], strict=True)))

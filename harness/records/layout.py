@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.experiment.cell import LATER_COLUMNS
+
 Rows = Sequence[Mapping[str, Any]]
 Files = Mapping[str, bytes]
 """A finished cell as it is stored: the contents of its files by their names."""
@@ -29,8 +31,8 @@ _EARLIER = {"twin_cell_id": "baseline_cell_id"}
 
 
 def named_today(rows: Rows) -> list[dict[str, Any]]:
-    """Rows of the results with today's names of the columns, whichever version wrote them."""
-    return [{_EARLIER.get(key, key): value for key, value in row.items()} for row in rows]
+    """Rows of the results with today's columns, whichever version wrote them."""
+    return [{**LATER_COLUMNS, **{_EARLIER.get(key, key): value for key, value in row.items()}} for row in rows]
 
 
 @dataclass(frozen=True)
