@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from backends import Capability, Supported, available
 from backends.__main__ import matrix
-from harness.experiment.config import ActivationsTable, Experiment, Grid, Published, Reference, RuleTable
+from harness.experiment.config import ActivationsTable, Experiment, Grid, Point, Published, Reference, RuleTable
 from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scoring, Stop, Table
 
 TABLES: dict[str, type[BaseModel]] = {
@@ -31,6 +31,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "[[grid]] recipe": RuleTable,
     "[[grid]] reference": Reference,
     "[[published]]": Published,
+    "[[point]]": Point,
 }
 """The tables of an experiment file, by their headings."""
 _NAMES = {str: "text", int: "integer", float: "number", bool: "true, false"}

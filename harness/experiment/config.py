@@ -41,6 +41,22 @@ class Published(Reference):
     model: str
 
 
+class Point(Table):
+    """A published model of a size, drawn beside what was measured in the figure of sizes.
+
+    Attributes:
+        label: what it is called there, such as `Q8_0`.
+        size_mb: its size, in 10^6 bytes.
+        wer: in percent, by split.
+        source: the publication.
+    """
+
+    label: str = Field(min_length=1)
+    size_mb: float = Field(gt=0)
+    wer: dict[str, float]
+    source: str
+
+
 class ActivationsTable(Table):
     """How activations are coded; see `backends.Activations`.
 
@@ -145,6 +161,7 @@ class Experiment(Table):
     calibration: Calibration | None = None
     run: Run = Run()
     published: list[Published] = Field(default_factory=list)
+    point: list[Point] = Field(default_factory=list)
     grid: list[Grid] = Field(min_length=1)
 
     @field_validator("model", mode="before")
@@ -216,7 +233,7 @@ def _origin(path: Path, overrides: Sequence[str]) -> str:
 
 
 def _table_of(table: Any, key: str) -> Any:
-    tables = (Model, Data, Decoding, Scoring, Calibration, Run, Stop, Grid, Published, Reference)
+    tables = (Model, Data, Decoding, Scoring, Calibration, Run, Stop, Grid, Published, Point, Reference)
     by_key = {kind.__name__.lower(): kind for kind in tables} | {"activations": ActivationsTable, "recipe": RuleTable}
     return by_key.get(key, table)
 

@@ -166,6 +166,15 @@ def test_a_library_that_we_do_not_know_has_a_mark_of_its_own(tmp_path):
     assert "plugged_in" in words(charts.size_vs_wer(made.study))
 
 
+def test_published_points_stand_beside_what_was_measured(tmp_path):
+    made = small_run(tmp_path)
+    point = {"label": "elsewhere Q8", "size_mb": 8.5, "wer": {"clean": 30.0}, "source": "a publication"}
+    figure = charts.size_vs_wer(made.study, [point])
+    assert all(text in words(figure) for text in ("elsewhere Q8", "published elsewhere"))
+    assert_legible(figure)
+    assert "published elsewhere" not in words(charts.size_vs_wer(made.study))
+
+
 def test_full_precision_and_one_more_without_intervals(tmp_path):
     made = HandMade(tmp_path)
     missing = {"wer_low": None, "wer_high": None, "difference_low": None, "difference_high": None}

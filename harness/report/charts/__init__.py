@@ -7,9 +7,10 @@ say the library, filling says the model; the colours are Okabe and Ito's, which 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import OutputError
+from harness.records.layout import EXPERIMENT
 from harness.records.reading import RecordedRun, study_of
 from harness.report.charts._bits import degradation_by_bits
 from harness.report.charts._blocks import block_similarity
@@ -37,6 +38,12 @@ __all__ = [
 ]
 
 
+def _published(run: RecordedRun) -> list[dict[str, Any]]:
+    """The published points that the experiment names."""
+    asked = (run.path / EXPERIMENT).is_file()
+    return run.experiment().get("point", []) if asked else []
+
+
 def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
     """Name and figure of all that the run has something for.
 
@@ -49,7 +56,7 @@ def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
             f"{run.path}: no configuration is finished, so there is nothing to draw; python -m harness.report says why"
         )
     drawn = {
-        "size_vs_wer": size_vs_wer(study),
+        "size_vs_wer": size_vs_wer(study, _published(run)),
         "degradation_by_bits": degradation_by_bits(study),
         "effects": forest(study),
         "layer_error": layer_error(study, run),

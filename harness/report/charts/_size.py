@@ -35,10 +35,14 @@ _WIDE = 4.0
 
 
 @styled
-def size_vs_wer(study: Study) -> Figure | None:
+def size_vs_wer(study: Study, published: Sequence[Row] = ()) -> Figure | None:
     """Size against word error rate with intervals and frontier, one panel a split; `None` where nothing is done.
 
     Full precision is a line as well as a mark; catastrophes stand at the upper edge with their value.
+
+    Args:
+        study: of the run.
+        published: the experiment's `[[point]]` tables, drawn as crosses with their labels.
     """
     from matplotlib.lines import Line2D
 
@@ -53,19 +57,28 @@ def size_vs_wer(study: Study) -> Figure | None:
     ]
     if study.stopped:
         lines.append(Line2D([], [], linestyle="", color=GREY, marker="o", fillstyle="none", label="stopped early"))
+    if published:
+        lines.append(Line2D([], [], linestyle="", color=GREY, marker="x", markersize=4, label="published elsewhere"))
     figure, panels = stacked([2.3] * len(splits), legend([*rows, *study.stopped], kinds, lines))
     for axes, (split, own) in zip(panels, splits.items(), strict=True):
         if axes is not panels[0]:
             axes.sharex(panels[0])
         _panel(axes, own, {row["cell_id"]: kinds.index(models[row["cell_id"]]) for row in own})
         _draw_stopped(axes, [row for row in study.stopped if row["split"] == split], [*rows, *study.stopped], own)
+        for point in _of_split(published, split):
+            axes.plot(point.x, point.y, linestyle="", color=GREY, marker="x", markersize=4, zorder=4)
         axes.set(title=split, ylabel="word error rate (%)")
-    _size_axis(panels[0], [row["size_bytes"] for row in [*rows, *study.stopped]])
+    sizes = [row["size_bytes"] for row in [*rows, *study.stopped]]
+    _size_axis(panels[0], [*sizes, *(1e6 * point["size_mb"] for point in published)])
     panels[-1].set_xlabel("size of the model (MB)")
     figure.align_ylabels()
-    for axes, own in zip(panels, splits.values(), strict=True):
-        _name(axes, own)
+    for axes, (split, own) in zip(panels, splits.items(), strict=True):
+        _name(axes, own, _of_split(published, split))
     return figure
+
+
+def _of_split(published: Sequence[Row], split: str) -> list[Label]:
+    return [Label(one["label"], one["size_mb"], one["wer"][split]) for one in published if split in one["wer"]]
 
 
 def _panel(axes: Axes, rows: Sequence[Row], model: dict[str, int]) -> None:
@@ -143,11 +156,12 @@ def _beyond(rows: Sequence[Row], top: float) -> list[Label]:
     return [Label(text, max(row["size_bytes"] for row in rows) / 1e6, top, needed=True)]
 
 
-def _name(axes: Axes, rows: Sequence[Row]) -> None:
-    """Values of catastrophes, and names of frontier points where there is room."""
+def _name(axes: Axes, rows: Sequence[Row], published: Sequence[Label]) -> None:
+    """Values of catastrophes, and names of frontier and published points where there is room."""
     top = _top(rows)
     marks = [(row["size_bytes"] / 1e6, min(row["wer"] * 100, top)) for row in rows]
     labels = _beyond([row for row in rows if row["wer"] * 100 > top], top)
     best = {short(row): row for row in frontier(rows) if row["backend"] != "none" and row["wer"] * 100 <= top}
     labels += [Label(name, row["size_bytes"] / 1e6, row["wer"] * 100) for name, row in best.items()]
-    write(axes, labels, [*marks, *_along(rows, top)])
+    marks += [(point.x, point.y) for point in published]
+    write(axes, [*labels, *published], [*marks, *_along(rows, top)])
