@@ -22,7 +22,7 @@ from backends._commands import add_inspect, add_quantize
 from backends.core.commands import command_parser
 from backends.core.spec import FORMAT_BITS, ModuleKind, NumberFormat, Part, PerChannel, PerGroup, PerTensor
 
-_GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
+_GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), *map(PerGroup, (16, 32, 64, 128)))
 
 
 _PLACES = (

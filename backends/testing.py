@@ -27,6 +27,7 @@ from backends.core.checkpoint import Quantized
 from backends.core.manifest import MANIFEST, WEIGHTS
 from backends.core.quantize import capability, quantize_spec
 from backends.core.spec import (
+    BLOCK_SIZES,
     FORMAT_BITS,
     INTEGER_BITS,
     NumberFormat,
@@ -105,9 +106,10 @@ def asked(backend: str, widths: Iterable[int] = INTEGER_BITS) -> list[Case]:
     for scheme in Scheme:
         for number_format in NumberFormat:
             own = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else widths
+            blocks = [PerGroup(BLOCK_SIZES[number_format])] if number_format in BLOCK_SIZES else GRANULARITIES
             found += [
                 Case(backend, QuantSpec(scheme, granularity, bits, number_format))
-                for granularity in GRANULARITIES
+                for granularity in blocks
                 for bits in own
             ]
     return found

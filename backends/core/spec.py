@@ -38,6 +38,12 @@ class NumberFormat(StrEnum):
     FP8_E4M3 = "fp8_e4m3"
     NF4 = "nf4"
     FP4 = "fp4"
+    NVFP4 = "nvfp4"
+    """E2M1, with an E4M3 scale for every 16 weights of a row and a float32 scale for all."""
+    MXFP4 = "mxfp4"
+    """E2M1, with a power of two for every 32 weights of a row."""
+    MXFP8 = "mxfp8"
+    """E4M3, with a power of two for every 32 weights of a row."""
     FP16 = "fp16"
     BF16 = "bf16"
     FP32 = "fp32"
@@ -47,12 +53,17 @@ FORMAT_BITS = {
     NumberFormat.FP8_E4M3: 8,
     NumberFormat.NF4: 4,
     NumberFormat.FP4: 4,
+    NumberFormat.NVFP4: 4,
+    NumberFormat.MXFP4: 4,
+    NumberFormat.MXFP8: 8,
     NumberFormat.FP16: 16,
     NumberFormat.BF16: 16,
     NumberFormat.FP32: 32,
 }
 """Bits of the formats that have just one width; `int` has those of `INTEGER_BITS`."""
 INTEGER_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
+BLOCK_SIZES = {NumberFormat.NVFP4: 16, NumberFormat.MXFP4: 32, NumberFormat.MXFP8: 32}
+"""So many weights of a row share a scale, in the formats that fix it: block floating point."""
 
 
 class ModuleKind(StrEnum):
@@ -258,6 +269,18 @@ def _check_bits(bits: int, number_format: NumberFormat, key: str) -> None:
         raise SpecError(f"{key} is {bits}, but the format {number_format} has {expected}")
     if expected is None and bits not in INTEGER_BITS:
         raise SpecError(f"{key} is {bits}; integers have 1 to 8, or 16")
+
+
+def block_refused(spec: QuantSpec) -> str | None:
+    """Why a resolved spec contradicts its block format, `None` where it does not, or has another format."""
+    if spec.format not in BLOCK_SIZES:
+        return None
+    size, bits = BLOCK_SIZES[spec.format], FORMAT_BITS[spec.format]
+    if spec.bits is None:
+        return f"{spec.format} has {bits} bits in every layer: set bits = {bits}"
+    if spec.granularity != PerGroup(size):
+        return f"{spec.format} has one scale for {size} weights: use per_group:{size}"
+    return None if spec.symmetric else f"{spec.format} has no zero points: leave symmetric out"
 
 
 def completed(spec: QuantSpec, *, symmetric: bool, activations: Activations | None, method: str = "rtn") -> QuantSpec:
