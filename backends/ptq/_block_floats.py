@@ -77,6 +77,14 @@ def _borders(element: Minifloat) -> Tensor:
     return middles
 
 
+@cache
+def _values(element: Minifloat) -> Tensor:
+    """What the codes stand for, (2 sign,) of float32; NaN where that is no number."""
+    known = torch.full((2, element.sign), torch.nan)
+    known[:, : element.count] = torch.stack([magnitudes(element), -magnitudes(element)])
+    return known.reshape(-1)
+
+
 def nearest(values: Tensor, element: Minifloat) -> Tensor:
     """The nearest codes, of the same shape; whole numbers.
 
@@ -94,8 +102,8 @@ class BlockFormat:
     Attributes:
         element: of every weight.
         scale: what the byte of a block's scale is.
-        shares: of a block's largest magnitude, from which a searched scale is chosen. The middle of a block is finer
-            beneath a larger one (for NVFP4: Cook et al. 2025, "Four Over Six", arXiv 2512.02010).
+        shares: of a block's largest magnitude, from which a searched scale is chosen. More than 1 puts the largest
+            weights where steps are finer (for NVFP4: Cook et al. 2025, "Four Over Six", arXiv 2512.02010).
     """
 
     element: Minifloat
@@ -130,15 +138,16 @@ class FloatGrid:
 
         Weights are multiplied by the reciprocal of their scale, as torchao does, so that ties fall as they do there.
         """
-        block, whole = self._scales(weight.shape)
-        return nearest(weight * ((1 / whole) / block), self._own.element).float()
+        block, whole = self._scales()
+        scaled = self._blocks(weight) * ((1 / whole) / block)
+        return nearest(scaled, self._own.element).float().reshape(weight.shape)
 
     def values(self, codes: Tensor) -> Tensor:
         """The weights that codes of the same shape stand for, in float32."""
-        element = self._own.element
-        sizes = magnitudes(element).to(codes.device)[(codes % element.sign).long()]
-        block, whole = self._scales(codes.shape)
-        return torch.where(codes < element.sign, sizes, -sizes) * (whole * block)
+        known = _values(self._own.element).to(codes.device)
+        elements = known.index_select(0, codes.reshape(-1).int()).reshape(codes.shape)
+        block, whole = self._scales()
+        return (self._blocks(elements) * (whole * block)).reshape(codes.shape)
 
     def rounded(self, weight: Tensor) -> Tensor:
         """`weight` at its nearest values."""
@@ -167,11 +176,14 @@ class FloatGrid:
     def _own(self) -> BlockFormat:
         return FORMATS[self.format]
 
-    def _scales(self, shape: torch.Size) -> tuple[Tensor, Tensor | float]:
-        """The block's scale for every element of a (rows, columns) matrix, in float32, and the matrix's."""
-        block = self.scale.contiguous().view(self._own.scale).float()
-        spread = block.repeat_interleave(shape[1] // block.shape[1], dim=1)
-        return spread, 1.0 if self.tensor_scale is None else self.tensor_scale
+    def _blocks(self, matrix: Tensor) -> Tensor:
+        """A (rows, columns) matrix as (rows, blocks, elements of a block)."""
+        return matrix.reshape(*self.scale.shape, -1)
+
+    def _scales(self) -> tuple[Tensor, Tensor | float]:
+        """Of the blocks, (rows, blocks, 1) of float32, and of the matrix."""
+        block = self.scale.contiguous().view(self._own.scale).float()[..., None]
+        return block, 1.0 if self.tensor_scale is None else self.tensor_scale
 
 
 def float_grid(weight: Tensor, number_format: NumberFormat, share: float = 1.0) -> FloatGrid:
