@@ -29,7 +29,7 @@ from backends.core.codes import (
 from backends.core.commands import command_parser
 from backends.core.spec import EVERYTHING, Part
 
-_GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), PerGroup(32), PerGroup(64), PerGroup(128))
+_GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), *map(PerGroup, (16, 32, 64, 128)))
 
 
 _PLACES = (

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from backends.core.base import Form, Supported, Unsupported
 from backends.core.checkpoint import Quantized
 from backends.core.codes import (
+    BLOCK_SIZES,
     FORMAT_BITS,
     INTEGER_BITS,
     NumberFormat,
@@ -107,9 +108,10 @@ def asked(backend: str, widths: Iterable[int] = INTEGER_BITS) -> list[Case]:
     for scheme in Scheme:
         for number_format in NumberFormat:
             own = [FORMAT_BITS[number_format]] if number_format in FORMAT_BITS else widths
+            blocks = [PerGroup(BLOCK_SIZES[number_format])] if number_format in BLOCK_SIZES else GRANULARITIES
             found += [
                 Case(backend, QuantSpec(scheme, granularity, bits, number_format))
-                for granularity in GRANULARITIES
+                for granularity in blocks
                 for bits in own
             ]
     return found

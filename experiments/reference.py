@@ -117,6 +117,6 @@ def _weights(granularity: str, number_format: str, bits: str, answer: Capability
     if granularity == "any":
         yield "any granularity"
     else:
-        yield re.sub(r"per_group:[\d|]+", "per_group", granularity).replace(" ", " or ")
+        yield re.sub(r"per_group:\d+\|[\d|]+", "per_group", granularity).replace(" ", " or ")
     if isinstance(answer, Supported) and answer.simulated:
         yield "(simulated)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,23 @@ def librispeech_root() -> Path:
     if not root.is_dir():
         pytest.skip("no real LibriSpeech utterances in ../shared/data/librispeech beside the repository")
     return root
+
+
+@pytest.fixture(scope="session")
+def real_whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the real whisper-tiny.en, made once and kept beside pytest's own temporary directories."""
+    maker = REAL_DATA.parent / "real" / "get"
+    if not maker.is_file():
+        pytest.skip("nothing in ../shared/real beside the repository makes real checkpoints")
+    base = tmp_path_factory.getbasetemp()
+    root = next((parent for parent in base.parents if parent.name.startswith("pytest-of-")), base)
+    made = root / "real-whisper" / "whisper-tiny.en"
+    if not (made / "OK").is_file():
+        try:
+            subprocess.run([str(maker), str(made.parent), sys.executable], check=True, capture_output=True, timeout=300)
+        except (subprocess.SubprocessError, OSError) as error:
+            pytest.skip(f"the real checkpoint cannot be made: {error}")
+    return made
 
 
 def build_prompted_whisper(**changes: Any) -> Any:

@@ -19,6 +19,12 @@ class NumberFormat(StrEnum):
     FP8_E4M3 = "fp8_e4m3"
     NF4 = "nf4"
     FP4 = "fp4"
+    NVFP4 = "nvfp4"
+    """E2M1, with an E4M3 scale for every 16 weights of a row and a float32 scale for all."""
+    MXFP4 = "mxfp4"
+    """E2M1, with a power of two for every 32 weights of a row."""
+    MXFP8 = "mxfp8"
+    """E4M3, with a power of two for every 32 weights of a row."""
     FP16 = "fp16"
     BF16 = "bf16"
     FP32 = "fp32"
@@ -28,12 +34,17 @@ FORMAT_BITS = {
     NumberFormat.FP8_E4M3: 8,
     NumberFormat.NF4: 4,
     NumberFormat.FP4: 4,
+    NumberFormat.NVFP4: 4,
+    NumberFormat.MXFP4: 4,
+    NumberFormat.MXFP8: 8,
     NumberFormat.FP16: 16,
     NumberFormat.BF16: 16,
     NumberFormat.FP32: 32,
 }
 """Bits of the formats that have just one width; `int` has those of `INTEGER_BITS`."""
 INTEGER_BITS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
+BLOCK_SIZES = {NumberFormat.NVFP4: 16, NumberFormat.MXFP4: 32, NumberFormat.MXFP8: 32}
+"""So many weights of a row share a scale, in the formats that fix it: block floating point."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def quantize(
         bits: of a weight code.
         backend: one of `available()`.
         method: how codes are chosen; the library's default otherwise.
-        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `fp16`, `bf16`, `fp32`.
+        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `nvfp4`, `mxfp4`, `mxfp8`, `fp16`, `bf16`, `fp32`.
         symmetric: of the weight code; the library's default otherwise.
         activations: how activations are coded; the library's default for the scheme otherwise.
         modules: which of `linear`, `head`, `embedding`, `conv`, or `tied` for head and embedding as one tensor. The

@@ -13,11 +13,13 @@ from enum import StrEnum
 from typing import Any
 
 from backends.core.codes import (
+    BLOCK_SIZES,
     FORMAT_BITS,
     Activations,
     E,
     Granularity,
     NumberFormat,
+    PerGroup,
     PerTensor,
     WeightCode,
     check_bits,
@@ -228,6 +230,18 @@ def _members(kind: type[E], values: Iterable[str], key: str) -> frozenset[E]:
     if not chosen:
         raise SpecError(f"{key} is empty; choose among {', '.join(kind)}")
     return chosen
+
+
+def block_refused(spec: QuantSpec) -> str | None:
+    """Why a resolved spec contradicts its block format, `None` where it does not, or has another format."""
+    if spec.format not in BLOCK_SIZES:
+        return None
+    size, bits = BLOCK_SIZES[spec.format], FORMAT_BITS[spec.format]
+    if spec.bits is None:
+        return f"{spec.format} has {bits} bits in every layer: set bits = {bits}"
+    if spec.granularity != PerGroup(size):
+        return f"{spec.format} has one scale for {size} weights: use per_group:{size}"
+    return None if spec.symmetric else f"{spec.format} has no zero points: leave symmetric out"
 
 
 def completed(spec: QuantSpec, *, symmetric: bool, activations: Activations | None, method: str = "rtn") -> QuantSpec:

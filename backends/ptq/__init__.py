@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from backends.core.base import Calibration, Capability, Supported, Unsupported
-from backends.core.codes import Activations, WeightCode
+from backends.core.codes import BLOCK_SIZES, Activations, WeightCode
 from backends.core.errors import ModelError
 from backends.core.layerwise import LayerwiseBackend
 from backends.core.selection import Candidate, Target, chosen
@@ -45,16 +45,17 @@ class Ptq(LayerwiseBackend):
     kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED})
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
-        """Symmetric at 8 bits only; dynamic activations symmetric per token, static ones affine per tensor."""
+        """Symmetric at 8 bits and in block formats; dynamic activations so per token, static ones affine per tensor."""
         activations = None
         if spec.scheme in (Scheme.DYNAMIC, Scheme.STATIC):
             usual = "per_tensor" if spec.scheme is Scheme.STATIC else "per_token"
             granularity = usual if spec.activations is None else spec.activations.granularity
             activations = Activations(8, granularity=granularity, symmetric=granularity == "per_token")
-        return completed(spec, symmetric=spec.bits == 8, activations=activations, method="gptq")
+        symmetric = spec.bits == 8 or spec.format in BLOCK_SIZES
+        return completed(spec, symmetric=symmetric, activations=activations, method="gptq")
 
     def capability(self, spec: QuantSpec, options: Any, device: str) -> Capability:
-        """Integers of 2 to 8 bits in every granularity, weights alone or with simulated activations."""
+        """Integers of 2 to 8 bits in every granularity, and block floats; activations are simulated."""
         if spec.scheme is Scheme.NONE:
             return Unsupported("these methods quantize: use the backend none or cast for scheme none")
         if spec.method not in methods():

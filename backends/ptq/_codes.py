@@ -1,27 +1,63 @@
-"""Integer codes of a weight matrix: a scale, and a zero point unless symmetric, for every group of a row.
+"""Codes of a weight matrix, and the numbers that they stand for: the grid.
 
-A weight is w = (q - z) s, with q in [0, 2^b). Symmetric codes have the fixed zero point 2^(b-1).
-Scales are kept in 16 bits and rounded to them before any code is chosen, so that what was optimised
-is what is stored.
+Integers have a scale, and a zero point unless symmetric, for every group of a row: a weight is w = (q - z) s, with q
+in [0, 2^b). Symmetric codes have the fixed zero point 2^(b-1). Scales are kept in 16 bits and rounded to them before
+any code is chosen, so that what was optimised is what is stored. Block floats stand in `_block_floats.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from backends.core.codes import PerGroup, PerTensor, WeightCode
+from backends.ptq._block_floats import FORMATS, FloatGrid, float_grid
+from backends.ptq._packing import pack, unpack
 from backends.ptq._second_level import SecondLevel, second_level
 
 _SMALLEST = 1e-7
 """Of a scale: nothing finer survives in 16 bits."""
 
 
+class Grid(Protocol):
+    """The numbers that a weight can take; their codes are whole numbers in [0, 2^bits)."""
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """The nearest codes of `weight`, (rows, columns), as floats."""
+        ...
+
+    def values(self, codes: Tensor) -> Tensor:
+        """The weights that codes of the same shape stand for, in float32."""
+        ...
+
+    def rounded(self, weight: Tensor) -> Tensor:
+        """`weight` at its nearest values."""
+        ...
+
+    def of_rows(self, index: Tensor) -> Self:
+        """The grid of some rows, (n,)."""
+        ...
+
+    def column(self, index: int, columns: int) -> Self:
+        """The grid of one column, a (rows, 1) matrix."""
+        ...
+
+    def where(self, chosen: Tensor, other: Self) -> Self:
+        """This grid in the groups where `chosen`, (rows, groups) of bool, is true, and `other` elsewhere."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by the name of a layer's buffer; see `restored`."""
+        ...
+
+
 @dataclass(frozen=True)
-class Grid:
-    """The numbers that a weight can take.
+class IntegerGrid:
+    """The numbers that a weight in integers can take.
 
     Attributes:
         bits: of a code.
@@ -63,24 +99,44 @@ class Grid:
             self.middle if isinstance(self.middle, int) else _spread(self.middle, shape)
         )
 
-    def of_rows(self, index: Tensor) -> Grid:
+    def of_rows(self, index: Tensor) -> IntegerGrid:
         """The grid of some rows, (n,)."""
         if self.scale.shape == (1, 1):
             return self
-        return Grid(self.bits, self.scale[index], None if self.zero is None else self.zero[index])
+        return IntegerGrid(self.bits, self.scale[index], None if self.zero is None else self.zero[index])
 
-    def column(self, index: int, columns: int) -> Grid:
+    def column(self, index: int, columns: int) -> IntegerGrid:
         """The grid of one column, a (rows, 1) matrix."""
         group = index * self.scale.shape[1] // columns
         zero = None if self.zero is None else self.zero[:, group : group + 1]
-        return Grid(self.bits, self.scale[:, group : group + 1], zero)
+        return IntegerGrid(self.bits, self.scale[:, group : group + 1], zero)
 
-    def with_second_level(self, bits: int) -> Grid:
+    def where(self, chosen: Tensor, other: IntegerGrid) -> IntegerGrid:
+        """This grid in the groups where `chosen`, (rows, groups) of bool, is true, and `other` elsewhere."""
+        zero = None if self.zero is None or other.zero is None else torch.where(chosen, self.zero, other.zero)
+        return IntegerGrid(self.bits, torch.where(chosen, self.scale, other.scale), zero)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored."""
+        zero = {} if self.zero is None else {"grid_zero": pack(self.zero, self.bits)}
+        return {**({"grid_scale": self.scale} if self.second is None else self.second.tensors()), **zero}
+
+    @classmethod
+    def restored(cls, bits: int, tensors: Mapping[str, Tensor], rows: int) -> IntegerGrid:
+        """The inverse of `tensors`."""
+        second = None if "grid_scale" in tensors else SecondLevel.restored(tensors, rows)
+        scale = tensors["grid_scale"] if second is None else second.values
+        zero = tensors.get("grid_zero")
+        if zero is not None:
+            zero = unpack(zero, bits, scale.numel()).float().reshape(scale.shape)
+        return cls(bits, scale, zero, second)
+
+    def with_second_level(self, bits: int) -> IntegerGrid:
         """The grid with scales of `bits` bits; zero points move so that the ranges begin where they did."""
         second = second_level(self.scale, bits)
         scale = second.values
         zero = None if self.zero is None else (self.zero * self.scale / scale).round().clamp(0, 2**self.bits - 1)
-        return Grid(self.bits, scale, zero, second)
+        return IntegerGrid(self.bits, scale, zero, second)
 
 
 def _spread(per_group: Tensor, shape: torch.Size) -> Tensor:
@@ -90,25 +146,40 @@ def _spread(per_group: Tensor, shape: torch.Size) -> Tensor:
     return per_group.repeat_interleave(columns // per_group.shape[1], dim=1)
 
 
-def grid(weight: Tensor, code: WeightCode, shrink: Tensor | float = 1.0) -> Grid:
-    """The grid from minimum and maximum of every group of `weight` (rows, columns), its range shrunk to a share.
+def restored(code: WeightCode, tensors: Mapping[str, Tensor], rows: int) -> Grid:
+    """The grid whose `tensors` are among these, of a matrix of so many rows."""
+    if code.format in FORMATS:
+        return FloatGrid.restored(code.format, tensors)
+    return IntegerGrid.restored(code.bits, tensors, rows)
+
+
+def integers(grid: Grid) -> IntegerGrid:
+    """The same grid, for methods that are refused for all codes but integers."""
+    assert isinstance(grid, IntegerGrid), "capability refuses other formats for this method"
+    return grid
+
+
+def grid(weight: Tensor, code: WeightCode, share: float = 1.0) -> Grid:
+    """The grid from the range of every group of `weight`, (rows, columns), or from a share of it."""
+    if code.format in FORMATS:
+        return float_grid(weight, code.format, share)
+    return integer_grid(weight, code, share)
+
+
+def integer_grid(weight: Tensor, code: WeightCode, share: float = 1.0) -> IntegerGrid:
+    """The grid from minimum and maximum of every group of `weight`, (rows, columns), its range shrunk to a share.
 
     Symmetric: s = max|w| / (2^(b-1) - 1). Otherwise s = (max - min) / (2^b - 1) with 0 in the range, and
     z = round(-min / s) (Jacob et al. 2018, arXiv 1712.05877, eq. 1).
-
-    Args:
-        weight: not changed.
-        code: bits, granularity and symmetry.
-        shrink: a number, or one for every (row, group).
     """
     groups = grouped(weight, code)
     steps = 2**code.bits - 1
     if code.symmetric:
         largest = max(2 ** (code.bits - 1) - 1, 1)
-        return Grid(code.bits, half(groups.abs().amax(2) * shrink / largest), None)
-    low, high = groups.amin(2).clamp(max=0) * shrink, groups.amax(2).clamp(min=0) * shrink
+        return IntegerGrid(code.bits, half(groups.abs().amax(2) * share / largest), None)
+    low, high = groups.amin(2).clamp(max=0) * share, groups.amax(2).clamp(min=0) * share
     scale = half((high - low) / steps)
-    return Grid(code.bits, scale, (-low / scale.float()).round().clamp(0, steps))
+    return IntegerGrid(code.bits, scale, (-low / scale.float()).round().clamp(0, steps))
 
 
 def grouped(matrix: Tensor, code: WeightCode) -> Tensor:
@@ -128,6 +199,8 @@ def half(scale: Tensor) -> Tensor:
 def clipped_grid(weight: Tensor, code: WeightCode, importance: Tensor | None = None) -> Grid:
     """The grid whose range, shrunk in twenty steps down to a fifth, gives every group the least squared error.
 
+    Block floats have shares of their own.
+
     Args:
         weight: (rows, columns).
         importance: of every column's error, (columns,), such as the mean square of its input; all equal without.
@@ -138,16 +211,12 @@ def clipped_grid(weight: Tensor, code: WeightCode, importance: Tensor | None = N
     best: Grid | None = None
     least = torch.full(grouped(weight, code).shape[:2], torch.inf, device=weight.device)
     weighting = torch.ones(weight.shape[1], device=weight.device) if importance is None else importance
-    for share in torch.linspace(1.0, 0.2, 21).tolist():
+    shares = FORMATS[code.format].shares if code.format in FORMATS else torch.linspace(1.0, 0.2, 21).tolist()
+    for share in shares:
         tried = grid(weight, code, share)
         loss = grouped((tried.rounded(weight) - weight) ** 2 * weighting, code).sum(2)
         better = loss < least
-        best = tried if best is None else _chosen(better, tried, best)
+        best = tried if best is None else tried.where(better, best)
         least = torch.minimum(least, loss)
     assert best is not None
     return best
-
-
-def _chosen(where: Tensor, one: Grid, other: Grid) -> Grid:
-    zero = None if one.zero is None or other.zero is None else torch.where(where, one.zero, other.zero)
-    return Grid(one.bits, torch.where(where, one.scale, other.scale), zero)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from backends.core.activations import range_of, round_activations, widened
 from backends.core.codes import Activations, WeightCode
 from backends.core.observing import counted
-from backends.ptq._codes import Grid
+from backends.ptq._codes import Grid, restored
 from backends.ptq._hadamard import rotate
 from backends.ptq._packing import pack, unpack
-from backends.ptq._second_level import SecondLevel
 
 
 @dataclass(frozen=True)
@@ -118,6 +117,7 @@ class QuantizedLinear(nn.Module):
     codes: Tensor
     grid_scale: Tensor | None
     grid_zero: Tensor | None
+    tensor_scale: Tensor | None
     scale_codes: Tensor | None
     scale_low: Tensor | None
     scale_step: Tensor | None
@@ -139,11 +139,9 @@ class QuantizedLinear(nn.Module):
     @classmethod
     def of(cls, solution: Solution, transform: Transform, shape: Shape, bias: Tensor | None) -> QuantizedLinear:
         """Pack a solution."""
-        grid = solution.grid
         tensors = {
-            "codes": pack(solution.codes, grid.bits),
-            **({"grid_scale": grid.scale} if grid.second is None else grid.second.tensors()),
-            "grid_zero": None if grid.zero is None else pack(grid.zero, grid.bits),
+            "codes": pack(solution.codes, shape.code.bits),
+            **solution.grid.tensors(),
             "input_channels": transform.scale,
             "bias": None if bias is None else bias.detach().clone(),
         }
@@ -171,17 +169,7 @@ class QuantizedLinear(nn.Module):
         if self.low_rank_up is not None and self.low_rank_down is not None:
             low_rank = LowRank(self.low_rank_up, self.low_rank_down)
         codes = unpack(self.codes, self.shape.code.bits, rows * columns).reshape(rows, columns)
-        return Solution(codes, self._grid(), outliers, low_rank)
-
-    def _grid(self) -> Grid:
-        bits, scale, second = self.shape.code.bits, self.grid_scale, None
-        if scale is None:
-            second = SecondLevel.restored(dict(self.named_buffers()), self.shape.rows)
-            scale = second.values
-        if self.grid_zero is None:
-            return Grid(bits, scale, None, second)
-        zero = unpack(self.grid_zero, bits, scale.numel()).float().reshape(scale.shape)
-        return Grid(bits, scale, zero, second)
+        return Solution(codes, restored(self.shape.code, dict(self.named_buffers()), rows), outliers, low_rank)
 
     def original_weight(self, index: Tensor | None = None) -> Tensor:
         """The weight as it acts on the untransformed input: W' T, (rows, columns).
@@ -201,7 +189,8 @@ class QuantizedLinear(nn.Module):
         if columns % 8 or self.outlier_index is not None:
             return self.weight[index]
         packed = self.codes.reshape(self.shape.rows, -1)[index]
-        weight = self._grid().of_rows(index).values(unpack(packed, bits, index.numel() * columns).reshape(-1, columns))
+        grid = restored(self.shape.code, dict(self.named_buffers()), self.shape.rows).of_rows(index)
+        weight = grid.values(unpack(packed, bits, index.numel() * columns).reshape(-1, columns))
         if self.low_rank_up is not None and self.low_rank_down is not None:
             weight = weight + self.low_rank_up[index].float() @ self.low_rank_down.float()
         return weight
@@ -223,6 +212,7 @@ _TENSORS = (
     "codes",
     "grid_scale",
     "grid_zero",
+    "tensor_scale",
     "scale_codes",
     "scale_low",
     "scale_step",

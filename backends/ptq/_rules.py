@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import fields
 from math import inf
 
-from backends.core.codes import NumberFormat, PerTensor
+from backends.core.codes import BLOCK_SIZES, NumberFormat, PerTensor
 from backends.core.recipes import plain_specs
-from backends.core.spec import ModuleKind, QuantSpec, Scheme
+from backends.core.spec import ModuleKind, QuantSpec, Scheme, block_refused
 from backends.ptq._options import PtqOptions
 
 BLOCKWISE = frozenset({"omniquant", "tesseraq"})
@@ -28,6 +28,12 @@ _OWN = {
     "spqr": _SWEEP | {"outlier_threshold", "scale_bits"},
     "tesseraq": frozenset({"epochs", "learning_rate"}),
 }
+_INTEGERS_ONLY = {
+    "omniquant": "learns scales by their gradients, and a scale of one byte has none",
+    "spqr": "codes scales in a few bits, and here they are bytes already",
+    "tesseraq": "chooses between neighbouring integers",
+}
+"""Methods that do not go with block formats, and why."""
 _RANGES = {
     "smooth": (0, 1),
     "low_rank": (0, inf),
@@ -45,15 +51,26 @@ _RANGES = {
 
 def refused_code(spec: QuantSpec) -> str | None:
     """Why the weight or activation code cannot be had, `None` where it can."""
+    return block_refused(spec) or _refused_weights(spec) or _refused_activations(spec)
+
+
+def _refused_weights(spec: QuantSpec) -> str | None:
+    if spec.format in BLOCK_SIZES:
+        why = _INTEGERS_ONLY.get(str(spec.method))
+        return None if why is None else f"{spec.method} {why}: use another method for {spec.format}"
     if spec.format is not NumberFormat.INT or spec.bits not in (None, *range(2, 9)):
-        return "weights are integers of 2 to 8 bits"
+        return f"weights are integers of 2 to 8 bits, or {', '.join(BLOCK_SIZES)}"
+    if spec.method == "spqr" and isinstance(spec.granularity, PerTensor):
+        return "spqr quantizes the scales of rows and groups: a single scale per tensor leaves it nothing to do"
+    return None
+
+
+def _refused_activations(spec: QuantSpec) -> str | None:
     code = spec.activations
     if code is not None and (code.format is not NumberFormat.INT or code.bits not in range(4, 9)):
         return "activations are integers of 4 to 8 bits"
     if code is not None and spec.scheme is Scheme.STATIC and code.granularity != "per_tensor":
         return "static activation ranges are per tensor"
-    if spec.method == "spqr" and isinstance(spec.granularity, PerTensor):
-        return "spqr quantizes the scales of rows and groups: a single scale per tensor leaves it nothing to do"
     return None
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from backends.core.codes import WeightCode
 from backends.ptq._block import Solved, Trial, Weights, stored, straight_through
-from backends.ptq._codes import Grid, clipped_grid, grid, grouped
+from backends.ptq._codes import IntegerGrid, clipped_grid, grouped, integer_grid, integers
 from backends.ptq._linear import Solution, Transform
 from backends.ptq._method import Block, Layer, Needs, Request
 from backends.ptq._options import PtqOptions
@@ -93,9 +93,9 @@ class _Learned:
             scale = smoothing(layer, alpha) if alpha else torch.ones_like(layer.known.largest)
             self._log_scale = scale.log().requires_grad_()
         layer = transformed(layer, self._own)
-        searched = clipped_grid(layer.weight, self._code, layer.known.second.diagonal())
+        searched = integers(clipped_grid(layer.weight, self._code, layer.known.second.diagonal()))
         self.start = self.transform, Solution(searched.codes(layer.weight), searched)
-        share = searched.scale.float() / grid(layer.weight, self._code).scale.float()
+        share = searched.scale.float() / integer_grid(layer.weight, self._code).scale.float()
         self._upper = share.clamp(max=_LARGEST_SHARE).logit().requires_grad_()
         self._lower = self._upper.detach().clone().requires_grad_()
 
@@ -125,11 +125,11 @@ class _Learned:
         """The same as codes."""
         weight = self._own.of_weight(self._weight)
         own = learned_grid(weight, self._code, self._lower.sigmoid(), self._upper.sigmoid())
-        final = Grid(own.bits, own.scale.to(torch.float16), own.zero)
+        final = IntegerGrid(own.bits, own.scale.to(torch.float16), own.zero)
         return Solution(final.codes(weight), final)
 
 
-def learned_grid(weight: Tensor, code: WeightCode, beta: Tensor, gamma: Tensor) -> Grid:
+def learned_grid(weight: Tensor, code: WeightCode, beta: Tensor, gamma: Tensor) -> IntegerGrid:
     """The grid of a range that is clipped to shares of minimum and maximum, with gradients; scales in float32.
 
     s = (gamma max - beta min) / (2^b - 1) and z = -round(beta min / s), eq. 2; where symmetric,
@@ -144,11 +144,11 @@ def learned_grid(weight: Tensor, code: WeightCode, beta: Tensor, gamma: Tensor) 
     groups = grouped(weight, code)
     low, high = beta * groups.amin(2).clamp(max=0), gamma * groups.amax(2).clamp(min=0)
     if code.symmetric:
-        return Grid(code.bits, stored(torch.maximum(-low, high) / max(2 ** (code.bits - 1) - 1, 1)), None)
+        return IntegerGrid(code.bits, stored(torch.maximum(-low, high) / max(2 ** (code.bits - 1) - 1, 1)), None)
     steps = 2**code.bits - 1
     scale = stored((high - low) / steps)
     zero = -low / scale
-    return Grid(code.bits, scale, straight_through(zero.round(), zero).clamp(0, steps))
+    return IntegerGrid(code.bits, scale, straight_through(zero.round(), zero).clamp(0, steps))
 
 
 METHOD = OmniQuant()

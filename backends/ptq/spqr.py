@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from backends.core.codes import WeightCode
-from backends.ptq._codes import Grid, grid, grouped
+from backends.ptq._codes import IntegerGrid, grid, grouped, integers
 from backends.ptq._linear import Outliers, Solution, Transform
 from backends.ptq._method import Layer, Needs, Request
 from backends.ptq.gptq import Sweep, column_order, inverse_factor, round_columns
@@ -48,9 +48,9 @@ class Spqr:
         return min(spared, plain, key=lambda solution: layer.known.loss(solution.weight - layer.weight))
 
 
-def _grid(layer: Layer, found: Tensor, request: Request) -> Grid:
+def _grid(layer: Layer, found: Tensor, request: Request) -> IntegerGrid:
     """The grid of all weights but the outliers: zero is in every range anyway."""
-    own = layer_grid(replace(layer, weight=layer.weight.masked_fill(found, 0)), request)
+    own = integers(layer_grid(replace(layer, weight=layer.weight.masked_fill(found, 0)), request))
     bits = request.options.scale_bits
     return own if bits == PLAIN_SCALES else own.with_second_level(bits)
 

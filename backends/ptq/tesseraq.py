@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from backends.ptq._block import Solved, Trial, Weights, stored
-from backends.ptq._codes import Grid, clipped_grid
+from backends.ptq._codes import IntegerGrid, clipped_grid, integers
 from backends.ptq._linear import Solution
 from backends.ptq._method import Block, Layer, Needs, Request
 from backends.ptq._options import PtqOptions
@@ -74,7 +74,7 @@ class _Learned:
     def __init__(self, layer: Layer, request: Request) -> None:
         self.transform = before(layer, request)
         layer = transformed(layer, self.transform)
-        self._grid = clipped_grid(layer.weight, request.code, layer.known.second.diagonal())
+        self._grid = integers(clipped_grid(layer.weight, request.code, layer.known.second.diagonal()))
         self.start = self.transform, Solution(self._grid.codes(layer.weight), self._grid)
         scale, middle = self._grid.expanded(layer.weight.shape)
         exact = layer.weight / scale + middle
@@ -99,7 +99,7 @@ class _Learned:
     def solution(self) -> Solution:
         """The weight with every open rounding decided."""
         own = self._tuned_grid()
-        final = Grid(own.bits, own.scale.to(torch.float16), own.zero)
+        final = IntegerGrid(own.bits, own.scale.to(torch.float16), own.zero)
         return Solution(self._codes((self.openness > 0).float()), final)
 
     def _alpha(self) -> Tensor:
@@ -110,10 +110,10 @@ class _Learned:
         up = torch.where(self._is_hard, self._is_up.float(), alpha)
         return (self._floor + up).clamp(0, 2**self._grid.bits - 1)
 
-    def _tuned_grid(self) -> Grid:
+    def _tuned_grid(self) -> IntegerGrid:
         """The grid with scales times 2 sigmoid(v), in float32 with gradients; the zero points stay."""
         scale = stored(self._grid.scale.float() * 2 * self.tuning.sigmoid())
-        return Grid(self._grid.bits, scale, self._grid.zero)
+        return IntegerGrid(self._grid.bits, scale, self._grid.zero)
 
 
 METHOD = TesseraQ()

@@ -7,11 +7,13 @@ for reading.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.core.base import Capability, Supported, Unsupported
 from backends.core.codes import (
+    BLOCK_SIZES,
     Activations,
     Granularity,
     NumberFormat,
@@ -25,6 +27,7 @@ from backends.core.spec import (
     ModuleKind,
     QuantSpec,
     Scheme,
+    block_refused,
     completed,
 )
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FP8_E4M3_LARGEST = 448.0
+E2M1, E4M3 = (1, 0, 6.0), (3, -6, FP8_E4M3_LARGEST)
+"""Small floats: bits of mantissa, smallest exponent, largest magnitude."""
 NF4 = (
     -1.0,
     -0.6961928009986877,
@@ -74,7 +79,8 @@ def fake_quantize(weight: Tensor, code: WeightCode, options: ReferenceOptions = 
 
     Integers: q = clamp(round(w / s) + z), w' = (q - z) s, with s and z from the minimum and maximum of
     each slice (Jacob et al. 2018, arXiv 1712.05877, eq. 1). Tables (nf4, fp4): nearest entry of the table
-    times the slice's largest magnitude. fp8_e4m3: the cast of w / s with s = absmax / 448.
+    times the slice's largest magnitude. fp8_e4m3: the cast of w / s with s = absmax / 448. Block formats: small floats
+    times a scale that is itself rounded to a byte (the sources stand in `backends/ptq/_block_floats.py`).
     """
     rows = slices(weight, code.granularity)
     if code.format is NumberFormat.INT:
@@ -83,6 +89,8 @@ def fake_quantize(weight: Tensor, code: WeightCode, options: ReferenceOptions = 
         )
     elif code.format is NumberFormat.FP8_E4M3:
         rounded = _round_fp8(rows)
+    elif code.format in BLOCK_SIZES:
+        rounded = _round_blocks(rows.float(), code.format).to(rows.dtype)
     else:
         rounded = _round_to_table(rows, code.format)
     return rounded.reshape(weight.shape)
@@ -118,6 +126,30 @@ def _round_fp8(rows: Tensor) -> Tensor:
     return (rows / scale.clamp(min=1e-12)).to(torch.float8_e4m3fn).to(rows.dtype) * scale
 
 
+def _round_blocks(rows: Tensor, number_format: NumberFormat) -> Tensor:
+    element = E4M3 if number_format is NumberFormat.MXFP8 else E2M1
+    largest = rows.abs().amax(1, keepdim=True).clamp(min=1e-12)
+    if number_format is NumberFormat.NVFP4:
+        whole = largest.amax() / (E4M3[2] * E2M1[2])
+        scale = _round_float((largest / E2M1[2] / whole).clamp(min=2.0 ** E4M3[1]), *E4M3) * whole
+    else:
+        scale = 2.0 ** (_exponent(largest) - math.floor(math.log2(element[2])))
+    return _round_float(rows / scale, *element) * scale
+
+
+def _round_float(values: Tensor, mantissa: int, smallest: int, largest: float) -> Tensor:
+    """The nearest floats of so few bits, ties to even: in steps that depend on the exponent."""
+    step = 2.0 ** (_exponent(values).clamp(min=smallest) - mantissa)
+    return ((values / step).round() * step).clamp(-largest, largest)
+
+
+def _exponent(values: Tensor) -> Tensor:
+    """floor(log2 |v|), exactly."""
+    import torch
+
+    return torch.frexp(values).exponent - 1
+
+
 def _round_to_table(rows: Tensor, number_format: NumberFormat) -> Tensor:
     import torch
 
@@ -149,6 +181,8 @@ class Reference(LayerwiseBackend):
             return Unsupported("the reference quantizes: use the backend none or cast for scheme none")
         if spec.method != "rtn" or spec.bits is None:
             return Unsupported("the reference rounds to nearest: use method rtn and a number of bits")
+        if (reason := block_refused(spec)) is not None:
+            return Unsupported(reason)
         if spec.format in (NumberFormat.FP16, NumberFormat.BF16, NumberFormat.FP32):
             return Unsupported("the reference does not cast: use the backend cast for fp16 and bf16")
         if spec.bits == 1 and spec.symmetric:

@@ -105,7 +105,7 @@ class Grid(Table):
             `none`.
         granularity: what shares a scale of the weights: `per_tensor`, `per_channel` or `per_group:SIZE`.
         bits: of a weight code; `"mixed"` leaves it to the method to allot bits to layers under a budget.
-        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `fp16`, `bf16`, `fp32`.
+        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `nvfp4`, `mxfp4`, `mxfp8`, `fp16`, `bf16`, `fp32`.
         method: how codes are chosen, such as `rtn`, `gptq`, `awq`; the library's own without it.
         symmetric: whether weight codes have no zero point; the library's default without it.
         activations: how activations are coded, one table or a list; the library's default for the scheme without it.

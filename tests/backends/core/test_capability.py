@@ -18,6 +18,7 @@ from backends import (
     resolve,
 )
 from backends.core import base as base
+from backends.core.spec import BLOCK_SIZES, FORMAT_BITS
 from tests.backends.cases import ENGINES, SUPPORTED, require
 
 _TOKENS = Activations(granularity="per_token")
@@ -63,6 +64,9 @@ def test_resolving_twice_changes_nothing(case):
         ("torchao", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, activations=Activations(7)), "as many bits"),
         ("torchao", QuantSpec(Scheme.STATIC, PerChannel(), 8, activations=_TOKENS), "per tensor"),
         ("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 16), "2 to 8 bits"),
+        ("ptq", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 4, "nvfp4"), "use per_group:16"),
+        ("reference", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 8, "mxfp8"), "use per_group:32"),
+        ("torchao", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(16), 4, "nvfp4", method="gptq"), "has the method rtn"),
     ],
 )
 def test_what_a_library_cannot_do_is_a_reason(backend, spec, reason):
@@ -70,6 +74,17 @@ def test_what_a_library_cannot_do_is_a_reason(backend, spec, reason):
     answer = capability(spec, backend)
     assert isinstance(answer, Unsupported)
     assert reason in answer.reason
+
+
+@pytest.mark.parametrize("number_format", BLOCK_SIZES)
+@pytest.mark.parametrize("scheme", list(Scheme))
+@pytest.mark.parametrize("backend", available())
+def test_block_formats_are_those_of_our_own_backends(backend, scheme, number_format):
+    require(backend)
+    granularity, bits = PerGroup(BLOCK_SIZES[number_format]), FORMAT_BITS[number_format]
+    answer = capability(QuantSpec(scheme, granularity, bits, number_format), backend)
+    own = backend in ("ptq", "reference") and scheme is not Scheme.NONE
+    assert isinstance(answer, Supported if own else Unsupported)
 
 
 @pytest.mark.parametrize("backend", available())

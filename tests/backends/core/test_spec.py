@@ -59,6 +59,7 @@ def test_words_become_members():
         ({"format": "int8"}, "fp8_e4m3"),
         ({"bits": 9}, "1 to 8"),
         ({"bits": 8, "format": "nf4"}, "nf4"),
+        ({"bits": 4, "format": "mxfp8"}, "the format mxfp8 has 8"),
         ({"modules": []}, "modules is empty"),
         ({"modules": ["attention"]}, "linear, head, embedding, conv"),
         ({"activations": Activations()}, "remove activations"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backends import PerChannel, PerTensor, QuantSpec, Scheme, Supported, Unsupported, capability, quantize
+from backends import PerChannel, PerGroup, PerTensor, QuantSpec, Scheme, Supported, Unsupported, capability, quantize
 from backends.core.errors import ModelError
 from backends.ptq import methods
 from tests.conftest import build_whisper
@@ -63,6 +63,27 @@ def test_bits_are_left_out_for_one_target_only(method, options, reason):
     assert isinstance(refused, Unsupported)
     assert reason in refused.reason
     assert isinstance(answer("gptq", None, target_bits=3.0), Supported)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"granularity": PerChannel()}, "nvfp4 has one scale for 16 weights: use per_group:16"),
+        ({"granularity": PerGroup(32)}, "nvfp4 has one scale for 16 weights: use per_group:16"),
+        ({"format": "mxfp4"}, "mxfp4 has one scale for 32 weights: use per_group:32"),
+        ({"format": "mxfp8", "bits": 8, "granularity": PerTensor()}, "use per_group:32"),
+        ({"symmetric": False}, "nvfp4 has no zero points: leave symmetric out"),
+        ({"bits": None}, "nvfp4 has 4 bits in every layer: set bits = 4"),
+        ({"method": "omniquant"}, "omniquant learns scales by their gradients"),
+        ({"method": "tesseraq"}, "tesseraq chooses between neighbouring integers"),
+        ({"method": "spqr"}, "spqr codes scales in a few bits"),
+    ],
+)
+def test_block_formats_have_one_granularity_and_few_methods_do_not_go_with_them(changes, reason):
+    values = {"granularity": PerGroup(16), "bits": 4, "format": "nvfp4", "method": "gptq"} | changes
+    refused = capability(QuantSpec(Scheme.WEIGHT_ONLY, **values), "ptq", {"target_bits": 4.0 * (not values["bits"])})
+    assert isinstance(refused, Unsupported)
+    assert reason in refused.reason
 
 
 def test_spqr_wants_more_than_one_scale():

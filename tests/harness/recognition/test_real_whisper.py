@@ -2,8 +2,6 @@
 
 import copy
 import dataclasses
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,27 +14,9 @@ from harness.experiment.tables import Data, Decoding
 from harness.metrics import ErrorRate, Normaliser, count_errors
 from harness.recognition.loading import load_recognizer
 from harness.report.outputs import rounded_outputs
-from tests.conftest import REAL_DATA
 
-MAKER = REAL_DATA.parent / "real" / "get"
 DECODING = Decoding(max_new_tokens=80)
 WORST = "model.encoder.layers.3.fc2"
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    """Of the checkpoint, made once and kept beside pytest's own temporary directories."""
-    if not MAKER.is_file():
-        pytest.skip("nothing in ../shared/real beside the repository makes real checkpoints")
-    base = tmp_path_factory.getbasetemp()
-    root = next((parent for parent in base.parents if parent.name.startswith("pytest-of-")), base)
-    made = root / "real-whisper" / "whisper-tiny.en"
-    if not (made / "OK").is_file():
-        try:
-            subprocess.run([str(MAKER), str(made.parent), sys.executable], check=True, capture_output=True, timeout=300)
-        except (subprocess.SubprocessError, OSError) as error:
-            pytest.skip(f"the real checkpoint cannot be made: {error}")
-    return made
 
 
 def spoken(root, split, speakers):
@@ -71,12 +51,12 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(directory, librispeech_root):
-    return Bench(directory, librispeech_root)
+def bench(real_whisper, librispeech_root):
+    return Bench(real_whisper, librispeech_root)
 
 
-def test_full_precision_is_what_transformers_generates(bench, directory):
-    model = WhisperForConditionalGeneration.from_pretrained(directory)
+def test_full_precision_is_what_transformers_generates(bench, real_whisper):
+    model = WhisperForConditionalGeneration.from_pretrained(real_whisper)
     features = bench.full.processor(bench.waveforms, sampling_rate=16_000, return_tensors="pt").input_features
     with torch.no_grad():
         tokens = model.generate(features, max_new_tokens=DECODING.max_new_tokens, do_sample=False, num_beams=1)
