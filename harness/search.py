@@ -164,10 +164,11 @@ def _searched(run: Prepared, data: Data, wanted: Wanted, console: Console, *, re
 
     try:
         with racing(run, data, partial(observing, console), retry=retry) as cells:
-            console.print(_plan(run, cells, wanted, data), markup=False, soft_wrap=True)
-            found = search(cells, wanted, lambda one: console.print(round_sentence(one, cells), markup=False))
+            say = partial(console.print, markup=False, soft_wrap=True)
+            say(_plan(run, cells, wanted, data))
+            found = search(cells, wanted, lambda one: say(round_sentence(one, cells, wanted)))
             for said in outcome(found, cells, wanted):
-                console.print(said, markup=False, soft_wrap=True)
+                say(said)
     finally:  # also when interrupted: what is finished is in the results
         make_results(run.directory, run.every)
     return int(not found.whole), None if found.winner is None else cells.cells[found.winner]

@@ -24,7 +24,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
-class Runner:
+class Entrant:
     """One configuration of a search.
 
     Attributes:
@@ -81,14 +81,14 @@ def points(fraction: float) -> str:
     return f"{100 * fraction:g} point{'' if math.isclose(fraction, 0.01) else 's'}"
 
 
-def round_sentence(one: Round, racing: Racing) -> str:
+def round_sentence(one: Round, racing: Racing, wanted: Wanted) -> str:
     """What a round did."""
-    standing = one.standing
-    fates = [
-        f"{len(standing.ruled_out)} ruled out",
-        f"{len(standing.spared)} spared",
-        f"{counted(len(standing.contenders), 'contender')} left" if standing.contenders else "decided",
-    ]
+    standing, tolerance = one.standing, points(wanted.tolerance)
+    out, spared = ("certainly worse", f"not better by more than {tolerance}")
+    if wanted.limit is not None:
+        out, spared = (f"certainly beyond {points(wanted.limit)}", "not needed")
+    fates = [f"{len(standing.ruled_out)} {out}", f"{len(standing.spared)} {spared}"]
+    fates.append(f"{counted(len(standing.contenders), 'contender')} left" if standing.contenders else "decided")
     ahead = "nothing fits so far" if standing.leader is None else f"ahead: {_label(racing, standing.leader)}"
     raced = f"{counted(len(one.raced), 'configuration')} on {one.speakers} of {len(racing.speakers)} speakers"
     return f"{raced}: {', '.join(fates)}; {ahead}"
@@ -98,13 +98,13 @@ def outcome(found: Found, racing: Racing, wanted: Wanted) -> Iterator[str | Tabl
     """The winner with its evidence, the runners-up and the cost; or why there is no winner."""
     for name, (status, reason) in found.failed.items():
         yield f"{_label(racing, name)}: {status}: {printable(reason)}"
-    runners = {name: _runner(racing, name) for name in found.feasible if name not in found.failed}
+    entrants = {name: _entrant(racing, name) for name in found.feasible if name not in found.failed}
     if found.winner is None:
-        yield _nothing(found, racing, wanted, list(runners.values()))
+        yield _nothing(found, racing, wanted, list(entrants.values()))
     else:
-        winner = runners.pop(found.winner)
+        winner = entrants.pop(found.winner)
         yield from _winner(winner, racing, wanted, len(found.rounds))
-        yield _runners_up(winner, list(runners.values()), wanted)
+        yield _runners_up(winner, list(entrants.values()), wanted)
     yield _cost(found, racing)
 
 
@@ -112,15 +112,15 @@ def _label(racing: Racing, name: str) -> str:
     return racing.cells[name].configuration.label
 
 
-def _runner(racing: Racing, name: str) -> Runner:
+def _entrant(racing: Racing, name: str) -> Entrant:
     baseline, _ = racing.counts(racing.baseline(name))
-    return Runner(_label(racing, name), racing.size(name), *racing.counts(name), baseline)
+    return Entrant(_label(racing, name), racing.size(name), *racing.counts(name), baseline)
 
 
-def _nothing(found: Found, racing: Racing, wanted: Wanted, runners: Sequence[Runner]) -> str:
+def _nothing(found: Found, racing: Racing, wanted: Wanted, entrants: Sequence[Entrant]) -> str:
     """Why there is no winner, with the smallest size that there is."""
     measured = [name for name in found.candidates if name not in found.failed]
-    if not measured or (found.feasible and not runners):
+    if not measured or (found.feasible and not entrants):
         return "no configuration could be measured"
     if wanted.limit is None:
         smallest = min(measured, key=racing.size)
@@ -128,7 +128,7 @@ def _nothing(found: Found, racing: Racing, wanted: Wanted, runners: Sequence[Run
             f"no configuration has at most {megabytes(wanted.largest or 0)}; the smallest, {_label(racing, smallest)}, "
             f"has {megabytes(racing.size(smallest))}"
         )
-    nearest = min(runners, key=lambda runner: runner.loss.wer)
+    nearest = min(entrants, key=lambda entrant: entrant.loss.wer)
     whole = min(racing.size(racing.baseline(name)) for name in measured)
     return (
         f"no configuration is at most {points(wanted.limit)} beyond full precision, so that the smallest is full "
@@ -137,7 +137,7 @@ def _nothing(found: Found, racing: Racing, wanted: Wanted, runners: Sequence[Run
     )
 
 
-def _winner(winner: Runner, racing: Racing, wanted: Wanted, rounds: int) -> Iterator[str]:
+def _winner(winner: Entrant, racing: Racing, wanted: Wanted, rounds: int) -> Iterator[str]:
     loss = winner.loss
     interval = points_interval(loss.wer, loss.low, loss.high)
     yield f"winner: {winner.label}"
@@ -162,7 +162,7 @@ def _claim(wanted: Wanted) -> str:
     )
 
 
-def _runners_up(winner: Runner, others: Sequence[Runner], wanted: Wanted) -> Table | str:
+def _runners_up(winner: Entrant, others: Sequence[Entrant], wanted: Wanted) -> Table | str:
     """Who cannot be told from the winner: other speakers may turn it round."""
     if wanted.limit is None:
         gaps = [(other, other.minus(winner.errors)) for other in others]
@@ -173,7 +173,7 @@ def _runners_up(winner: Runner, others: Sequence[Runner], wanted: Wanted) -> Tab
     return _table(rivals, "from full precision")
 
 
-def _table(rivals: Sequence[tuple[Runner, Difference]], what: str) -> Table | str:
+def _table(rivals: Sequence[tuple[Entrant, Difference]], what: str) -> Table | str:
     if not rivals:
         return "no runner-up that cannot be told from it"
     table = Table(
