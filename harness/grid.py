@@ -9,7 +9,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +19,21 @@ from harness._command import experiment_of, experiment_parser, run_command
 from harness._printing import counted, printable
 from harness.errors import ConfigError
 from harness.execution.preparation import (
-    baselines_of,
+    Prepared,
     engine_of,
     groups_of,
     is_missing,
-    judged,
     looked_at,
-    refused_models,
-    sharing_of,
+    prepared,
     workers_of,
 )
-from harness.execution.task import Task
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
-from harness.experiment.plan import configurations, select, with_devices
+from harness.experiment.plan import configurations, select
 
 if TYPE_CHECKING:
     from harness.records.published import PublishedRun
     from harness.records.recording import RunDirectory
-    from harness.resolution.identity import Resolved
 
 _FAILURES = (CellStatus.FAILED, CellStatus.TIMED_OUT, CellStatus.OUT_OF_MEMORY)
 
@@ -132,41 +127,29 @@ def _run_planned(
     retry: bool,
 ) -> int:
     """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models."""
-    from harness.records.batch_size import settled
-    from harness.records.recording import RunDirectory
     from harness.records.results import make_results
     from harness.records.scratch import sweep
-    from harness.resolution.identity import cells_of, resolve
 
-    directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
-    with directory.shared():
-        resolved = resolve(experiment, chosen, partial(settled, directory.path))
-        at_hand = [c for c in planned if c.model in resolved.models]
-        cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
-        refused = refused_models([cell for c in chosen for cell in cells[c]], directory, resolved, experiment.decoding)
-        directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
-        every = [cell for own in cells.values() for cell in own]
-        for wrong in directory.set_aside(cell.cell_id for cell in every):
+    with prepared(experiment, planned, chosen) as run:
+        directory, own = run.directory, run.own
+        for wrong in run.damaged:
             console.print(f"{printable(wrong)}; the cell is set aside and done again", highlight=False, markup=False)
-        own = [cell for c in chosen for cell in cells[c]]
         if source is not None:
-            _take_over(source, own, every, directory, console)
+            _take_over(source, own, run.every, directory, console)
         before = {cell.cell_id: directory.stamp(cell.cell_id) for cell in own}
-        missing = [
-            judged(cell, refused) for cell in own if is_missing(cell, directory, experiment.run.stop, retry=retry)
-        ]
+        missing = [run.judged(cell) for cell in own if is_missing(cell, directory, experiment.run.stop, retry=retry)]
         try:
             if missing:
-                _run_missing(experiment, missing, before, baselines_of(cells), directory, resolved, console)
+                _run_missing(run, missing, before, console)
             else:
                 sweep()  # after a run that was killed when it had done all
         finally:  # also when interrupted: what is finished is in the results
-            rows = make_results(directory, every)
+            rows = make_results(directory, run.every)
     ids = {cell.cell_id for cell in own}
     mine = [row for row in rows if row["cell_id"] in ids]
     status = _print_results(mine, directory, console)
-    others = directory.others({cell.cell_id for cell in every}, {model.label for model in resolved.models})
-    if others:
+    models = {model.label for model in run.resolved.models}
+    if others := directory.others({cell.cell_id for cell in run.every}, models):
         sentence = (
             f"{directory.path}: {counted(others, 'finished cell')} of other settings kept and not listed; one of "
             'another name (--set name="...") has a table of its own'
@@ -186,34 +169,14 @@ def _take_over(
         console.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
-def _run_missing(
-    experiment: Experiment,
-    missing: Sequence[Cell],
-    before: Mapping[str, int | None],
-    baselines: Mapping[str, str],
-    directory: RunDirectory,
-    resolved: Resolved,
-    console: Console,
-) -> None:
+def _run_missing(run: Prepared, missing: Sequence[Cell], before: Mapping[str, int | None], console: Console) -> None:
     from harness.execution.runner import Runner
     from harness.records.layout import LEASES
     from harness.records.leases import Leases
     from harness.report.progress import observing
 
-    groups = groups_of(missing)
-    workers, sharing = workers_of(experiment, groups), sharing_of(missing)
-    tasks = [
-        Task.of(
-            own,
-            experiment,
-            resolved.models[own[0].configuration.model].directory,
-            directory.path,
-            alone=workers == 1 and experiment.run.engine == "local",
-            baselines={cell.cell_id: baselines[cell.cell_id] for cell in own if cell.cell_id in baselines},
-            sharing={cell.cell_id: sharing[cell.cell_id] for cell in own if sharing.get(cell.cell_id)},
-        )
-        for own in groups
-    ]
+    experiment, directory = run.experiment, run.directory
+    workers = workers_of(experiment, groups_of(missing))
     possible = [cell for cell in missing if isinstance(cell.configuration.capability, Supported)]
     utterances = sum(cell.utterances for cell in possible)
     with (
@@ -223,7 +186,7 @@ def _run_missing(
     ):
         where = f"{counted(len(missing), 'cell')} to do, {engine.describe()}, into {directory.path}"
         console.print(f"{experiment.name}: {where}", highlight=False)
-        Runner(directory, leases, engine, observer, before).run(tasks)
+        Runner(directory, leases, engine, observer, before).run(run.tasks(missing, workers))
 
 
 def _print_results(rows: Sequence[dict[str, Any]], directory: RunDirectory, console: Console) -> int:

@@ -12,7 +12,7 @@ LIGHT = [
     "import harness.stats, harness.compare, harness.records.transcripts, harness.records.results",
     "import harness.report.findings",
     "import harness.report.__main__, harness.figures, harness.latency",
-    "import harness.claims, harness.publish, harness.records.reading",
+    "import harness.claims, harness.publish, harness.search, harness.records.reading",
     "import harness.datasets; harness.datasets.available()",
     "import importlib, pkgutil, backends\n"
     "for m in pkgutil.iter_modules(backends.__path__):\n"

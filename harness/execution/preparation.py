@@ -1,25 +1,106 @@
-"""Before a run: which cells are missing, which models are refused, tasks in order, and the engine."""
+"""Before a run: its directory, which cells are missing, which models are refused, tasks in order, and the engine."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends import AsrQuantError, Unsupported
 from harness.errors import ConfigError
+from harness.execution.task import Task
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
-from harness.experiment.plan import baseline_of
+from harness.experiment.plan import baseline_of, with_devices
 from harness.experiment.tables import Decoding, Model, Stop
 
 if TYPE_CHECKING:
     from harness.execution.engines import Engine
     from harness.records.recording import RunDirectory
     from harness.resolution.identity import Resolved
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run directory that is shared with other runners, and what was planned to be done there.
+
+    Attributes:
+        experiment: as it was asked for.
+        directory: of the run.
+        resolved: models and speech.
+        cells: of every planned configuration whose model is at hand.
+        chosen: those that are to be done now.
+        refused: models that cannot be used, and why.
+        damaged: what was wrong with cells that were set aside.
+    """
+
+    experiment: Experiment
+    directory: RunDirectory
+    resolved: Resolved
+    cells: Mapping[Configuration, Sequence[Cell]]
+    chosen: Sequence[Configuration]
+    refused: Mapping[Model, str]
+    damaged: Sequence[str]
+
+    @property
+    def own(self) -> list[Cell]:
+        """The cells of the chosen configurations."""
+        return [cell for configuration in self.chosen for cell in self.cells[configuration]]
+
+    @property
+    def every(self) -> list[Cell]:
+        """All cells, which the results list."""
+        return [cell for own in self.cells.values() for cell in own]
+
+    def judged(self, cell: Cell) -> Cell:
+        """The cell; of a refused model as one that cannot be done."""
+        model = cell.configuration.model
+        return replace(cell, configuration=_answered(cell.configuration, self.refused.get(model)))
+
+    def tasks(self, missing: Sequence[Cell], workers: int) -> list[Task]:
+        """Tasks for missing cells, in the order in which they are begun; so many are done at a time."""
+        baselines, sharing = baselines_of(self.cells), sharing_of(missing)
+        return [
+            Task.of(
+                own,
+                self.experiment,
+                self.resolved.models[own[0].configuration.model].directory,
+                self.directory.path,
+                alone=workers == 1 and self.experiment.run.engine == "local",
+                baselines={cell.cell_id: baselines[cell.cell_id] for cell in own if cell.cell_id in baselines},
+                sharing={cell.cell_id: sharing[cell.cell_id] for cell in own if sharing.get(cell.cell_id)},
+            )
+            for own in groups_of(missing)
+        ]
+
+
+@contextmanager
+def prepared(
+    experiment: Experiment, planned: Sequence[Configuration], chosen: Sequence[Configuration]
+) -> Iterator[Prepared]:
+    """Open the run directory of an experiment and find what the planned configurations need; what is asked for is kept.
+
+    Raises:
+        AsrQuantError: something is not there or cannot be used, or the directory is held or cannot be written.
+    """
+    from harness.records.batch_size import settled
+    from harness.records.recording import RunDirectory
+    from harness.resolution.identity import cells_of, resolve
+
+    directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
+    with directory.shared():
+        resolved = resolve(experiment, chosen, partial(settled, directory.path))
+        at_hand = [c for c in planned if c.model in resolved.models]
+        cells = {c: cells_of(c, experiment, resolved) for c in dict.fromkeys([*at_hand, *chosen])}
+        refused = refused_models([cell for c in chosen for cell in cells[c]], directory, resolved, experiment.decoding)
+        directory.write_experiment(with_devices(experiment).model_dump(mode="json"))
+        damaged = directory.set_aside(cell.cell_id for own in cells.values() for cell in own)
+        yield Prepared(experiment, directory, resolved, cells, chosen, refused, damaged)
 
 
 def looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[Configuration]:
@@ -83,11 +164,6 @@ def refused_models(
             check_parts(resolved.models[model].directory, decoding)
 
     return _refusals([cell.configuration.model for cell in own], check)
-
-
-def judged(cell: Cell, refused: Mapping[Model, str]) -> Cell:
-    """The cell; of a refused model as one that cannot be done."""
-    return replace(cell, configuration=_answered(cell.configuration, refused.get(cell.configuration.model)))
 
 
 def is_missing(cell: Cell, directory: RunDirectory, stop: Stop | None, *, retry: bool) -> bool:

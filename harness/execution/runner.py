@@ -14,7 +14,7 @@ from typing import Protocol
 from backends import Unsupported
 from harness.errors import OutputError
 from harness.execution.engines import Engine
-from harness.execution.task import CellDone, Ended, Event, Phase, Progress, Task, Unwritable
+from harness.execution.task import CellDone, CellPaused, Ended, Event, Phase, Progress, Task, Unwritable
 from harness.experiment.cell import Cell, CellStatus
 from harness.records.layout import CellRecord
 from harness.records.leases import Leases
@@ -65,6 +65,7 @@ class Runner:
         engine: entered.
         observer: told of everything.
         before: by cell id, the stamp of what was there when the plan was made, or `None`; see `StoredRun.stamp`.
+        paused: by cell id, those that were left for later.
     """
 
     directory: RunDirectory
@@ -72,6 +73,7 @@ class Runner:
     engine: Engine
     observer: Observer
     before: Mapping[str, int | None]
+    paused: dict[str, CellPaused] = field(default_factory=dict)
     _open: dict[str, _Open] = field(default_factory=dict)
 
     def run(self, tasks: Sequence[Task]) -> None:
@@ -118,7 +120,7 @@ class Runner:
             if self._missing(task):  # another runner may have had the lease before
                 return task
             self.leases.release(task.lease)
-            self._pass_over(task.cells)
+            self._pass_over(task, task.cells)
             self.observer.ended(task, CellStatus.DONE, "by another runner", 0.0)
         return None
 
@@ -129,22 +131,24 @@ class Runner:
     def _begin(self, task: Task) -> None:
         missing = self._missing(task)
         self._open[task.lease] = _Open(task, time.monotonic(), {cell.cell_id: cell for cell in missing})
-        self._pass_over([cell for cell in task.cells if cell not in missing])
+        self._pass_over(task, [cell for cell in task.cells if cell not in missing])
         begun = replace(task, cells=missing, alone=task.alone and not self.leases.others())
         self.engine.submit(begun)
         self.observer.started(begun)
 
-    def _pass_over(self, cells: Sequence[Cell]) -> None:
+    def _pass_over(self, task: Task, cells: Sequence[Cell]) -> None:
         """Count what others transcribed."""
-        self.observer.passed_over(sum(cell.utterances for cell in cells))
+        self.observer.passed_over(sum(map(task.utterances, cells)))
 
     def _take(self, task: Task, event: Event) -> None:
         if isinstance(event, Progress):
             self.observer.progressed(task, event)
         elif isinstance(event, Phase):
             self.observer.entered(task, event)
-        elif isinstance(event, CellDone):
+        elif isinstance(event, CellDone | CellPaused):
             self._open[task.lease].cells.pop(event.cell_id)
+            if isinstance(event, CellPaused):
+                self.paused[event.cell_id] = event
         elif isinstance(event, Unwritable):
             raise OutputError(event.reason)
         else:
@@ -170,5 +174,5 @@ class Runner:
         until = time.monotonic() + _PATIENCE
         while self.engine.busy() and time.monotonic() < until:
             for task, event in self.engine.events(0.2):
-                if isinstance(event, Progress | CellDone):
+                if isinstance(event, Progress | CellDone | CellPaused):
                     self._take(task, event)

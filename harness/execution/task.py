@@ -33,6 +33,8 @@ class Task:
         cache_bytes: for encoder states that are shared.
         alone: nothing else runs beside it, so that speed may be reported.
         command: the command line, recorded with every cell.
+        batches: that are transcribed of each cell at most; what is beyond is left for later. All without it.
+        largest: bytes of a model of which anything is transcribed; any without it.
     """
 
     configuration: Configuration
@@ -50,6 +52,8 @@ class Task:
     cache_bytes: int
     alone: bool
     command: str
+    batches: int | None = None
+    largest: int | None = None
 
     @classmethod
     def of(
@@ -88,6 +92,10 @@ class Task:
         """Short name for people: the configuration, and the split where it does one."""
         own = self.configuration.label
         return own if len(self.cells) > 1 else f"{own} on {self.cells[0].data.label}"
+
+    def utterances(self, cell: Cell) -> int:
+        """How many of a cell's are to be transcribed."""
+        return sum(map(len, cell.batches[: self.batches]))
 
     @property
     def lease(self) -> str:
@@ -137,6 +145,19 @@ class ReplayTask:
 
 
 @dataclass(frozen=True)
+class SaveTask:
+    """One configuration to be quantized and saved.
+
+    Attributes:
+        task: as for a worker.
+        directory: where to; nothing is there.
+    """
+
+    task: Task
+    directory: Path
+
+
+@dataclass(frozen=True)
 class Phase:
     """What a worker does from now on.
 
@@ -162,6 +183,20 @@ class CellDone:
     """A cell is finished and written."""
 
     cell_id: str
+
+
+@dataclass(frozen=True)
+class CellPaused:
+    """A cell is left for later, as was asked.
+
+    Attributes:
+        size_bytes: of the quantized model.
+        quantize_seconds: what quantizing took.
+    """
+
+    cell_id: str
+    size_bytes: int
+    quantize_seconds: float
 
 
 @dataclass(frozen=True)
@@ -202,4 +237,4 @@ class Replayed:
     layers: Sequence[Mapping[str, Any]]
 
 
-Event = Phase | Progress | CellDone | Unwritable | Ended
+Event = Phase | Progress | CellDone | CellPaused | Unwritable | Ended

@@ -32,10 +32,12 @@ from harness.execution.task import (
     Analysed,
     AnalysisTask,
     CellDone,
+    CellPaused,
     Phase,
     Progress,
     Replayed,
     ReplayTask,
+    SaveTask,
     Task,
     Timed,
     TimingTask,
@@ -78,6 +80,11 @@ def analyse(task: AnalysisTask, channel: Connection) -> None:
 def replay(task: ReplayTask, channel: Connection) -> None:
     """Transcribe batches again and report on `channel`; never raises."""
     guarded(_replay, task, channel)
+
+
+def save_model(task: SaveTask, channel: Connection) -> None:
+    """Quantize a configuration, save the model and report on `channel`; never raises."""
+    guarded(_save_model, task, channel)
 
 
 def _loaded(task: Task) -> Recognizer:
@@ -137,6 +144,11 @@ def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path
     channel.send(Analysed({**found, "utterances": len(utterances)}))
 
 
+def _save_model(wanted: SaveTask, channel: Connection, scratch: Path, log: Path) -> None:
+    recognizer = _loaded(wanted.task)
+    _quantize(wanted.task, recognizer).save(wanted.directory, recognizer.processor)
+
+
 def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     configuration = task.configuration
     recognizer = _loaded(task)
@@ -146,8 +158,14 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
     began = time.perf_counter()
     quantized = _quantize(task, recognizer)
-    quantizing = {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
+    seconds = time.perf_counter() - began
+    quantizing = {"quantize_seconds": seconds, "quantize_peak_bytes": cost.peak_memory()}
     recognizer.model = quantized.model
+    leave = partial(_leave, task, channel, quantized.report.size_bytes, seconds)
+    if task.largest is not None and quantized.report.size_bytes > task.largest:
+        for cell in task.cells:
+            leave(cell)
+        return
     size = {**sizes(quantized, recognizer, scratch), **known}
     layers = layer_rows(quantized.report)
     features = FeatureStore(task.run_directory / FEATURES, task.model_directory)
@@ -168,9 +186,12 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             channel.send(Phase(f"waiting for full precision on {cell.data.label}"))
             baseline_tokens = baseline.transcripts()
         drafting = Drafting(strategy, baseline_tokens)
-        channel.send(Phase(cell.data.label, cell.utterances))
+        channel.send(Phase(cell.data.label, task.utterances(cell)))
         stopping = _stopping(task, cell, baseline)
-        found = transcriber.transcribe(cell, drafting, baseline, parts, partial(_tell, channel), stopping)
+        found = transcriber.transcribe(cell, drafting, baseline, parts, partial(_tell, channel), stopping, task.batches)
+        if found.paused:
+            leave(cell)
+            continue
         operations = operations_of(configuration, quantized, recognizer, found, counts)
         divergence = apart(found)
         lacks_answers = not configuration.is_baseline and not divergence
@@ -207,6 +228,12 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         if states := transcriber.states(cell):
             states.remove()
         channel.send(CellDone(cell.cell_id))
+
+
+def _leave(task: Task, channel: Connection, size_bytes: int, quantize_seconds: float, cell: Cell) -> None:
+    """Leave the rest of a cell for later."""
+    Parts(task.run_directory, cell.cell_id).save_size(size_bytes)
+    channel.send(CellPaused(cell.cell_id, size_bytes, quantize_seconds))
 
 
 def _shared_states(task: Task, quantized: Quantized) -> Callable[[Cell], EncoderStates | None]:

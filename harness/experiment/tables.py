@@ -91,7 +91,7 @@ class Decoding(Table):
             the same result, `auto` takes the faster of the two. It changes no transcript.
         batch_size: utterances per planned batch; `auto` is what memory allows, chosen once and kept with the run.
         batches: how utterances are put into batches: by `length`, or as blocks of whole `speakers` in a random order
-            (of `run.seed`), by length within a block, so that a run can stop what is hopeless.
+            (of `run.seed`), by length within a block, so that a run can stop what is hopeless, and a search can race.
         num_beams: 1 is greedy.
         max_new_tokens: cap of an utterance.
         tokens_per_second: another cap of an utterance, by its length: so many tokens a second and two more. Without it

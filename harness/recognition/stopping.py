@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from harness.recognition.baseline import Baseline
+from harness.stats.sample import by_speaker
 from harness.stats.sequential import Drawn
 
 Row = Mapping[str, Any]
@@ -32,19 +31,5 @@ class Stopping:
             known = self._baseline.rows()
             if known is None:
                 return False
-            self._drawn = Drawn(*_counts(known, self._speakers), self._limit)
-        return self._drawn.is_worse(_counts(rows, self._speakers)[0])
-
-
-def _counts(rows: Sequence[Row], speakers: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Errors and reference words of the first speakers of whom all utterances are there, (speakers,) each."""
-    by_id = {row["id"]: row for row in rows}
-    found = []
-    for own in speakers:
-        if any(name not in by_id for name in own):
-            break
-        judged = [by_id[name] for name in own if not by_id[name]["error"]]
-        errors = sum(row["substitutions"] + row["deletions"] + row["insertions"] for row in judged)
-        found.append((errors, sum(row["reference_words"] for row in judged)))
-    errors, words = np.array(found, dtype=float).reshape(-1, 2).T
-    return errors, words
+            self._drawn = Drawn(*by_speaker(known, self._speakers), self._limit)
+        return self._drawn.is_worse(by_speaker(rows, self._speakers)[0])

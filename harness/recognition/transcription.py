@@ -43,6 +43,7 @@ class Transcription:
         alone: whether nothing ran beside it.
         divergences: from the baseline, of every token of the references, nats.
         stopped: whether it was ended early, as hopeless.
+        paused: whether the rest is left for later.
     """
 
     rows: list[Mapping[str, Any]] = field(default_factory=list)
@@ -52,6 +53,7 @@ class Transcription:
     alone: bool = True
     divergences: list[float] = field(default_factory=list)
     stopped: bool = False
+    paused: bool = False
 
     def add(self, part: Part) -> None:
         """One more batch: seconds add up, and the largest peak counts."""
@@ -137,10 +139,12 @@ class Transcriber:
         parts: Parts,
         progress: Callable[[int, bool], None],
         stopping: Stopping | None = None,
+        upto: int | None = None,
     ) -> Transcription:
         """Transcribe and score all planned batches of a cell, each of which is kept in `parts` once it is finished.
 
-        With `stopping`, batches are left out once it says that the cell is hopeless.
+        With `stopping`, batches are left out once it says that the cell is hopeless; with `upto`, those beyond so many
+        are left for later.
 
         What is there already is taken from there. `progress` is told after each how many utterances it had, and whether
         it was kept from before. A baseline's answers to the references are kept beside its batches, for the others.
@@ -148,8 +152,8 @@ class Transcriber:
         Raises:
             DataError: not one utterance can be decoded.
         """
-        found = Transcription()
-        for index, batch in enumerate(cell.batches):
+        found = Transcription(paused=upto is not None and upto < len(cell.batches))
+        for index, batch in enumerate(cell.batches[:upto]):
             part = parts.load(index)
             kept = part is not None
             if part is None:
@@ -162,7 +166,7 @@ class Transcriber:
             if stopping is not None and index + 1 < len(cell.batches) and stopping.is_hopeless(found.rows):
                 found.stopped = True
                 break
-        if all(row["error"] for row in found.rows):
+        if not found.paused and all(row["error"] for row in found.rows):
             raise DataError(f"{cell.data.label}: not one utterance can be decoded; the first: {found.rows[0]['error']}")
         return found
 

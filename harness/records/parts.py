@@ -12,6 +12,7 @@ from harness.records.files import seal, sealed
 from harness.records.layout import PARTS
 
 ANSWERS_SUFFIX = ".safetensors"
+_SIZE = "size"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,19 @@ class Parts:
         """What a planned batch came to; `None` where it is not finished, or was changed since."""
         path = sealed(self._directory, f"{index:05}", ".json")
         return None if path is None else Part(**json.loads(path.read_text(encoding="utf-8")))
+
+    def size(self) -> int | None:
+        """Bytes of the quantized model; `None` where it is not known."""
+        path = sealed(self._directory, _SIZE, ".json")
+        return None if path is None else int(json.loads(path.read_text(encoding="utf-8")))
+
+    def save_size(self, size_bytes: int) -> None:
+        """Keep the bytes of the quantized model, of which perhaps nothing is transcribed.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        seal(self._directory, _SIZE, ".json", lambda path: path.write_text(json.dumps(size_bytes), encoding="utf-8"))
 
     def count(self) -> int:
         """How many batches are finished."""

@@ -45,7 +45,7 @@ class _Running:
     @property
     def utterances(self) -> int:
         """Of all its cells."""
-        return sum(cell.utterances for cell in self.task.cells)
+        return sum(map(self.task.utterances, self.task.cells))
 
     @property
     def left(self) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.errors import DataError
 from harness.metrics import ErrorRate
+from harness.stats.resampling import Values
 
 Counts = NDArray[np.int64]
 
@@ -95,6 +96,25 @@ class Sample:
 def _has_speakers(utterances: Sequence[Transcribed]) -> bool:
     speakers = {u.speaker for u in utterances}
     return None not in speakers and len(speakers) > 1
+
+
+def by_speaker(rows: Iterable[Mapping[str, Any]], speakers: Iterable[Sequence[str]]) -> tuple[Values, Values]:
+    """Word errors and reference words of the first speakers of whom all utterances are there, (speakers,) each.
+
+    Args:
+        rows: of stored utterances; one that could not be decoded counts nowhere.
+        speakers: the ids of the utterances of each.
+    """
+    by_id = {row["id"]: row for row in rows}
+    found = []
+    for own in speakers:
+        if any(name not in by_id for name in own):
+            break
+        judged = [by_id[name] for name in own if not by_id[name]["error"]]
+        errors = sum(row["substitutions"] + row["deletions"] + row["insertions"] for row in judged)
+        found.append((errors, sum(row["reference_words"] for row in judged)))
+    errors, words = np.array(found, dtype=float).reshape(-1, 2).T
+    return errors, words
 
 
 def check_paired(a: Sample, b: Sample) -> None:
