@@ -107,7 +107,7 @@ class Shape:
 
 
 class QuantizedLinear(nn.Module):
-    """`nn.Linear` on packed weights: same shapes and dtypes in and out; unpacks in every call.
+    """`nn.Linear` on packed weights: same shapes and dtypes in and out; unpacks in every call, unless it is held.
 
     Activations, where they are quantized, are rounded and stay floats: simulated.
     """
@@ -132,6 +132,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, shape: Shape, tensors: dict[str, Tensor], rotated: bool) -> None:
         super().__init__()
         self.shape, self.rotated, self.observing = shape, rotated, False
+        self._held: Tensor | None = None
         self.in_features, self.out_features = shape.columns, shape.rows
         for name in _TENSORS:
             self.register_buffer(name, tensors.get(name))
@@ -195,6 +196,10 @@ class QuantizedLinear(nn.Module):
             weight = weight + self.low_rank_up[index].float() @ self.low_rank_down.float()
         return weight
 
+    def hold(self, unpacked: bool) -> None:
+        """Keep the unpacked weight from now on, or let it go; see `backends.core.holding`."""
+        self._held = self.weight if unpacked else None
+
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., columns) to (..., rows)."""
         transformed = self.transform.of_input(inputs)
@@ -205,7 +210,8 @@ class QuantizedLinear(nn.Module):
             span = range_of(transformed, code) if self.input_range is None else self.input_range.unbind()
             transformed = round_activations(transformed, code, *span)
         bias = None if self.bias is None else self.bias.to(inputs.dtype)
-        return nn.functional.linear(transformed, self.weight.to(inputs.dtype), bias)
+        weight = self.weight if self._held is None else self._held
+        return nn.functional.linear(transformed, weight.to(inputs.dtype), bias)
 
 
 _TENSORS = (

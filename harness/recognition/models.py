@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from backends import CalibrationInput, UnsupportedError
+from backends.core.holding import held_head
 from backends.core.pretrained import quiet_generation
 from harness.cost.operations import decoder_prompt, generated
 from harness.datasets import SAMPLE_RATE, Utterance, Waveform
@@ -205,7 +206,8 @@ class Recognizer:
                 sequences = self.model.generate(**arguments)
                 self.windows += len(sequences)
                 return sequences, self.model.prompt
-            with quiet_generation(), self._encoding(self.inside.get_encoder()), decoder_prompt(self.inside) as prompt:
+            encoding = self._encoding(self.inside.get_encoder())
+            with quiet_generation(), held_head(self.inside), encoding, decoder_prompt(self.inside) as prompt:
                 return self.model.generate(**arguments), prompt
 
     @contextmanager
