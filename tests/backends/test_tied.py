@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from backends import ModelError, SpecError, UnsupportedError, load, quantize, quantize_spec
+from backends.core.holding import held_head
 from backends.core.registry import get
 from backends.core.report import size_bytes
 from tests.backends.cases import SUPPORTED, require
@@ -97,6 +98,16 @@ def test_what_is_not_tied_is_refused():
 def test_libraries_that_pack_whole_weights_say_so(backend, scheme):
     with pytest.raises(UnsupportedError, match="single rows of a quantized head"):
         quantize(build_whisper(), scheme, "per_channel", 8, backend=backend, modules=["linear", "tied"])
+
+
+def test_a_held_head_gives_the_same(whisper_inputs):
+    found = small(bits=6)
+    plain = found.model(**whisper_inputs).logits
+    with held_head(found.model):
+        assert found.model.proj_out._held is not None
+        assert torch.equal(found.model(**whisper_inputs).logits, plain)
+        assert size_bytes(found.model) == found.report.size_bytes
+    assert found.model.proj_out._held is None
 
 
 def halved():
