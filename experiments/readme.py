@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "experiments" / "results"
 CLAIMS = ROOT / "experiments" / "claims.toml"
 STUDIES = ("study_tiny_en", "study_base")
+FRONTIERS = ("frontier_tiny_en", "frontier_base", "static_tiny_en")
 SPLITS = ("test-clean", "test-other")
 G64 = {"granularity": "per_group", "group_size": 64}
 PTQ = {"backend": "ptq", "scheme": "weight_only", **G64}
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
         README: {"study": study_table(MAIN_ROWS), "claims": as_markdown(main_claims, brief=True)},
         ROOT / "experiments" / "README.md": {
             "study": study_table(tuple(ROWS)),
+            "frontiers": frontier_table(),
             "keys": key_table(),
             "claims": as_markdown(claims),
         },
@@ -115,6 +117,26 @@ def study_table(names: Sequence[str]) -> str:
     lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(runs) * (1 + len(SPLITS))}"]
     for name in names:
         lines.append(f"| {name} | {' | '.join(_cells(rows, ROWS[name]) for rows in runs)} |")
+    return "\n".join(lines)
+
+
+def frontier_table() -> str:
+    """All configurations of the runs that make models small, the smallest first, as Markdown."""
+    lines = []
+    for name in FRONTIERS:
+        if not (RESULTS / name).is_dir():
+            continue
+        rows = [row for row in open_run(RESULTS / name).results() if row["status"] == "done"]
+        splits = [split for split in SPLITS if any(row["split"] == split for row in rows)]
+        by_configuration: dict[str, dict[str, Row]] = {}
+        for row in sorted(rows, key=lambda row: row["size_bytes"]):
+            by_configuration.setdefault(row["configuration"], {})[row["split"]] = row
+        lines += [f"| {rows[0]['model']} | MB | {' | '.join(splits)} |", f"|---|---|{'---|' * len(splits)}"]
+        for label, own in by_configuration.items():
+            size = next(iter(own.values()))["size_bytes"] / 1e6
+            scores = " | ".join(_score(own[split]) if split in own else "" for split in splits)
+            lines.append(f"| {label.replace('|', '/')} | {size:.1f} | {scores} |")
+        lines.append("")
     return "\n".join(lines)
 
 
