@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import Form, Scheme
+from backends.core.recipes import plain_specs
 from harness._command import experiment_of, experiment_parser, run_command
 from harness._printing import printable
 from harness.errors import ConfigError
@@ -143,12 +144,13 @@ def _enter_worker(task: AnalysisTask, channel: Connection) -> None:
 
 def _about(configuration: Configuration, cell: Cell) -> Row:
     spec = configuration.spec
+    rounded = spec.activations is not None and all(own.outputs for own in plain_specs(spec))
     return {
         "configuration_id": configuration.id,
         "configuration": configuration.label,
         "model": configuration.model.label,
         "split": cell.data.label,
-        "output_bits": spec.activations.bits if spec.outputs and spec.activations else None,
+        "output_bits": spec.activations.bits if rounded and spec.activations else None,
     }
 
 

@@ -7,6 +7,7 @@ files are small and nothing that computes has to know.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -56,27 +57,34 @@ def store_rest(model: nn.Module, rest: Rest, quantized: Sequence[str]) -> str:
         ModelError: a number is beyond the range of the dtype, or all of it is in 16 bits already.
     """
     places = list(places_of(model, quantized))
-    inside: list[Any] = [model.get_submodule(name) for name in quantized]
-    biases = [(module, "bias", module.bias) for module in inside if _widens_bias(module)]
-    tensors = {id(tensor): tensor for _, _, tensor in [*places, *biases]}
+    inside: dict[str, Any] = {name: model.get_submodule(name) for name in quantized}
+    biases = [Place(name, module, "bias", module.bias) for name, module in inside.items() if _widens_bias(module)]
+    tensors = {id(place.tensor): place.tensor for place in [*places, *biases]}
     stored = _narrowest(list(tensors.values())) if rest is Rest.PUBLISHED else _DTYPES.get(rest)
     if stored is None:
         return ""
     _check([*places, *biases], rest, stored)
     changed = sum(int((tensor.to(stored).to(tensor.dtype) != tensor).sum()) for tensor in tensors.values())
     narrow(places, stored)
-    for module, key, bias in biases:
-        setattr(module, key, bias.to(stored))
+    for place in biases:
+        setattr(place.module, place.key, place.tensor.to(stored))
     if not changed:
         return ""
     return f"of what is not quantized {changed} numbers of {sum(t.numel() for t in tensors.values())} were rounded"
 
 
-Place = tuple[nn.Module, str, Tensor]
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor stands: its module's full name, the module, and the tensor's name in it."""
+
+    name: str
+    module: nn.Module
+    key: str
+    tensor: Tensor
 
 
 def places_of(model: nn.Module, quantized: Sequence[str]) -> Iterator[Place]:
-    """Floats that are wider than 16 bits, outside the quantized modules: module, name in it, tensor."""
+    """Floats that are wider than 16 bits, outside the quantized modules."""
     inside = tuple(f"{name}." for name in quantized)
     for prefix, module in model.named_modules():
         if f"{prefix}.".startswith(inside) or isinstance(module, Widened):
@@ -84,7 +92,7 @@ def places_of(model: nn.Module, quantized: Sequence[str]) -> Iterator[Place]:
         for key, tensor in [*module._parameters.items(), *module._buffers.items()]:
             wide = tensor is not None and tensor.dtype is torch.float32
             if tensor is not None and wide and key not in module._non_persistent_buffers_set:
-                yield module, key, tensor
+                yield Place(prefix, module, key, tensor)
 
 
 def _widens_bias(module: Any) -> bool:
@@ -118,25 +126,26 @@ def _check(places: Sequence[Place], rest: Rest, dtype: torch.dtype) -> None:
             f"rest = {rest}: nothing left is wider than 16 bits: load the model in float32, or leave rest out"
         )
     largest = torch.finfo(dtype).max
-    for module, key, tensor in places:
-        if tensor.numel() and float(tensor.abs().max()) > largest:
+    for place in places:
+        if place.tensor.numel() and float(place.tensor.abs().max()) > largest:
             raise ModelError(
-                f"{key} of a {type(module).__name__} has numbers beyond the range of {str(dtype)[6:]}: "
-                "choose another rest, such as bf16"
+                f"{place.name}.{place.key} has numbers beyond the range of {str(dtype)[6:]}: choose another rest, "
+                "such as bf16"
             )
 
 
 def narrow(places: Sequence[Place], stored: torch.dtype) -> None:
     """Keep tensors in `stored` and read them in their own dtype; one that stands in two places stays one."""
     kept: dict[int, nn.Parameter] = {}
-    for module, key, tensor in places:
-        if id(tensor) not in kept:
-            bits = tensor.detach().to(stored).view(torch.int16)
-            kept[id(tensor)] = nn.Parameter(bits, requires_grad=False)
-        parametrize.register_parametrization(module, key, Widened(stored, tensor.dtype), unsafe=True)
-        parametrization: Any = module.parametrizations[key]  # type: ignore[index, union-attr]
+    for place in places:
+        number = id(place.tensor)
+        if number not in kept:
+            bits = place.tensor.detach().to(stored).view(torch.int16)
+            kept[number] = nn.Parameter(bits, requires_grad=False)
+        parametrize.register_parametrization(place.module, place.key, Widened(stored, place.tensor.dtype), unsafe=True)
+        parametrization: Any = place.module.parametrizations[place.key]  # type: ignore[index, union-attr]
         del parametrization.original
-        parametrization.register_parameter("original", kept[id(tensor)])
+        parametrization.register_parameter("original", kept[number])
 
 
 def stored_float(module: nn.Module) -> Tensor | None:
