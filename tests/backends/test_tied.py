@@ -144,7 +144,7 @@ def test_published_is_the_narrowest_that_holds_all():
 def test_a_rest_beyond_the_range_or_narrow_already_is_refused():
     model = build_whisper()
     model.model.encoder.conv1.weight.data[0, 0, 0] = 1e6
-    with pytest.raises(ModelError, match="conv1.weight has numbers beyond the range of float16"):
+    with pytest.raises(ModelError, match=r"conv1\.weight has numbers beyond the range of float16"):
         small(model=model, rest="fp16")
     with pytest.raises(ModelError, match="nothing left is wider than 16 bits"):
         quantize(build_whisper().bfloat16(), "weight_only", "per_channel", 8, backend="ptq", method="rtn", rest="fp16")
