@@ -138,9 +138,21 @@ def rule_to_dict(rule: Rule) -> dict[str, Any]:
 
 
 def recipe_text(spec: QuantSpec) -> str:
-    """The recipe as canonical JSON; empty where there is none."""
-    rules = [rule_to_dict(rule) for rule in spec.recipe]
-    return json.dumps(rules, sort_keys=True, separators=(",", ":")) if rules else ""
+    """The recipe as canonical JSON, and all of what is asked in which its rules differ; empty where there is none.
+
+    The last rule is the configuration's own fields, as far as rules differ from them: without it, recipes beside
+    different fields would read alike.
+    """
+    if not spec.recipe:
+        return ""
+    own, others = plain(spec), plain_specs(spec)
+    differing = {
+        name: getattr(own, name) for name in SETTINGS if any(getattr(one, name) != getattr(own, name) for one in others)
+    }
+    parts = None if spec.parts == ENCODER_AND_DECODER else spec.parts
+    last = rule_to_dict(Rule(spec.modules, parts, **differing))
+    rules = [*map(rule_to_dict, spec.recipe), *([last] if last else [])]
+    return json.dumps(rules, sort_keys=True, separators=(",", ":"))
 
 
 def told(rule: Rule) -> str:

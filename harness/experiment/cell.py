@@ -25,7 +25,7 @@ from backends import (
     resolve,
     row_independent,
 )
-from backends.core.recipes import encoder_rules, plain_specs, recipe_text, shown_recipe
+from backends.core.recipes import encoder_rules, plain_specs, recipe_text, shown
 from backends.core.spec import SETTINGS
 from harness._printing import printable
 from harness.experiment.config import Reference
@@ -142,9 +142,9 @@ class Configuration:
             if getattr(spec, key) != getattr(usual, key) or (key == "method" and self._names_its_method)
         ]
         own = [f"{k}={_shown(v)}" for k, v in vars(options).items() if v != getattr(defaults, k)]
-        shown = {"draw": self.draw.seed, "noise_db": self.draw.noise_db}
-        draw = [f"{key}={_shown(value)}" for key, value in shown.items() if value is not None]
-        recipe = [f"[{shown_recipe(recipe_text(spec))}]"] if spec.recipe else []
+        drawn = {"draw": self.draw.seed, "noise_db": self.draw.noise_db}
+        draw = [f"{key}={_shown(value)}" for key, value in drawn.items() if value is not None]
+        recipe = [f"[{'; '.join(map(shown, spec.recipe))}]"] if spec.recipe else []
         return " ".join([self.backend, str(spec.scheme), width, str(spec.granularity), *unusual, *recipe, *own, *draw])
 
     @property

@@ -1,13 +1,17 @@
 """Recipes: which rule decides a module, the one spelling of a recipe, and what is refused."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backends import ModelError, QuantSpec, SpecError, UnsupportedError, load, quantize, resolve
+from backends import ModelError, QuantSpec, SpecError, Supported, UnsupportedError, load, quantize, resolve
 from backends.core.recipes import encoder_rules, recipe_text
 from backends.core.report import size_bytes
+from harness.experiment.cell import Configuration, spec_columns
+from harness.experiment.tables import Model
 from tests.conftest import build_whisper
 
 TIE = {"modules": ["tied"], "bits": 6, "granularity": "per_channel"}
@@ -112,18 +116,16 @@ def test_a_recipe_that_changes_nothing_is_none(recipe):
 
 def test_a_rule_that_keeps_later_ones_away_stays():
     found = resolved([{"match": "*.fc1"}, {"bits": 3}])
-    assert recipe_text(found) == '[{"match":"*.fc1"},{"bits":3}]'
+    assert recipe_text(found) == '[{"match":"*.fc1"},{"bits":3},{"bits":4}]'
 
 
 def test_defaults_are_those_of_the_rules_own_code():
-    """8 bits are symmetric and others not, and what a rule sets as the configuration has it is not said."""
+    """8 bits are symmetric and others not; the last rule is the configuration's own, where rules differ from it."""
     assert recipe_text(resolved([{"parts": ["encoder"], "bits": 8}, {"parts": ["decoder"], "bits": 3}])) == (
-        '[{"bits":8,"parts":["encoder"],"symmetric":true},{"bits":3,"parts":["decoder"]}]'
+        '[{"bits":8,"parts":["encoder"],"symmetric":true},{"bits":3,"parts":["decoder"]},{"bits":4,"symmetric":false}]'
     )
-    assert (
-        recipe_text(resolved([{"parts": ["encoder"], "bits": 8}], symmetric=False))
-        == '[{"bits":8,"parts":["encoder"]}]'
-    )
+    own = recipe_text(resolved([{"parts": ["encoder"], "bits": 8}], symmetric=False))
+    assert own == '[{"bits":8,"parts":["encoder"]},{"bits":4}]'
 
 
 rules = st.fixed_dictionaries(
@@ -145,6 +147,28 @@ rules = st.fixed_dictionaries(
 def test_resolving_twice_changes_nothing(recipe, bits, symmetric):
     once = resolved(recipe, bits, symmetric=symmetric)
     assert resolve(once, "ptq")[0] == once
+
+
+asked = st.tuples(
+    st.lists(rules, max_size=3),
+    st.sampled_from([3, 4, 8]),
+    st.sampled_from(["per_channel", "per_group:32"]),
+    st.sampled_from([["linear"], ["linear", "tied"]]),
+    st.sampled_from([["encoder"], ["encoder", "decoder"]]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(asked, asked)
+def test_what_has_the_same_columns_is_the_same(one, other):
+    """An id is made of the columns: none may stand for two things."""
+    found = []
+    for recipe, bits, granularity, modules, parts in (one, other, (one[0], *other[1:])):
+        spec = resolved(recipe, bits, granularity=granularity, modules=modules, parts=parts)
+        model = Configuration(Model(path="m"), "ptq", spec, "{}", "cpu", Supported())
+        found.append((spec, spec_columns(model)))
+    for (spec, columns), (another, others) in itertools.combinations(found, 2):
+        assert (columns == others) == (spec == another)
 
 
 def test_encoders_that_are_asked_the_same_have_the_same_rules():

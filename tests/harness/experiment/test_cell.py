@@ -140,15 +140,15 @@ def planned_recipes(tmp_path):
 def test_columns_in_which_rules_differ_are_empty(tmp_path):
     found = {(spec_columns(c)["recipe"], c.spec.bits, c.spec.rest): c for c in planned_recipes(tmp_path)}
     tie = (
-        '[{"bits":6,"granularity":"per_channel","modules":["tied"]},{"bits":3,"parts":["decoder"]}]',
-        '[{"bits":6,"granularity":"per_channel","modules":["tied"]}]',
+        '[{"bits":6,"granularity":"per_channel","modules":["tied"]},{"bits":3,"parts":["decoder"]},'
+        '{"bits":4,"granularity":"per_group:32"}]'
     )
-    columns = spec_columns(found[tie[0], 4, "fp16"])
+    columns = spec_columns(found[tie, 4, "fp16"])
     assert [columns[key] for key in ("bits", "granularity", "group_size", "modules")] == [None] * 4
     assert [columns[key] for key in ("format", "method", "symmetric", "rest")] == ["int", "rtn", False, "fp16"]
     skipping = spec_columns(found['[{"match":"*.fc1","skip":true}]', 4, "fp32"])
     assert [skipping[key] for key in ("bits", "granularity", "modules")] == [4, "per_group", "linear"]
-    assert found[tie[0], 4, "fp16"].label.endswith("rest=fp16 [tied 6-bit per_channel; decoder 3-bit]")
+    assert found[tie, 4, "fp16"].label.endswith("rest=fp16 [tied 6-bit per_channel; decoder 3-bit]")
 
 
 def test_a_recipe_that_changes_nothing_is_no_configuration_of_its_own(tmp_path):
