@@ -21,7 +21,8 @@ def test_a_table_is_written_between_its_markers():
 
 def test_every_key_of_an_experiment_file_has_its_meaning():
     for heading, table in reference.TABLES.items():
-        repeated = {"data", "decoding", "scoring", "calibration", "run", "published", "point", "grid"} if not heading else set()
+        tables = {"data", "decoding", "scoring", "calibration", "run", "published", "point", "grid"}
+        repeated = set() if heading else tables
         assert set(table.model_fields) - repeated == set(reference.meanings_of(table)), heading
 
 
