@@ -66,11 +66,11 @@ def test_full_precision_is_what_transformers_generates(bench, real_whisper):
 
 
 @pytest.mark.parametrize("name", ["whisper-tiny.en", "whisper-base"])
-def test_a_rest_in_16_bits_loses_nothing(name, bench, directory):
+def test_a_rest_in_16_bits_loses_nothing(name, bench, real_whisper):
     """Its weights were published in float16."""
     logits = []
     for rest in ("fp32", "fp16", "published"):
-        model = WhisperForConditionalGeneration.from_pretrained(directory.parent / name)
+        model = WhisperForConditionalGeneration.from_pretrained(real_whisper.parent / name)
         found = quantize(model, "weight_only", "per_channel", 8, backend="quanto", rest=rest)
         features = bench.full.processor(bench.waveforms[:1], sampling_rate=16_000, return_tensors="pt").input_features
         shown = {"input_features": features, "decoder_input_ids": torch.tensor([[50258, 50259, 50359, 50363]])}

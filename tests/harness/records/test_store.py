@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from harness.errors import OutputError
-from harness.experiment.cell import SCHEMA_VERSION
+from harness.experiment.cell import LATER_COLUMNS, SCHEMA_VERSION
 from harness.records import locks
 from harness.records.files import read_json, temporary_beside, write_json
 from harness.records.layout import CellRecord
@@ -170,7 +170,7 @@ def test_a_done_cell_is_not_written_over(tmp_path):
 def test_results_that_were_changed_are_refused(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.write_results([{"cell_id": "a", "status": "done"}])
-    assert directory.results() == [{"cell_id": "a", "status": "done"}]
+    assert directory.results() == [{**LATER_COLUMNS, "cell_id": "a", "status": "done"}]
     with (tmp_path / "results.csv").open("a") as file:
         file.write("b,done\n")
     with pytest.raises(OutputError, match=r"results\.csv: it is not what was written"):
