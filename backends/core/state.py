@@ -77,8 +77,9 @@ def without_aliases(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict
 
 def check_fits(model: nn.Module, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], directory: Path) -> None:
     """Raise where a module that was built for the saved tensors has others, or other shapes."""
-    names, modules = manifest["modules"], dict(model.named_modules())
-    packed = {layer["name"]: tuple(layer["shape"]) for layer in manifest["report"]["layers"] if layer["name"] in names}
+    names, modules, layers = manifest["modules"], dict(model.named_modules()), manifest["report"]["layers"]
+    packed = {layer["name"]: tuple(layer["shape"]) for layer in layers if layer["name"] in names}
+    tied = [layer["lookup"] for layer in layers if layer.get("lookup")]
     expected = packed | {
         key: tuple(tensor.shape)
         for key, tensor in tensors.items()
@@ -86,7 +87,7 @@ def check_fits(model: nn.Module, manifest: Mapping[str, Any], tensors: Mapping[s
     }
     weights = {name: getattr(modules.get(name), "weight", None) for name in names}
     found = {name: tuple(weight.shape) for name, weight in weights.items() if weight is not None} | {
-        key: tuple(tensor.shape) for key, tensor in float_state(model, names).items()
+        key: tuple(tensor.shape) for key, tensor in float_state(model, [*names, *tied]).items()
     }
     others = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
     if others:

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from backends import CalibrationInput, ModuleKind, QuantReport
+from backends import CalibrationInput, LayerReport, ModuleKind, QuantReport
 from harness.analysis._answers import Answers, swap
 from harness.analysis._blocks import block_rows
 from harness.analysis._layers import layer_rows
@@ -42,13 +42,12 @@ def analyse(
         `blocks`: see `_blocks`.
     """
     chosen = {layer.name: layer for layer in report.layers if layer.effective is not None}
-    replacements = {name: quantized.get_submodule(name) for name in chosen}
     answers = Answers(full, batches)
     linear = [name for name, layer in chosen.items() if layer.kind in _MULTIPLIED]
     statistics = {row["name"]: row for row in layer_rows(full, quantized, linear, batches)}
     rows = []
     for done, (name, layer) in enumerate(chosen.items(), 1):
-        with _with_layers(full, {name: replacements[name]}):
+        with _with_layers(full, quantized, [layer]):
             loss = answers.loss(full)
         own = statistics.get(name, {"name": name})
         about = {"kind": str(layer.kind), "effective": str(layer.effective), "weight_error": layer.weight_error}
@@ -56,7 +55,7 @@ def analyse(
         progress(done)
     parts = []
     for label, names in _parts(full, chosen).items():
-        with _with_layers(full, {name: replacements[name] for name in names}):
+        with _with_layers(full, quantized, [chosen[name] for name in names]):
             parts.append({"name": label, "layers": len(names), **asdict(answers.loss(full))})
     return {"layers": rows, "parts": parts, "blocks": block_rows(full, quantized, batches)}
 
@@ -77,8 +76,10 @@ def _parts(model: Any, chosen: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 @contextmanager
-def _with_layers(model: Any, replacements: Mapping[str, nn.Module]) -> Iterator[None]:
-    before = {name: swap(model, name, module) for name, module in replacements.items()}
+def _with_layers(model: Any, quantized: nn.Module, layers: Sequence[LayerReport]) -> Iterator[None]:
+    """In the block these layers of `model` are the quantized ones; of a tie head and embedding."""
+    places = [name for layer in layers for name in (layer.name, layer.lookup) if name]
+    before = {name: swap(model, name, quantized.get_submodule(name)) for name in places}
     try:
         yield
     finally:

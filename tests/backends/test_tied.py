@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from backends import ModelError, SpecError, UnsupportedError, load, quantize, quantize_spec
+from backends import CheckpointError, ModelError, SpecError, UnsupportedError, load, quantize, quantize_spec
 from backends.core.holding import held_head
 from backends.core.registry import get
 from backends.core.report import size_bytes
@@ -132,6 +132,16 @@ def test_a_rest_in_16_bits_that_loses_nothing_changes_no_logit(settings, tmp_pat
     assert {layer.stored_bits / layer.parameters for layer in narrow.report.layers if layer.effective is None} == {16}
     written = (tmp_path / "saved" / "quantized.safetensors").stat().st_size
     assert written == pytest.approx(narrow.report.size_bytes, rel=0.02)
+
+
+def test_a_tied_model_is_restored_into_one_that_is_given(tmp_path, whisper_inputs):
+    found = small(bits=4, rest="fp16")
+    found.save(tmp_path / "saved")
+    restored = load(tmp_path / "saved", build_whisper()).model
+    with torch.no_grad():
+        assert torch.equal(restored(**whisper_inputs).logits, found.model(**whisper_inputs).logits)
+    with pytest.raises(CheckpointError, match="proj_out"):
+        load(tmp_path / "saved", build_whisper(vocabulary=520))
 
 
 def test_published_is_the_narrowest_that_holds_all():

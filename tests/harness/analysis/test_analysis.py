@@ -146,6 +146,16 @@ def test_parts_and_blocks(recognizer, batches):
     assert cosines[0] > cosines[3]
 
 
+def test_a_tie_is_looked_up_and_multiplied_quantized(recognizer, batches):
+    settings = {"backend": "ptq", "method": "rtn", "modules": ["tied"]}
+    tied = quantize(copy.deepcopy(recognizer.model), "weight_only", "per_channel", 3, **settings)
+    found = analyse(recognizer.model, tied.model, tied.report, batches[:1])
+    whole = Answers(recognizer.model, batches[:1]).loss(tied.model)
+    assert [part["name"] for part in found["parts"]] == ["tied", "all"]
+    assert found["layers"][0]["divergence"] == found["parts"][0]["divergence"] == whole.divergence > 0
+    assert not hasattr(recognizer.model.get_input_embeddings(), "_head")
+
+
 def test_full_precision_does_not_diverge_from_itself(recognizer, batches):
     loss = Answers(recognizer.model, batches).loss(recognizer.model)
     assert (loss.divergence, loss.nll, loss.agreement) == (0, 0, 1)
