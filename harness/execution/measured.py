@@ -1,4 +1,4 @@
-"""Measured columns of a cell: bytes, operations and seconds of a quantized configuration."""
+"""Measured columns of a cell: bytes, operations and seconds of a quantized configuration; and the remarks on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from backends import Quantized, QuantReport, Supported
 from harness import datasets
 from harness.cost.counting import Counts, count
 from harness.cost.operations import Prices, Row, Transcriptions, cell_columns, generated, operation_rows
-from harness.experiment.cell import Configuration
+from harness.execution.task import Task
+from harness.experiment.cell import Cell, Configuration
 from harness.recognition.models import Recognizer
 from harness.recognition.transcription import Transcription
 
@@ -134,3 +135,29 @@ def speed(configuration: Configuration, found: Transcription) -> Row:
     honest = found.alone and whole and isinstance(capability, Supported) and not capability.simulated
     rtfx = found.audio_seconds / seconds if honest and seconds else None
     return {"audio_seconds": found.audio_seconds, "compute_seconds": seconds, "rtfx": rtfx}
+
+
+def remarks(task: Task, cell: Cell, quantized: Quantized, found: Transcription, *, lacks_answers: bool) -> str:
+    """The remarks on a cell that is done: the adapter's notes, and what could not be decoded."""
+    undecodable = [row["error"] for row in found.rows if row["error"]]
+    more = (
+        [f"{len(undecodable)} of {len(found.rows)} utterances could not be decoded, such as {undecodable[0]}"]
+        if undecodable
+        else []
+    )
+    if cut := found.measured.get("cut"):
+        more.append(f"{cut} of {len(found.rows)} utterances were cut at the end of the model's window")
+    if silent := sum(not row["reference_words"] for row in found.rows if not row["error"]):
+        more.append(
+            f"{silent} of {len(found.rows)} utterances have no words to be transcribed: what is, counts as errors"
+        )
+    if limited := found.measured.get("at_limit"):
+        more.append(f"{limited} of {len(found.rows)} transcripts ended at their cap of tokens, not by themselves")
+    if lacks_answers and any(row["reference_tokens"] for row in found.rows):
+        more.append("no divergence: full precision's answers to the references were not all at hand")
+    if found.stopped:
+        more.append(
+            f"stopped after {len(found.rows)} of {cell.utterances} utterances: certainly more than {task.worse_by:g} "
+            "points of WER worse than full precision"
+        )
+    return "; ".join([*quantized.report.notes, *more])

@@ -27,7 +27,7 @@ from harness.cost.counting import Counts
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
 from harness.execution.guarded import Stopped, guarded, stop_requested, text_of
-from harness.execution.measured import apart, layer_rows, operations_of, published, sizes, speed, traffic
+from harness.execution.measured import apart, layer_rows, operations_of, published, remarks, sizes, speed, traffic
 from harness.execution.task import (
     Analysed,
     AnalysisTask,
@@ -53,7 +53,7 @@ from harness.recognition.loading import load_recognizer
 from harness.recognition.models import Recognizer
 from harness.recognition.stopping import Stopping
 from harness.recognition.strategy import Strategy
-from harness.recognition.transcription import Drafting, Transcriber, Transcription, speech_of
+from harness.recognition.transcription import Drafting, Transcriber, speech_of
 from harness.records.layout import FEATURES, LEASES, CellRecord
 from harness.records.leases import shared
 from harness.records.parts import Parts
@@ -211,7 +211,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
             {
                 **cell.about(
                     CellStatus.STOPPED if found.stopped else CellStatus.DONE,
-                    _remarks(task, cell, quantized, found, lacks_answers=lacks_answers),
+                    remarks(task, cell, quantized, found, lacks_answers=lacks_answers),
                 ),
                 "prompt": found.prompt,
                 "rules": rules_in_force(quantized.model.generation_config),
@@ -269,32 +269,6 @@ def _stopping(task: Task, cell: Cell, baseline: Baseline) -> Stopping | None:
     if task.worse_by is None or cell.configuration.is_baseline:
         return None
     return Stopping(baseline, drawn_speakers(speech_of(cell).values(), task.seed), task.worse_by / 100)
-
-
-def _remarks(task: Task, cell: Cell, quantized: Quantized, found: Transcription, *, lacks_answers: bool) -> str:
-    """The remarks on a cell that is done: the adapter's notes, and what could not be decoded."""
-    undecodable = [row["error"] for row in found.rows if row["error"]]
-    more = (
-        [f"{len(undecodable)} of {len(found.rows)} utterances could not be decoded, such as {undecodable[0]}"]
-        if undecodable
-        else []
-    )
-    if cut := found.measured.get("cut"):
-        more.append(f"{cut} of {len(found.rows)} utterances were cut at the end of the model's window")
-    if silent := sum(not row["reference_words"] for row in found.rows if not row["error"]):
-        more.append(
-            f"{silent} of {len(found.rows)} utterances have no words to be transcribed: what is, counts as errors"
-        )
-    if limited := found.measured.get("at_limit"):
-        more.append(f"{limited} of {len(found.rows)} transcripts ended at their cap of tokens, not by themselves")
-    if lacks_answers and any(row["reference_tokens"] for row in found.rows):
-        more.append("no divergence: full precision's answers to the references were not all at hand")
-    if found.stopped:
-        more.append(
-            f"stopped after {len(found.rows)} of {cell.utterances} utterances: certainly more than {task.worse_by:g} "
-            "points of WER worse than full precision"
-        )
-    return "; ".join([*quantized.report.notes, *more])
 
 
 def _takes_drafts(task: Task, cell: Cell) -> bool:
