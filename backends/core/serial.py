@@ -18,13 +18,20 @@ from backends.core.errors import SpecError, did_you_mean
 from backends.core.report import LayerReport, QuantReport
 from backends.core.spec import ModuleKind, QuantSpec
 
+LATER = {"later": True}
+"""Metadata of an option that came after results were published: its default is left out of JSON, so that ids stay."""
+
 
 def to_jsonable(value: Any) -> Any:
     """Dataclasses and containers as JSON values: granularities as their strings, sets sorted."""
     if isinstance(value, (PerTensor, PerChannel, PerGroup)):
         return str(value)
     if is_dataclass(value):
-        return {field.name: to_jsonable(getattr(value, field.name)) for field in fields(value)}
+        own = {field.name: getattr(value, field.name) for field in fields(value)}
+        later = {
+            field.name for field in fields(value) if field.metadata.get("later") and own[field.name] == field.default
+        }
+        return {name: to_jsonable(item) for name, item in own.items() if name not in later}
     if isinstance(value, dict):
         return {key: to_jsonable(item) for key, item in value.items()}
     if isinstance(value, frozenset):

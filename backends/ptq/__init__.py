@@ -88,8 +88,9 @@ class Ptq(LayerwiseBackend):
         """The same of the whole model, and whether its layers can meet a budget."""
         super().check(model, spec, options)
         if spec.bits is None:
-            from backends.ptq._mixed import check_budget
+            from backends.ptq._mixed import check_budget, check_criterion
 
+            check_criterion(model, options)
             check_budget(model, [target.candidate for target in chosen(model, spec)], spec, options)
 
     def replace(

@@ -193,12 +193,12 @@ def _by_name(block: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) 
     return hidden, named
 
 
-def forward(model: nn.Module, item: CalibrationInput) -> Any:
-    """The model's output for one batch, without a cache of keys and values."""
+def forward(model: nn.Module, item: CalibrationInput, **wishes: bool) -> Any:
+    """The model's output for one batch, without a cache of keys and values; `wishes` are the model's own keywords."""
     if isinstance(item.inputs, Tensor):
-        return model(item.inputs)
+        return model(item.inputs, **wishes)
     without_cache = {"use_cache": False} if hasattr(model, "config") else {}
-    return model(**item.inputs, **without_cache)
+    return model(**item.inputs, **without_cache, **wishes)
 
 
 def as_input(item: Any) -> CalibrationInput:

@@ -3,6 +3,9 @@
 Every layer is quantized alone, by the method that will quantize them all, at every width; what that does to the
 model's answers is estimated to second order (`_sensitivity.py`), and harms are taken to add up (Dong et al. 2019,
 arXiv 1911.03852, section 3). The least total harm that fits is a multiple-choice knapsack, solved exactly.
+
+`allot_by = "states"` judges layers of the encoder by the encoder's states instead. The two halves' harms then have no
+unit in common: each half counts in units of what its own layers do to it together at `WIDEST_ROUNDED` bits.
 """
 
 from __future__ import annotations
@@ -21,13 +24,13 @@ from backends.core.codes import PerGroup, PerTensor, WeightCode
 from backends.core.errors import ModelError
 from backends.core.report import size_bytes
 from backends.core.selection import Candidate
-from backends.core.spec import QuantSpec
+from backends.core.spec import Part, QuantSpec
 from backends.ptq._engine import Engine, as_input
 from backends.ptq._method import Layer, Request
 from backends.ptq._options import PtqOptions
 from backends.ptq._packing import packed_bytes
 from backends.ptq._quantize import needs_of, quantized
-from backends.ptq._sensitivity import Matrix, expected_harm
+from backends.ptq._sensitivity import Matrix, expected_harm, expected_state_error
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 WIDEST_ROUNDED = 4
@@ -91,6 +94,15 @@ def check_budget(model: nn.Module, targets: Sequence[Candidate], spec: QuantSpec
     )
 
 
+def check_criterion(model: nn.Module, options: PtqOptions) -> None:
+    """Raise `ModelError` where bits are allotted by states of an encoder that the model has not."""
+    if options.allot_by == "states" and not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise ModelError(
+            f"allot_by = 'states' wants an encoder and a decoder that attends to it, and {type(model).__name__} has "
+            "not both: leave allot_by out"
+        )
+
+
 def budget_bits(model: nn.Module, targets: Sequence[Candidate], spec: QuantSpec, options: PtqOptions) -> float:
     """Bits that the chosen layers may take together, as `LayerReport.stored_bits` counts them."""
     if options.target_bits:
@@ -142,7 +154,7 @@ def allot(model: nn.Module, targets: Sequence[Candidate], asked: Asked, items: S
 
 
 def _harm(model: nn.Module, targets: Sequence[Candidate], asked: Asked, items: Sequence[CalibrationInput]) -> Matrix:
-    """Expected harm of rounding one layer, (layers, widths).
+    """Expected harm of rounding one layer, (layers, widths), by the criterion that is asked for.
 
     Estimated up to `WIDEST_ROUNDED` bits. Beyond, it falls fourfold with every bit, as the squared error of
     rounding does.
@@ -155,9 +167,14 @@ def _harm(model: nn.Module, targets: Sequence[Candidate], asked: Asked, items: S
         changes[layer.name] = [(weight - layer.weight).half() for weight in rounded]
         return model.get_submodule(layer.name)
 
-    names = [c.name for c in targets]
-    Engine(model, names, needs_of(asked.at(WIDEST_ROUNDED), items), keep_changes).run(items)
-    harm = expected_harm(model, {name: changes[name] for name in names}, items)
+    Engine(model, [c.name for c in targets], needs_of(asked.at(WIDEST_ROUNDED), items), keep_changes).run(items)
+    harm = np.empty((len(targets), len(rounded_to)))
+    by_states = [asked.options.allot_by == "states" and c.part is Part.ENCODER for c in targets]
+    for own, estimate in ((False, expected_harm), (True, expected_state_error)):
+        rows = [row for row, states in enumerate(by_states) if states is own]
+        if rows:
+            found = estimate(model, {targets[row].name: changes[targets[row].name] for row in rows}, items)
+            harm[rows] = found / found[:, -1].sum() if asked.options.allot_by == "states" else found
     wider = 0.25 ** np.array([width - WIDEST_ROUNDED for width in WIDTHS if width > WIDEST_ROUNDED])
     return np.hstack([harm, harm[:, -1:] * wider])
 

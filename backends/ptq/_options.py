@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from backends.core.serial import LATER
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class PtqOptions:
         scale_bits: SpQR: bits of the second-level codes of scales; 16 stores scales as they are.
         target_bits: mean stored bits of a weight that the bits of the layers are allotted to; 0 where they are not.
         target_size_mb: the same as a size of the whole model, in 10^6 bytes; 0 where there is none.
+        allot_by: what such a budget spares: the `likelihood` of the model's answers, or for layers of the encoder its
+            `states`, weighted by the decoder's attention to them.
     """
 
     clip: bool = False
@@ -41,3 +45,4 @@ class PtqOptions:
     scale_bits: int = 3
     target_bits: float = 0.0
     target_size_mb: float = 0.0
+    allot_by: str = field(default="likelihood", metadata=LATER)

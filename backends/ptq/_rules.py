@@ -15,7 +15,7 @@ from backends.ptq._options import PtqOptions
 
 BLOCKWISE = frozenset({"omniquant", "tesseraq"})
 """Methods that take the layers of a block together."""
-_BY_ANY = frozenset({"clip", "smooth", "rotate", "low_rank", "target_bits", "target_size_mb"})
+_BY_ANY = frozenset({"clip", "smooth", "rotate", "low_rank", "target_bits", "target_size_mb", "allot_by"})
 _SWEEP = frozenset({"damping", "act_order", "block_size"})
 _OWN = {
     "awq": frozenset({"search_steps"}),
@@ -47,6 +47,9 @@ _RANGES = {
     "target_bits": (0, inf),
     "target_size_mb": (0, inf),
 }
+
+
+_CRITERIA = ("likelihood", "states")
 
 
 def refused_code(spec: QuantSpec) -> str | None:
@@ -95,6 +98,8 @@ def refused_options(spec: QuantSpec, options: PtqOptions) -> str | None:
 
 
 def _out_of_range(spec: QuantSpec, options: PtqOptions) -> str | None:
+    if options.allot_by not in _CRITERIA:
+        return f"option allot_by is {options.allot_by!r}; it must be {' or '.join(_CRITERIA)}"
     for name, (least, most) in _RANGES.items():
         value = getattr(options, name)
         if not least <= value <= most:
@@ -130,7 +135,8 @@ def _without_target(spec: QuantSpec, options: PtqOptions) -> str | None:
     """A budget is what replaces bits."""
     targets = (options.target_bits > 0) + (options.target_size_mb > 0)
     if spec.bits is not None:
-        return f"bits are {spec.bits} for every layer: a target wants bits left out" if targets else None
+        asked = "a target wants" if targets else "allot_by wants" if options.allot_by != _CRITERIA[0] else ""
+        return f"bits are {spec.bits} for every layer: {asked} bits left out" if asked else None
     if targets != 1:
         return "without bits, set exactly one of target_bits and target_size_mb"
     if spec.method in BLOCKWISE:

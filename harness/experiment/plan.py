@@ -24,6 +24,7 @@ from backends import (
     resolve,
 )
 from backends.core.errors import did_you_mean
+from backends.core.serial import to_jsonable
 from harness.errors import ConfigError
 from harness.experiment.cell import Configuration, spec_columns
 from harness.experiment.config import Experiment, Grid
@@ -188,7 +189,7 @@ def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) ->
                         draws = experiment.calibration.draws
             except AsrQuantError as error:
                 raise ConfigError(f"grid.{number}: {error}") from None
-            text = json.dumps(dataclasses.asdict(filled), sort_keys=True)
+            text = json.dumps(to_jsonable(filled), sort_keys=True)
             for draw in draws:
                 yield Configuration(model, backend, resolved, text, device, answer, draw, block.reference)
 

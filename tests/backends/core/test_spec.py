@@ -16,7 +16,8 @@ from backends import (
     SpecError,
     parse_granularity,
 )
-from backends.core.serial import spec_from_dict, spec_to_dict
+from backends.core.serial import options_from_dict, spec_from_dict, spec_to_dict, to_jsonable
+from backends.ptq._options import PtqOptions
 
 granularities = st.one_of(st.just(PerTensor()), st.just(PerChannel()), st.integers(1, 4096).map(PerGroup))
 
@@ -77,3 +78,9 @@ def test_contradictions_name_the_mend(change, named):
 def test_full_precision_is_a_spec():
     assert FULL_PRECISION.scheme is Scheme.NONE
     assert FULL_PRECISION.bits == 32
+
+
+def test_an_option_that_came_later_leaves_stored_text_as_it_was():
+    assert "allot_by" not in to_jsonable(PtqOptions())
+    assert to_jsonable(PtqOptions(allot_by="states"))["allot_by"] == "states"
+    assert options_from_dict(PtqOptions, to_jsonable(PtqOptions())) == PtqOptions()

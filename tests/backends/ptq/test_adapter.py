@@ -163,6 +163,30 @@ def test_more_bits_go_where_rounding_hurts():
     assert bits[4] == 2
 
 
+def test_an_encoder_that_the_text_hides_is_spared_by_its_states(whisper_inputs):
+    encoder = {}
+    for criterion in ("likelihood", "states"):
+        model = build_whisper()
+        for layer in model.get_decoder().layers:
+            layer.encoder_attn.out_proj.weight.data.zero_()
+        report = quantize(
+            model, "weight_only", "per_channel", None, backend="ptq", method="rtn", calibration=[whisper_inputs] * 2,
+            options={"target_bits": 4.1, "allot_by": criterion},
+        ).report  # fmt: skip
+        encoder[criterion] = {layer.effective.bits for layer in report.layers if ".encoder.layers." in layer.name}
+    assert encoder["likelihood"] == {2}
+    assert max(encoder["states"]) > 4
+
+
+def test_states_of_an_encoder_want_one():
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    with pytest.raises(ModelError, match="allot_by = 'states' wants an encoder and a decoder"):
+        quantize(
+            model, "weight_only", "per_channel", None, backend="ptq", method="rtn", calibration=[torch.randn(9, 64)],
+            options={"target_bits": 4.1, "allot_by": "states"},
+        )  # fmt: skip
+
+
 def test_a_mixed_model_beats_the_uniform_one_of_its_size(whisper_inputs):
     expected = logits(build_whisper(), whisper_inputs)
     errors = {}

@@ -41,6 +41,7 @@ def test_every_method_takes_its_defaults(method):
         ("smoothquant", {"rotate": True}, "set smooth"),
         ("quarot", {"rotate": True}, "rotates already"),
         ("gptq", {"target_bits": 3.0}, "bits are 4"),
+        ("gptq", {"allot_by": "states"}, "allot_by wants bits left out"),
     ],
 )
 def test_options_that_do_not_go_with_the_method(method, options, reason):
@@ -53,6 +54,7 @@ def test_options_that_do_not_go_with_the_method(method, options, reason):
     ("method", "options", "reason"),
     [
         ("gptq", {}, "exactly one of target_bits and target_size_mb"),
+        ("gptq", {"target_bits": 3.0, "allot_by": "stats"}, "allot_by is 'stats'; it must be likelihood or states"),
         ("gptq", {"target_bits": 3.0, "target_size_mb": 1.0}, "exactly one"),
         ("spqr", {"target_bits": 3.0}, "outliers"),
         ("omniquant", {"target_bits": 3.0}, "block together"),
