@@ -166,10 +166,18 @@ def shown(rule: Rule) -> str:
     >>> shown(Rule(parts=frozenset({Part.DECODER}), bits=3))
     'decoder 3-bit'
     """
-    kinds = [] if rule.modules == LINEAR and (rule.parts or rule.match) else sorted(rule.modules)
-    where = ["+".join(kinds), "+".join(sorted(rule.parts or ())), rule.match or ""]
     what = ["float"] if rule.skip else [_shown(key, value) for key, value in rule.settings.items()]
-    return " ".join([*(part for part in where if part), *what])
+    return " ".join([*place(rule), *what])
+
+
+def place(rule: Rule) -> list[str]:
+    """The modules that a rule selects, for people.
+
+    >>> place(Rule(modules=["tied"]))
+    ['tied']
+    """
+    kinds = [] if rule.modules == LINEAR and (rule.parts or rule.match) else sorted(rule.modules)
+    return [part for part in ("+".join(kinds), "+".join(sorted(rule.parts or ())), rule.match or "") if part]
 
 
 def shown_recipe(text: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from backends.core.recipes import shown_recipe
+from backends.core.recipes import place, shown_recipe
+from backends.core.spec import LINEAR, Rule
 from harness.report.charts._style import GREY, SMALL, Row
 from harness.report.labels import telling
 
@@ -36,13 +39,39 @@ def code(row: Row) -> str:
 
 
 def short(row: Row) -> str:
-    """Format and granularity: `int4 group 64`; a float format has no granularity."""
+    """Format and granularity: `int4 group 64`; a float format has no granularity.
+
+    Of a recipe what most layers have, then how its other rules differ: `int4 group 64, tied int6`.
+    """
     if row["scheme"] == "none":
         return code(row)
-    if row["granularity"] is None:
-        return code(row)
-    size = f" {int(row['group_size'])}" if row["granularity"] == "per_group" else ""
-    return f"{code(row)} {row['granularity'].removeprefix('per_')}{size}"
+    if row.get("recipe"):
+        return _of_recipe(row)
+    return f"{code(row)} {_spread(_granularity(row))}".rstrip()
+
+
+def _granularity(row: Row) -> str:
+    """In the words of a spec; empty where layers differ."""
+    size = f":{int(row['group_size'])}" if row["granularity"] == "per_group" else ""
+    return f"{row['granularity'] or ''}{size}"
+
+
+def _spread(granularity: object) -> str:
+    return str(granularity).removeprefix("per_").replace(":", " ")
+
+
+def _of_recipe(row: Row) -> str:
+    rules = [Rule(**rule) for rule in json.loads(row["recipe"])]
+    special = list(takewhile(lambda rule: rule.parts or rule.match or not rule.modules >= LINEAR, rules))
+    usual = {**row, "granularity": _granularity(row), **rules[-1].settings}
+    if len(special) < len(rules):
+        usual |= rules[len(special)].settings
+    found = [f"{code(usual)} {_spread(usual['granularity'])}"]
+    for rule in special:
+        own = {**usual, **rule.settings}
+        what = code(own) if code(own) != code(usual) else _spread(own["granularity"])
+        found.append(" ".join([*place(rule), "float" if rule.skip else what]))
+    return ", ".join(found)
 
 
 def variants(rows: Iterable[Row]) -> dict[str, str]:
