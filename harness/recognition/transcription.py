@@ -17,7 +17,7 @@ from harness.datasets import Utterance
 from harness.errors import DataError
 from harness.experiment.cell import Cell
 from harness.experiment.tables import Data, Decoding
-from harness.metrics import Normaliser, scores
+from harness.metrics import Normaliser
 from harness.recognition.attended import attended
 from harness.recognition.baseline import Baseline
 from harness.recognition.encoder_states import EncoderStates
@@ -25,6 +25,7 @@ from harness.recognition.features import FeatureStore, Group, PreparedBatch
 from harness.recognition.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
 from harness.recognition.models import Recognizer, Transcript
 from harness.recognition.pace import step_seconds
+from harness.recognition.rows import row_of
 from harness.recognition.stopping import Stopping
 from harness.recognition.strategy import Strategy
 from harness.records.parts import Part, Parts
@@ -191,7 +192,7 @@ class Transcriber:
         steps = sum(max(written[row] for row in group.rows) for group in speech.groups)
         drafting.took(drafts, recognizer.decoder_seconds, steps)
         rows = [
-            _row(utterance, transcript, reference, speech, place, self.normalise)
+            row_of(utterance, transcript, reference, speech, place, self.normalise)
             for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, transcripts, strict=True))
         ]
         measured = {
@@ -223,31 +224,6 @@ class Transcriber:
 def _is_cut(recognizer: Recognizer, samples: int, decoding: Decoding) -> bool:
     """Whether only the beginning of so many samples is decoded."""
     return decoding.long_audio == "truncate" and not recognizer.family.fits(recognizer.processor, samples)
-
-
-def _row(
-    utterance: Utterance,
-    transcript: Transcript,
-    reference: Likelihood,
-    speech: PreparedBatch,
-    place: int,
-    normalise: Normaliser,
-) -> dict[str, Any]:
-    """One utterance as it is stored; one that cannot be decoded was silence to the model, and counts nowhere."""
-    error = speech.errors.get(place)
-    return {
-        "id": utterance.id,
-        "speaker": utterance.speaker,
-        **scores(utterance.text, "" if error else transcript.text, normalise),
-        "tokens": [] if error else list(transcript.tokens),
-        "seconds": 0.0 if error else speech.samples[place] / datasets.SAMPLE_RATE,
-        "estimated_snr_db": speech.estimated_snr_db[place],
-        "reference_nll": reference.nll,
-        "reference_tokens": reference.tokens,
-        "reference_same_top": None if error else reference.same_top,
-        "reference_divergence": None if error or not reference.divergence else sum(reference.divergence),
-        "error": error,
-    }
 
 
 def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding: Decoding) -> PreparedBatch:

@@ -1,0 +1,36 @@
+"""An utterance as it is stored: what it says, what was transcribed, and its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.datasets import SAMPLE_RATE, Utterance
+from harness.metrics import Normaliser, scores
+from harness.recognition.features import PreparedBatch
+from harness.recognition.likelihood import Likelihood
+from harness.recognition.models import Transcript
+
+
+def row_of(
+    utterance: Utterance,
+    transcript: Transcript,
+    reference: Likelihood,
+    speech: PreparedBatch,
+    place: int,
+    normalise: Normaliser,
+) -> dict[str, Any]:
+    """One utterance as it is stored; one that cannot be decoded was silence to the model, and counts nowhere."""
+    error = speech.errors.get(place)
+    return {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        **scores(utterance.text, "" if error else transcript.text, normalise),
+        "tokens": [] if error else list(transcript.tokens),
+        "seconds": 0.0 if error else speech.samples[place] / SAMPLE_RATE,
+        "estimated_snr_db": speech.estimated_snr_db[place],
+        "reference_nll": reference.nll,
+        "reference_tokens": reference.tokens,
+        "reference_same_top": None if error else reference.same_top,
+        "reference_divergence": None if error or not reference.divergence else sum(reference.divergence),
+        "error": error,
+    }
