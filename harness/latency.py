@@ -6,6 +6,7 @@ Writes runs/<name>/latency.json and, where the experiment has results, the ratio
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shlex
 import sys
@@ -22,12 +23,12 @@ from rich.table import Table
 
 from backends import Form, Unsupported
 from harness._command import experiment_of, experiment_parser, run_command
-from harness._printing import printable
+from harness._printing import counted, printable
 from harness.errors import ConfigError
 from harness.execution.task import Ended, Task, TimingTask
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
-from harness.experiment.plan import configurations, select
+from harness.experiment.plan import baseline_of, configurations, select
 
 if TYPE_CHECKING:
     from harness.records.recording import RunDirectory
@@ -38,6 +39,8 @@ _SIMULATED = "simulated"
 _WHOLE = "whole transcriptions only"
 _BUSY = 0.5
 """Load average of the last minute above which a warning is due: an idle machine stays below."""
+_SPREAD = 0.1
+"""Distance of a ratio's quartiles, or change of the processor's frequency, relative, above which a time is unstable."""
 Row = dict[str, Any]
 
 
@@ -52,11 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(
         "harness.latency",
         __doc__,
-        ["experiments/embedded.toml", 'mine.toml --only "backend=quanto" --repeats 20'],
+        ["experiments/embedded.toml", 'mine.toml --only "backend=quanto" --repeats 20', "mine.toml --threads 1 2"],
         done="all is timed that can be",
         failed="some failed",
     )
     parser.add_argument("--repeats", type=int, default=10, metavar="N", help="pairs that are timed; default: 10")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="threads, one number after another; default: the experiment's",
+    )
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="pairs before that; default: 2")
     return parser
 
@@ -67,6 +77,9 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     if options.repeats < 1 or options.warmup < 0:
         raise ConfigError("--repeats must be at least 1, and --warmup at least 0")
     experiment = experiment_of(options)
+    threads = list(dict.fromkeys(options.threads or [experiment.run.threads_per_worker]))
+    if min(threads) < 1:
+        raise ConfigError("--threads must be at least 1")
     planned = configurations(experiment)
     chosen = [c for c in (planned if options.only is None else select(planned, options.only)) if not c.is_baseline]
     if not chosen:
@@ -74,11 +87,18 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         raise ConfigError(f"{where}: there is full precision alone, which the others are timed beside; name others")
     directory = RunDirectory(Path(experiment.run.output).expanduser() / experiment.name)
     with directory.held():
-        timing = Timing(experiment, directory, options.repeats, options.warmup)
-        rows = timing.run(planned, chosen, console)
+        rows = []
+        for count in threads:
+            rows += Timing(experiment, directory, count, options.repeats, options.warmup).run(planned, chosen, console)
     if rows and all(row["status"] == CellStatus.UNSUPPORTED for row in rows):
         raise ConfigError(rows[0]["reason"])
-    console.print(_table(chosen, rows))
+    for count in threads:
+        console.print(_table(chosen, [row for row in rows if row["threads"] == count], count))
+    for row in rows:
+        if row.get("unstable"):
+            console.print(
+                f"warning: {row['configuration']}, {row['measure']}: {row['unstable']}; time it again", highlight=False
+            )
     console.print(f"{directory.path / 'latency.json'}: ratios to full precision", highlight=False)
     return 1 if any(row["status"] in _FAILURES for row in rows) else 0
 
@@ -90,11 +110,13 @@ class Timing:
     Attributes:
         experiment: whose configurations are timed, on the first batch of its first split.
         directory: where `latency.json` is kept.
+        threads: of torch, and of engines.
         repeats, warmup: see `TimingTask`.
     """
 
     experiment: Experiment
     directory: RunDirectory
+    threads: int
     repeats: int
     warmup: int
 
@@ -114,7 +136,7 @@ class Timing:
             console.print(f"warning: the load average is {load[0]:.2f}: what else is running disturbs the times")
         done: list[Row] = []
         try:
-            for configuration, rows in self._timed(chosen, cells, resolved):
+            for configuration, rows in self._timed(chosen, cells, resolved, load[0]):
                 done += rows
                 self._record(rows, load[0])
                 console.print(_line(configuration, rows), markup=False, highlight=False)
@@ -125,12 +147,13 @@ class Timing:
         return done
 
     def _timed(
-        self, chosen: Sequence[Configuration], cells: dict[Configuration, list[Cell]], resolved: Resolved
+        self, chosen: Sequence[Configuration], cells: dict[Configuration, list[Cell]], resolved: Resolved, load: float
     ) -> Iterator[tuple[Configuration, list[Row]]]:
         """Every configuration with its rows; one that cannot be timed has one row, without a measure."""
+        from harness.cost import processor_mhz
         from harness.execution.processes import fork_server, start
 
-        with fork_server(self.experiment.run.threads_per_worker) as context:
+        with fork_server(self.threads) as context:
             for configuration in chosen:
                 refused = _refusal(configuration)
                 if refused is not None:
@@ -138,9 +161,16 @@ class Timing:
                     continue
                 model = resolved.models[configuration.model].directory
                 task = Task.of(cells[configuration][:1], self.experiment, model, self.directory.path)
+                task = dataclasses.replace(task, threads=self.threads)
+                frequency = processor_mhz()
                 child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup))
                 timed, end = child.events(self.experiment.run.stall_timeout, "no measure")
-                rows = [self._row(configuration, CellStatus.DONE, "", event.row) for event in timed]
+                measured = [event.row for event in timed]
+                about = (load, frequency, processor_mhz())
+                rows = [
+                    self._row(configuration, CellStatus.DONE, "", {**row, "unstable": _unstable(row, *about)})
+                    for row in measured
+                ]
                 yield configuration, rows + self._left_out(configuration, end)
 
     def _left_out(self, configuration: Configuration, end: Ended) -> list[Row]:
@@ -155,10 +185,11 @@ class Timing:
         return {
             "configuration_id": configuration.id,
             "configuration": configuration.label,
+            "baseline_id": baseline_of(configuration).id,
             "model": configuration.model.label,
             "status": str(status),
             "reason": printable(reason.partition("\n")[0]),
-            "threads": self.experiment.run.threads_per_worker,
+            "threads": self.threads,
             "repeats": self.repeats,
             "warmup": self.warmup,
             "data": f"{self.experiment.data[0].dataset}/{self.experiment.data[0].split}",
@@ -166,13 +197,14 @@ class Timing:
         }
 
     def _record(self, rows: Sequence[Row], load: float) -> None:
-        """Put the rows of one configuration in the place of its earlier ones."""
+        """Put the rows of one configuration in the place of its earlier ones with as many threads."""
         from harness.cost import environment
 
-        timed = {row["configuration_id"] for row in rows}
-        kept = [r for r in self.directory.latency().get("rows", []) if r["configuration_id"] not in timed]
+        timed = {(row["configuration_id"], row["threads"]) for row in rows}
+        earlier = self.directory.latency().get("rows", [])
+        kept = [row for row in earlier if (row["configuration_id"], row["threads"]) not in timed]
         document = {
-            "environment": environment(self.experiment.run.threads_per_worker, shlex.join(sys.argv)),
+            "environment": environment(self.threads, shlex.join(sys.argv)),
             "decoding": self.experiment.decoding.model_dump(mode="json"),
             "rows": [*kept, *({**row, "load_at_start": load} for row in rows)],
         }
@@ -187,6 +219,25 @@ def _refusal(configuration: Configuration) -> tuple[str, str] | None:
     return (_SIMULATED, answer.note or "computes in float on rounded values") if answer.simulated else None
 
 
+def _unstable(measured: Row, load: float, before: float | None, after: float | None) -> str:
+    """Why a measure should be taken again, empty where nothing speaks against it.
+
+    Args:
+        measured: with the quartiles of the pairs' ratio.
+        load: average of the minute before timing began.
+        before, after: MHz of the processor, `None` where it does not say.
+    """
+    lower, median, upper = (measured[f"ratio_{name}"] for name in ("lower_quartile", "median", "upper_quartile"))
+    reasons = []
+    if upper - lower > _SPREAD * median:
+        reasons.append(f"the middle half of the pairs spans {(upper - lower) / median:.0%} of their median ratio")
+    if load > _BUSY:
+        reasons.append(f"the load average was {load:.2f} when timing began")
+    if before and after and abs(after - before) > _SPREAD * before:
+        reasons.append(f"the processor went from {before:.0f} to {after:.0f} MHz")
+    return "; ".join(reasons)
+
+
 def _enter_worker(task: TimingTask, channel: Connection) -> None:
     from harness.execution import worker
 
@@ -198,11 +249,12 @@ def _line(configuration: Configuration, rows: Sequence[Row]) -> str:
     return f"{configuration.label}: {last['status']}" + (f": {last['reason']}" if last["reason"] else "")
 
 
-def _table(chosen: Sequence[Configuration], rows: Sequence[Row]) -> Table:
-    """Ratios to the baseline: times, where below 1 is faster, and rtfx, where above 1 is."""
+def _table(chosen: Sequence[Configuration], rows: Sequence[Row], threads: int) -> Table:
+    """Ratios to the baseline: times, where below 1 is faster, and rtfx, where above 1 is; then seconds an utterance."""
     from harness.records.results import LATENCY
 
-    table = Table(title="quantized / full precision (times: below 1 is faster; rtfx: above 1)", title_justify="left")
+    title = f"{counted(threads, 'thread')}: quantized / full precision (times: below 1 is faster; rtfx: above 1)"
+    table = Table(title=title, title_justify="left")
     table.add_column("configuration", overflow="fold")
     for measure in LATENCY:
         table.add_column(measure.replace("_", " "), justify="right")

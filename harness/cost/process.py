@@ -104,6 +104,14 @@ def _processor() -> str:
     return named[0] if named else platform.processor()
 
 
+def processor_mhz() -> float | None:
+    """Mean frequency of the cores now; `None` where the system does not say."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [float(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz")]
+    return sum(found) / len(found) if found else None
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -36,6 +36,7 @@ class Measure:
     Attributes:
         name: `encoder`, `decoder_step`, `first_token` or `rtfx`; `_batch` behind it at the experiment's batch.
         batch: utterances at a time.
+        utterances: how many are transcribed.
         audio_seconds: what is transcribed, for rtfx; `None` where seconds are reported.
         prepare: makes, of a recogniser, the action that is timed; what it needs is computed before.
         whole: whether it is of whole transcriptions, so that nothing in the model need be called by itself.
@@ -43,6 +44,7 @@ class Measure:
 
     name: str
     batch: int
+    utterances: int
     audio_seconds: float | None
     prepare: Callable[[Recognizer], Action]
     whole: bool = False
@@ -72,7 +74,8 @@ def timed(
                 continue
             actions = [measure.prepare(recognizer) for recognizer in (baseline, quantized)]
             seconds = _in_turns(actions, repeats, warmup, baseline.model.device)
-            yield {"measure": measure.name, "batch": measure.batch, **_summary(seconds, measure.audio_seconds)}
+            what = {"measure": measure.name, "batch": measure.batch, "utterances": measure.utterances}
+            yield {**what, "audio_seconds": measure.audio_seconds, **_summary(seconds, measure.audio_seconds)}
 
 
 def _measures(speech: Sequence[Waveform], decoding: Decoding, prompt: list[int]) -> Iterator[Measure]:
@@ -80,11 +83,12 @@ def _measures(speech: Sequence[Waveform], decoding: Decoding, prompt: list[int])
         ("", speech[:1], [[waveform] for waveform in speech[:ALONE]]),
         ("_batch", speech, [speech]),
     ):
-        size, audio = len(batch), sum(len(waveform) for part in batches for waveform in part) / SAMPLE_RATE
-        yield Measure(f"encoder{suffix}", size, None, partial(_encoder, batch=batch))
-        yield Measure(f"decoder_step{suffix}", size, None, partial(_step, batch=batch, prompt=prompt))
-        yield Measure(f"first_token{suffix}", size, None, partial(_first_token, batch=batch, prompt=prompt))
-        yield Measure(f"rtfx{suffix}", size, audio, partial(_whole, batches=batches, decoding=decoding), whole=True)
+        size, spoken = len(batch), [len(waveform) for part in batches for waveform in part]
+        yield Measure(f"encoder{suffix}", size, size, None, partial(_encoder, batch=batch))
+        yield Measure(f"decoder_step{suffix}", size, size, None, partial(_step, batch=batch, prompt=prompt))
+        yield Measure(f"first_token{suffix}", size, size, None, partial(_first_token, batch=batch, prompt=prompt))
+        whole = partial(_whole, batches=batches, decoding=decoding)
+        yield Measure(f"rtfx{suffix}", size, len(spoken), sum(spoken) / SAMPLE_RATE, whole, whole=True)
 
 
 def _encoder(recognizer: Recognizer, batch: Sequence[Waveform]) -> Action:

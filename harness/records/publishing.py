@@ -152,6 +152,7 @@ class Publication:
         """A document or row that names a configuration, as it is called without its model's path."""
         ways: dict[str, Callable[[str], str]] = {
             "configuration_id": lambda known: self.ids.get(known, known),
+            "baseline_id": lambda known: self.ids.get(known, known),
             "model": self.paths.model,
             "reason": self.paths.text,
         }

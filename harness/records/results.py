@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness import datasets
@@ -61,6 +62,12 @@ LATENCY = {
     )
 }
 """What `harness.latency` measured, relative to the baseline, at batch 1 and at the experiment's: measure to column."""
+SPEED = {
+    "timed_rtfx": "median",
+    "timed_rtfx_low": "lower_quartile",
+    "timed_rtfx_high": "upper_quartile",
+}
+"""Seconds of audio per second at batch 1, by `harness.latency`, the baseline's too: column to statistic."""
 DIFFERENCE = (
     "baseline_cell_id",
     "identical",
@@ -99,14 +106,15 @@ def make_results(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[st
 
 def result_rows(run: RecordedRun, cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """One row for every finished cell, in the order of `cells`, with its comparison with its baseline."""
-    return _rows(list(finished_cells(run, cells)), _latency_ratios(run.latency()))
+    return _rows(list(finished_cells(run, cells)), _timed(run.latency()))
 
 
-def _rows(finished: Sequence[Finished], ratios: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+def _rows(finished: Sequence[Finished], times: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
     rows = []
     for one in finished:
-        timed = ratios.get(one.cell.configuration.id, {})
-        rows.append({**_row(one.cell, one.document, one.scores), **{c: timed.get(c) for c in LATENCY.values()}})
+        timed = times.get(one.cell.configuration.id, {})
+        columns = {column: timed.get(column) for column in (*LATENCY.values(), *SPEED)}
+        rows.append({**_row(one.cell, one.document, one.scores), **columns})
     samples = {one.cell.cell_id: one.sample for one in finished}
     return _with_statistics(rows, samples)
 
@@ -145,13 +153,27 @@ def _corpus(data: Data) -> str:
     return datasets.get(data.dataset).corpus(data)
 
 
-def _latency_ratios(latency: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By configuration and column, what `latency.json` holds."""
-    ratios: dict[str, dict[str, float]] = {}
-    for row in latency.get("rows", []):
-        if row["status"] == CellStatus.DONE:
-            ratios.setdefault(row["configuration_id"], {})[LATENCY[row["measure"]]] = row["ratio_median"]
-    return ratios
+def _timed(latency: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """By configuration and column, what `latency.json` holds; of several numbers of threads, of the fewest.
+
+    A baseline is timed beside every configuration of its model: its speed is the median of these.
+    """
+    done = [row for row in latency.get("rows", []) if row["status"] == CellStatus.DONE]
+    fewest = {row["configuration_id"]: row["threads"] for row in sorted(done, key=lambda row: -row["threads"])}
+    columns: dict[str, dict[str, float]] = {}
+    baselines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in done:
+        if row["threads"] != fewest[row["configuration_id"]]:
+            continue
+        own = columns.setdefault(row["configuration_id"], {})
+        own[LATENCY[row["measure"]]] = row["ratio_median"]
+        if row["measure"] == "rtfx":
+            own |= {column: row[f"quantized_{statistic}"] for column, statistic in SPEED.items()}
+            baselines.setdefault(row.get("baseline_id", ""), []).append(row)
+    for baseline, rows in baselines.items():
+        values = {column: [row[f"baseline_{statistic}"] for row in rows] for column, statistic in SPEED.items()}
+        columns[baseline] = {column: median(own) for column, own in values.items()}
+    return columns
 
 
 def _reference_wer(percentages: dict[str, float], split: str) -> float | None:

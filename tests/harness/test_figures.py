@@ -175,6 +175,22 @@ def test_published_points_stand_beside_what_was_measured(tmp_path):
     assert "published elsewhere" not in words(charts.size_vs_wer(made.study))
 
 
+def test_speed_stands_against_errors_where_it_was_measured(tmp_path):
+    made = HandMade(tmp_path)
+    assert charts.speed_vs_wer(small_run(tmp_path / "untimed").study) is None
+    made.add(configuration("none"), size=20e6, timed_rtfx=10.0)
+    made.add(configuration("hqq", 8), errors=3, size=5e6, against=2, timed_rtfx=25.0)
+    made.add(configuration("hqq", 4), errors=4, size=4e6, against=2, timed_rtfx=20.0)
+    made.add(configuration("hqq", 2), errors=4, size=3e6, against=2)
+    figure = charts.speed_vs_wer(made.study)
+    assert_legible(figure)
+    assert "seconds of audio per second" in words(figure)
+    frontier = max(
+        (line for line in figure.axes[0].lines if line.get_linestyle() == "-"), key=lambda line: len(line.get_xdata())
+    )
+    assert [round(x) for x in (max(frontier.get_xdata()), min(frontier.get_xdata()))] == [25, 10]
+
+
 def test_full_precision_and_one_more_without_intervals(tmp_path):
     made = HandMade(tmp_path)
     missing = {"wer_low": None, "wer_high": None, "difference_low": None, "difference_high": None}

@@ -12,10 +12,10 @@ import torch
 
 from harness.execution.timing import _in_turns, _summary, timed
 from harness.experiment.tables import Decoding
-from harness.latency import main
+from harness.latency import _unstable, main
 from harness.recognition.loading import load_recognizer
 from harness.records.recording import RunDirectory
-from harness.records.results import LATENCY
+from harness.records.results import LATENCY, SPEED, _timed
 from tests.harness.checkpoints import save_moonshine
 
 EXPERIMENT = """
@@ -80,6 +80,33 @@ def test_moonshine_is_timed_like_whisper(tmp_path):
     rows = list(timed(baseline, quantized, speech, Decoding(max_new_tokens=3), repeats=1, warmup=0))
     assert [row["measure"] for row in rows] == list(LATENCY)
     assert [row["batch"] for row in rows] == [1] * 4 + [2] * 4
+    assert [(row["utterances"], row["audio_seconds"]) for row in rows if "rtfx" in row["measure"]] == [(2, 1.25)] * 2
+
+
+def test_a_time_is_unstable_by_its_spread_the_load_and_the_frequency():
+    steady = {"ratio_lower_quartile": 0.96, "ratio_median": 1.0, "ratio_upper_quartile": 1.05}
+    assert _unstable(steady, 0.5, 2000.0, 2199.0) == ""
+    assert _unstable(steady, 0.5, None, None) == ""
+    wide = {**steady, "ratio_upper_quartile": 1.5}
+    assert _unstable(wide, 2.0, 2000.0, 1500.0) == (
+        "the middle half of the pairs spans 54% of their median ratio; the load average was 2.00 when timing began; "
+        "the processor went from 2000 to 1500 MHz"
+    )
+
+
+def test_results_have_the_speed_with_the_fewest_threads_and_the_baseline_s_own():
+    def row(name, threads, quantized, baseline, measure="rtfx"):
+        own = {"configuration_id": name, "baseline_id": "fp32", "status": "done", "threads": threads}
+        statistics = ("lower_quartile", "median", "upper_quartile")
+        values = {"quantized": quantized, "baseline": baseline, "ratio": quantized / baseline}
+        return {**own, "measure": measure, **{f"{n}_{s}": value for n, value in values.items() for s in statistics}}
+
+    rows = [row("a", 1, 20.0, 10.0), row("a", 2, 99.0, 99.0), row("b", 2, 40.0, 14.0), row("b", 2, 3.0, 2.0, "encoder")]
+    found = _timed({"rows": [*rows, {"configuration_id": "c", "status": "simulated", "threads": 1, "measure": None}]})
+    assert found["a"] == {"rtfx_ratio": 2.0, **dict.fromkeys(SPEED, 20.0)}
+    assert found["b"] == {"rtfx_ratio": 40 / 14, "latency_encoder_ratio": 1.5, **dict.fromkeys(SPEED, 40.0)}
+    assert found["fp32"] == dict.fromkeys(SPEED, 12.0)
+    assert set(found) == {"a", "b", "fp32"}
 
 
 @pytest.fixture(scope="module")
@@ -136,14 +163,17 @@ def test_the_results_show_the_ratios_of_what_was_timed(finished):
         assert frame.loc["quanto", column] == ratios[measure]
         assert pandas.isna(frame.loc["reference", column])
         assert pandas.isna(frame.loc["none", column])
+    (whole,) = (row for row in rows_of(finished, "quanto") if row["measure"] == "rtfx")
+    assert frame.loc["quanto", "timed_rtfx"] == whole["quantized_median"]
+    assert frame.loc["none", "timed_rtfx"] == whole["baseline_median"]
     assert list(LATENCY.values())[3:5] == ["rtfx_ratio", "latency_encoder_ratio_batch"]
 
 
 def test_only_what_is_timed_again_is_replaced(finished):
     before = rows_of(finished, "quanto")
-    assert finished.run("harness.latency", "--only", "backend=reference").returncode == 0
+    assert finished.run("harness.latency", "--only", "backend=reference", "--threads", "1", "2").returncode == 0
     assert rows_of(finished, "quanto") == before
-    assert len(rows_of(finished, "reference")) == 1
+    assert [row["threads"] for row in rows_of(finished, "reference")] == [1, 2]
 
 
 def test_mistakes_are_one_sentence_and_status_2(finished, tmp_path, capsys):

@@ -17,9 +17,9 @@ from harness.report.charts._blocks import block_similarity
 from harness.report.charts._effects import forest
 from harness.report.charts._layers import layer_error, layer_sensitivity
 from harness.report.charts._outputs import output_range
-from harness.report.charts._size import size_vs_wer
 from harness.report.charts._splits import clean_vs_other
 from harness.report.charts._style import save
+from harness.report.charts._tradeoffs import size_vs_wer, speed_vs_wer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +35,7 @@ __all__ = [
     "output_range",
     "save",
     "size_vs_wer",
+    "speed_vs_wer",
 ]
 
 
@@ -57,6 +58,7 @@ def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
         )
     drawn = {
         "size_vs_wer": size_vs_wer(study, _published(run)),
+        "speed_vs_wer": speed_vs_wer(study),
         "degradation_by_bits": degradation_by_bits(study),
         "effects": forest(study),
         "layer_error": layer_error(study, run),

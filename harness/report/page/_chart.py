@@ -1,4 +1,4 @@
-"""What the size-WER chart draws: cells, baselines with their band, frontiers, and what the filters offer."""
+"""What the chart of size or speed, and WER draws: cells, baselines with their band, frontiers, and the filters."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ _LIBRARIES = {
 }
 """How a library is called, which colour of the style sheet it has, and its shape."""
 _OTHER_COLOUR, _OTHER_SHAPES = 7, ("cross", "pentagon", "hexagon", "bar")
+_AXES = {
+    "size": {"label": "size, MB", "quantity": "size", "larger_is_better": False},
+    "speed": {"label": "seconds of audio per second", "quantity": "speed", "larger_is_better": True},
+}
+"""What word errors can be drawn against."""
 _SCHEMES = {"none": "not quantized", "weight_only": "weights only", "dynamic": "dynamic", "static": "static"}
 
 
@@ -28,12 +33,18 @@ def chart(run: PageRun, table: ResultsTable) -> dict[str, Any]:
     shown = [row for row in run.study.scored if row["size_bytes"] is not None]
     splits = [split for split in run.splits if any(row["split"] == split for row in shown)]
     return {
+        "axes": {name: axis for name, axis in _AXES.items() if name == "size" or any(map(_speed, shown))},
         "libraries": _libraries(run),
         "filters": _filters(run),
         "margin": MARGIN,
         "models": run.levels("model"),
         "panels": [_panel(run, table, split, [row for row in shown if row["split"] == split]) for split in splits],
     }
+
+
+def _speed(row: Row) -> float | None:
+    """Seconds of audio per second, one utterance at a time; `None` where it was not timed."""
+    return row.get("timed_rtfx")
 
 
 def _libraries(run: PageRun) -> dict[str, dict[str, Any]]:
@@ -69,7 +80,10 @@ def _panel(run: PageRun, table: ResultsTable, split: str, rows: list[Row]) -> di
     return {
         "split": split,
         "baselines": [{"label": run.label(row), "wer": row["wer"] * 100} for row in baselines],
-        "frontier": [row["cell_id"] for row in frontier(rows)],
+        "frontiers": {
+            "size": [row["cell_id"] for row in frontier(rows)],
+            "speed": [row["cell_id"] for row in frontier(filter(_speed, rows), lambda row: -row["timed_rtfx"])],
+        },
         "cells": [_cell(run, table, row) for row in rows],
     }
 
@@ -83,6 +97,7 @@ def _cell(run: PageRun, table: ResultsTable, row: Row) -> dict[str, Any]:
         "label": run.label(row),
         **filter_levels(row),
         "size": row["size_bytes"] / 1e6,
+        "speed": _speed(row),
         "wer": row["wer"] * 100,
         "low": None if low is None else low * 100,
         "high": None if high is None else high * 100,

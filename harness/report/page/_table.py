@@ -150,6 +150,7 @@ _COLUMNS = (
     Column("empty_rate", "empty, %", _rate("empty_rate"), "utterances without a transcript"),
     Column("reference_wer", "published WER, %", _published, "from a publication, for comparison"),
     Column("rtfx", "RTFx", _scaled("rtfx", 1, 1), "seconds of audio per second of compute"),
+    Column("timed_rtfx", "RTFx, timed", _scaled("timed_rtfx", 1, 1), "the same, timed alone, one utterance at a time"),
     _ratio("rtfx_ratio", "RTFx ÷ fp32 (more is faster)", "seconds of audio per second of compute, batch 1"),
     _ratio("latency_encoder_ratio", "encoder time ÷ fp32", "latency of the encoder, batch 1"),
     _ratio("latency_decoder_step_ratio", "step time ÷ fp32", "latency of a decoder step, batch 1"),

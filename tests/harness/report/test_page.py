@@ -114,7 +114,7 @@ def test_without_scripts_there_are_words_and_tables(page):
 def test_columns_that_are_empty_everywhere_are_left_out(page):
     headings = "".join(Reader(page).text)
     assert "bits per weight" in headings
-    assert "RTFx ÷" not in headings
+    assert "step time ÷" not in headings
     assert "TBOP" not in headings
 
 
@@ -272,6 +272,20 @@ def test_axes(scale, opened):
     drawn = opened.find_element(By.ID, "panels").get_attribute("innerHTML")
     assert "NaN" not in drawn
     assert ("↑" in drawn) == (scale in ("near", "close"))
+
+
+def test_errors_are_drawn_against_speed_where_it_was_measured(opened):
+    Select(opened.find_element(By.ID, "scale")).select_by_value("all")
+    Select(opened.find_element(By.ID, "across")).select_by_value("speed")
+    shown = opened.execute_script(
+        "return [...document.querySelector('#panels figure').querySelectorAll('.mark .shape')].map("
+        "shape => [shape.closest('.mark').getAttribute('aria-label'), shape.getBoundingClientRect().x])"
+    )
+    assert [re.search(r"RTFx, timed: ([0-9.]+)", label)[1] for label, _ in shown] == ["10.0", "10.0", "20.0"]
+    assert shown[0][1] < shown[2][1]
+    panels = opened.find_element(By.ID, "panels")
+    assert "seconds of audio per second" in panels.text
+    assert "NaN" not in panels.get_attribute("innerHTML")
 
 
 def test_a_phone_never_scrolls_sideways(opened):

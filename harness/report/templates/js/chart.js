@@ -3,7 +3,7 @@ class Chart {
   constructor(data, chosen) {
     this.data = data;
     this.choose = chosen;
-    this.view = { scale: "near", intervals: true, matches: () => true, chosen: null };
+    this.view = { across: "size", scale: "near", intervals: true, matches: () => true, chosen: null };
     this.figures = new Map([...document.querySelectorAll("#panels figure")].map((f) => [f.dataset.split, f]));
   }
 
@@ -19,17 +19,20 @@ class Chart {
     const plot = figure.querySelector(".plot");
     delete figure.dataset.pointed;
     const [width, height] = [plot.clientWidth, plot.clientHeight];
-    const x = sizeAxis(panel.cells, EDGES.left + 10, width - EDGES.right - 10);
+    const across = { name: this.view.across, ...this.data.axes[this.view.across] };
+    const drawn = panel.cells.filter((cell) => cell[across.name] !== null);
+    const x = priceAxis(drawn, across, EDGES.left + 10, width - EDGES.right - 10);
     const y = errorAxis(panel, this.data.margin, this.view.scale, height - EDGES.bottom, EDGES.top);
-    const cells = panel.cells.filter(this.view.matches);
-    const important = (cell) => (cell.library === "none" ? 2 : panel.frontier.includes(cell.id) ? 1 : 0);
-    const marks = placed(cells, x, y, width, important);
+    const cells = drawn.filter(this.view.matches);
+    const frontier = panel.frontiers[across.name];
+    const important = (cell) => (cell.library === "none" ? 2 : frontier.includes(cell.id) ? 1 : 0);
+    const marks = placed(cells, across, x, y, width, important);
     const drawing = svg(
       "svg",
-      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Size and word error rate on ${panel.split}` },
-      ...drawGrid(x, y, width, height),
+      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Word error rate and ${across.quantity} on ${panel.split}` },
+      ...drawGrid(across, x, y, width, height),
       ...drawBaselines(panel, this.data.margin, y, width),
-      drawFrontier(panel, x, y, width),
+      drawFrontier(panel, frontier, across, x, y, width),
       ...marks.map((mark) => this.drawInterval(mark, y)),
       ...marks.flatMap(drawLeader),
       ...marks.map((mark) => this.drawFocusable(figure, mark))

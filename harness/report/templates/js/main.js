@@ -42,7 +42,7 @@ function setUpChart() {
   drawLegend(form, data.chart.libraries);
   setUpFilters(form, (matches) => {
     byId("shown").textContent = filterRows(table, matches);
-    chart.show({ matches, scale: byId("scale").value, intervals: byId("intervals").checked });
+    chart.show({ matches, across: byId("across")?.value ?? "size", scale: byId("scale").value, intervals: byId("intervals").checked });
   });
   let width = 0;
   new ResizeObserver(([{ contentRect }]) => {

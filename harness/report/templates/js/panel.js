@@ -5,11 +5,11 @@ const CROWDED = 0.04;
 const REACH = 22;
 
 /** Cells with the place of their marks: x and y, moved aside where marks would hide each other. */
-function placed(cells, x, y, width, important) {
+function placed(cells, across, x, y, width, important) {
   const marks = [];
-  for (const cell of [...cells].sort((a, b) => important(b) - important(a) || a.size - b.size)) {
+  for (const cell of [...cells].sort((a, b) => important(b) - important(a) || a[across.name] - b[across.name])) {
     const beyond = cell.wer > y.high;
-    const mark = { cell, beyond, trueX: x.place(cell.size), y: beyond ? EDGES.top - 12 : y.place(cell.wer) };
+    const mark = { cell, beyond, trueX: x.place(cell[across.name]), y: beyond ? EDGES.top - 12 : y.place(cell.wer) };
     mark.x = freePlace(mark, marks, width);
     marks.push(mark);
   }
@@ -42,7 +42,7 @@ function nearestMark(marks, x, y) {
   return nearest && far(nearest) <= REACH ? nearest : null;
 }
 
-function drawGrid(x, y, width, height) {
+function drawGrid(across, x, y, width, height) {
   const [left, right, bottom] = [EDGES.left, width - EDGES.right, height - EDGES.bottom];
   return [
     ...y.ticks.flatMap((value) => [
@@ -54,7 +54,7 @@ function drawGrid(x, y, width, height) {
       svg("text", { x: x.place(value), y: bottom + 19, "text-anchor": "middle" }, tickText(value)),
     ]),
     svg("line", { class: "frame", x1: left, x2: right, y1: bottom, y2: bottom }),
-    svg("text", { x: right, y: height - 8, "text-anchor": "end" }, "size, MB"),
+    svg("text", { x: right, y: height - 8, "text-anchor": "end" }, across.label),
     svg("text", { x: 0, y: 12 }, "WER, %"),
   ];
 }
@@ -70,11 +70,13 @@ function drawBaselines(panel, margin, y, width) {
   });
 }
 
-/** The Pareto frontier as a stepped line. */
-function drawFrontier(panel, x, y, width) {
-  const best = panel.frontier.map((id) => panel.cells.find((cell) => cell.id === id));
-  const steps = best.map((cell, i) => `${i ? "H" : "M"}${x.place(cell.size)}${i ? "V" : `,${EDGES.top}V`}${y.place(cell.wer)}`);
-  return svg("path", { class: "frontier", d: `${steps.join("")}H${width - EDGES.right}` });
+/** The Pareto frontier as a stepped line, from its best end in what is paid to the edge where more is paid. */
+function drawFrontier(panel, frontier, across, x, y, width) {
+  const best = frontier.map((id) => panel.cells.find((cell) => cell.id === id));
+  const place = (cell) => x.place(cell[across.name]);
+  const steps = best.map((cell, i) => `${i ? "H" : "M"}${place(cell)}${i ? "V" : `,${EDGES.top}V`}${y.place(cell.wer)}`);
+  const end = across.larger_is_better ? EDGES.left : width - EDGES.right;
+  return svg("path", { class: "frontier", d: steps.length ? `${steps.join("")}H${end}` : "" });
 }
 
 /** The interval of a cell; without a cap where it goes on beyond the axis. */

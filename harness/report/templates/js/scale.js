@@ -33,10 +33,10 @@ function tickText(value) {
   return String(Number(value.toPrecision(6)));
 }
 
-/** The axis of sizes: logarithmic where they differ much. */
-function sizeAxis(cells, start, end) {
-  const sizes = cells.map((cell) => cell.size);
-  const [least, most] = [Math.min(...sizes), Math.max(...sizes)];
+/** The axis of sizes or speeds: logarithmic where they differ much. */
+function priceAxis(cells, across, start, end) {
+  const values = cells.map((cell) => cell[across.name]);
+  const [least, most] = [Math.min(...values), Math.max(...values)];
   const logarithmic = least > 0 && most / least > 2.5;
   const room = (most - least || most || 1) * 0.06;
   return logarithmic
