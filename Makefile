@@ -22,6 +22,7 @@ check: $(SETUP)
 
 figures: $(SETUP)
 	$(BIN)/python -m harness.figures experiments/results/study_tiny_en --out figures
+	$(BIN)/python -m harness.figures experiments/results/frontier_tiny_en --out figures/frontier_tiny_en
 
 readme: $(SETUP)
 	$(BIN)/python -m experiments.readme

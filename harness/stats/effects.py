@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.core.recipes import shown_recipe
 from harness.stats.rates import Rate, combined
 from harness.stats.resampling import Interval, Values
 
@@ -112,15 +113,17 @@ class Effect:
 
 
 def factors_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """Level by factor of one row of the results; the group size is part of the granularity.
+    """Level by factor of one row of the results; the group size is part of the granularity, where layers share one.
 
     >>> row = {"backend": "hqq", "granularity": "per_group", "group_size": 64, "bits": 4, "options": '{"axis": 1}'}
     >>> factors_of(row)
     {'backend': 'hqq', 'granularity': 'per_group:64', 'bits': '4', 'hqq.axis': '1'}
     """
     levels = {name: text_of(row[name]) for name in FACTORS if name in row}
-    if row["granularity"] == "per_group":
+    if row["granularity"] == "per_group" and text_of(row["group_size"]) != "none":
         levels["granularity"] += f":{int(row['group_size'])}"
+    if levels.get("recipe"):
+        levels["recipe"] = f"[{shown_recipe(row['recipe'])}]"
     own = {f"{row['backend']}.{name}": text_of(value) for name, value in json.loads(row["options"]).items()}
     return levels | own
 

@@ -52,8 +52,9 @@ def short(row: Row) -> str:
 
 def _granularity(row: Row) -> str:
     """In the words of a spec; empty where layers differ."""
-    size = f":{int(row['group_size'])}" if row["granularity"] == "per_group" else ""
-    return f"{row['granularity'] or ''}{size}"
+    if row["granularity"] != "per_group":
+        return row["granularity"] or ""
+    return "" if row["group_size"] is None else f"per_group:{int(row['group_size'])}"
 
 
 def _spread(granularity: object) -> str:

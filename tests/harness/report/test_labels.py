@@ -33,7 +33,7 @@ TIED = {"modules": ["tied"], "bits": 6, "granularity": "per_channel"}
             "int4 group 64, tied int5",
         ),
         (
-            {"granularity": None},
+            {"group_size": None},
             [{"modules": ["tied"], "granularity": "per_group:128"}, {"granularity": "per_group:64"}],
             "int4 group 64, tied group 128",
         ),

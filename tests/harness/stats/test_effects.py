@@ -177,6 +177,13 @@ def test_an_option_is_a_factor_of_its_library():
     assert levels["activations"] == "none"
 
 
+def test_a_recipe_is_a_level_that_people_can_read():
+    recipe = '[{"modules":["tied"],"granularity":"per_group:128"},{"granularity":"per_group:64"}]'
+    levels = factors_of(ROW | {"granularity": "per_group", "recipe": recipe})
+    assert levels["granularity"] == "per_group"
+    assert levels["recipe"] == "[tied per_group:128; linear per_group:64]"
+
+
 def outcome(name, **changes):
     return Outcome(name, "clean", factors_of(ROW | changes), *(np.arange(3), np.arange(3), np.full(3, 9)))
 
