@@ -51,8 +51,23 @@ class HandMade:
         self.run = RunDirectory(path)
         self.rows = []
 
-    def add(self, columns, split="clean", errors=2, size=5e6, *, status="done", against=None, layers=True, **changes):
-        """A cell with `errors` in the words of every speaker, one more for every other; `against`: its baseline's."""
+    def add(
+        self,
+        columns,
+        split="clean",
+        errors=2,
+        size=5e6,
+        *,
+        status="done",
+        against=None,
+        layers=True,
+        said=None,
+        **changes,
+    ):
+        """A cell with `errors` in the words of every speaker, one more for every other; `against`: its baseline's.
+
+        `said` are its utterances, where they are others.
+        """
         done = status == "done"
         wer = (errors + 0.5) / WORDS
         cost = None if against is None else (errors - against) / WORDS
@@ -74,7 +89,7 @@ class HandMade:
             CellRecord(
                 row["cell_id"],
                 {"cell_id": row["cell_id"], "status": status},
-                utterances=[utterance(i, errors + i % 2) for i in range(SPEAKERS)] if done else (),
+                utterances=(said or [utterance(i, errors + i % 2) for i in range(SPEAKERS)]) if done else (),
                 layers=[layer(name, row, i) for i, name in enumerate(LAYERS)] if done and layers else (),
             )
         )

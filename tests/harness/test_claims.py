@@ -8,7 +8,7 @@ import pytest
 from harness.claims import CLAIMS, main
 from harness.records.recording import RunDirectory
 from harness.report.claims._file import load_claims
-from harness.report.claims._runs import check_columns
+from harness.report.columns import check_columns
 from tests.harness.runs import EXPERIMENT, PLANNED, write_run
 
 PLANNED_HERE = [c for c in PLANNED if c.backend in ("none", "hqq", "quanto")]

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from backends import FULL_PRECISION, Supported
-from backends.core.errors import did_you_mean
 from harness.errors import ConfigError
-from harness.experiment.cell import Configuration, spec_columns
+from harness.experiment.cell import spec_columns
 from harness.experiment.planned import planned_cells
-from harness.experiment.tables import Model
 from harness.records import reading
 from harness.records.asked import recorded_experiment
 from harness.records.layout import EXPERIMENT, RESULTS
 from harness.records.reading import RecordedRun, study_of
+from harness.report.columns import Wanted, levels, texts
 from harness.stats import Sample
-from harness.stats.effects import factors_of, text_of
+from harness.stats.effects import text_of
 
 Row = Mapping[str, Any]
-Wanted = Mapping[str, str | int | float | bool]
-_SETS = ("modules", "parts")
-"""Columns whose values are sets, written with `+` in any order."""
 
 
 class NotMeasuredError(Exception):
@@ -52,7 +46,7 @@ class Run:
             NotMeasuredError: the cell is planned and not finished, or it failed.
         """
         configuration = self._one(wanted, split)
-        places = [row for row in self._rows if split in (None, row["split"]) and _levels(row) == configuration]
+        places = [row for row in self._rows if split in (None, row["split"]) and levels(row) == configuration]
         done = [row for row in places if row["status"] == "done"]
         if done:
             return done[0]
@@ -82,10 +76,10 @@ class Run:
         if not on_split:
             splits = ", ".join(sorted({row["split"] for row in self._planned}))
             raise ConfigError(f"{self.path}: there is no split {split!r}; there are {splits or 'none'}")
-        left = list({tuple(sorted(levels.items())): levels for levels in map(_levels, on_split)}.values())
-        for column, value in _normal(wanted).items():
-            known = {levels[column]: None for levels in left if column in levels}
-            left = [levels for levels in left if levels.get(column) == value]
+        left = list({tuple(sorted(own.items())): own for own in map(levels, on_split)}.values())
+        for column, value in texts(wanted).items():
+            known = {own[column]: None for own in left if column in own}
+            left = [own for own in left if own.get(column) == value]
             if not known:
                 raise ConfigError(f"{self.path}: {_shown(wanted)}: these cells have no column {column!r}")
             if not left:
@@ -111,45 +105,15 @@ def open_run(path: str) -> Run:
     return Run(path, reading.open_run(Path(path)))
 
 
-def check_columns(wanted: Wanted) -> None:
-    """Refuse columns that no run can have; options (`library.option`) are known only where a run is.
-
-    Raises:
-        ConfigError: names the column and the known ones.
-    """
-    for column in wanted:
-        if column not in _columns() and "." not in column:
-            known = ", ".join(_columns())
-            near = did_you_mean(column, _columns())
-            raise ConfigError(f"{column!r} is not one of the columns {known}, nor an option (library.option){near}")
-
-
 def differing(one: Row, other: Row) -> tuple[str, ...]:
     """The columns in which two configurations differ; options that only one of the libraries has are left out."""
-    a, b = _levels(one), _levels(other)
+    a, b = levels(one), levels(other)
     return tuple(name for name in a if name in b and a[name] != b[name])
 
 
 def _planned(stored: RecordedRun) -> list[Row]:
     experiment = recorded_experiment(stored)
     return [{**spec_columns(c), "split": data.label} for c, data in planned_cells(experiment)]
-
-
-@cache
-def _columns() -> tuple[str, ...]:
-    """Names of the columns that say what a cell is; sizes of groups and options are told by `factors_of`."""
-    known = spec_columns(Configuration(Model(path=""), "none", FULL_PRECISION, "{}", "cpu", Supported()))
-    return tuple(name for name in known if name not in ("group_size", "options"))
-
-
-def _levels(row: Row) -> dict[str, str]:
-    """Every column that says what a cell is, as text; options as `library.option`, the granularity with its size."""
-    return {name: text_of(row[name]) for name in _columns() if name in row} | factors_of(row)
-
-
-def _normal(wanted: Wanted) -> dict[str, str]:
-    texts = {column: text_of(value) for column, value in wanted.items()}
-    return {c: "+".join(sorted(text.split("+"))) if c in _SETS else text for c, text in texts.items()}
 
 
 def _shown(wanted: Wanted) -> str:

@@ -9,7 +9,8 @@ from functools import cache, partial
 
 from harness.errors import ConfigError, DataError
 from harness.report.claims._file import AnyClaim, Compared, Interaction, NonInferior, SizeReduction
-from harness.report.claims._runs import NotMeasuredError, Row, Run, check_columns, differing, open_run
+from harness.report.claims._runs import NotMeasuredError, Row, Run, differing, open_run
+from harness.report.columns import check_columns
 from harness.stats import Sample
 from harness.stats.claims import (
     Direction,
