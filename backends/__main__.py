@@ -27,7 +27,7 @@ from backends.core.codes import (
     PerTensor,
 )
 from backends.core.commands import command_parser
-from backends.core.spec import EVERYTHING, Part
+from backends.core.spec import EVERYTHING, LINEAR, ModuleKind, Part
 
 _GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), *map(PerGroup, (16, 32, 64, 128)))
 
@@ -35,6 +35,7 @@ _GRANULARITIES: tuple[Granularity, ...] = (PerTensor(), PerChannel(), *map(PerGr
 _PLACES = (
     {"parts": frozenset({Part.ENCODER})},
     {"modules": EVERYTHING},
+    {"modules": LINEAR | {ModuleKind.TIED}},
 )
 """Other than all linear layers: some engines do the encoder alone, or a model as a whole."""
 

@@ -229,14 +229,26 @@ def outputs_refused(backend: Backend, spec: QuantSpec) -> Unsupported | None:
     return None
 
 
+def groups_refused(backend: Backend, spec: QuantSpec) -> Unsupported | None:
+    """The answer of a backend that has no scales within a token, where they are asked for, or `None` where all is well.
+
+    Those that have such scales have an attribute `groups_activations` that is true, beside the members of `Backend`.
+    """
+    grouped = spec.activations is not None and spec.activations.grouped
+    if grouped and not getattr(backend, "groups_activations", False):
+        return Unsupported(f"{backend.name} has no scales within a token: use per_tensor or per_token for activations")
+    return None
+
+
 def selection_refused(backend: Backend, spec: QuantSpec) -> Unsupported | None:
     """The answer of a backend that knows no recipe, no other rest, or no tie, where one is asked for; `None` otherwise.
 
     Those that quantize layer by layer have an attribute `layerwise` that is true, and `kinds` of modules, beside the
-    members of `Backend`.
+    members of `Backend`; others may say in `no_recipe` why they do not.
     """
     if spec.recipe and not getattr(backend, "layerwise", False):
-        return Unsupported("it does not quantize layer by layer: leave recipe out")
+        why = getattr(backend, "no_recipe", "it does not quantize layer by layer")
+        return Unsupported(f"{why}: leave recipe out")
     if spec.rest != Rest.FP32 and not getattr(backend, "layerwise", False):
         return Unsupported("it stores what is not quantized in its own way: leave rest out")
     if ModuleKind.TIED in kinds_of(spec) and ModuleKind.TIED not in getattr(backend, "kinds", ()):

@@ -25,6 +25,14 @@ class NumberFormat(StrEnum):
     """E2M1, with a power of two for every 32 weights of a row."""
     MXFP8 = "mxfp8"
     """E4M3, with a power of two for every 32 weights of a row."""
+    IQ4_NL = "iq4_nl"
+    """ggml's table of 16 values, with a float16 scale for every 32 weights of a row."""
+    Q6_K = "q6_k"
+    """ggml's integers whose scales, of 16 weights (32 in q4_k and q5_k), are codes in a block of 256."""
+    Q5_K = "q5_k"
+    Q4_K = "q4_k"
+    Q3_K = "q3_k"
+    Q2_K = "q2_k"
     FP16 = "fp16"
     BF16 = "bf16"
     FP32 = "fp32"
@@ -37,6 +45,12 @@ FORMAT_BITS = {
     NumberFormat.NVFP4: 4,
     NumberFormat.MXFP4: 4,
     NumberFormat.MXFP8: 8,
+    NumberFormat.IQ4_NL: 4,
+    NumberFormat.Q6_K: 6,
+    NumberFormat.Q5_K: 5,
+    NumberFormat.Q4_K: 4,
+    NumberFormat.Q3_K: 3,
+    NumberFormat.Q2_K: 2,
     NumberFormat.FP16: 16,
     NumberFormat.BF16: 16,
     NumberFormat.FP32: 32,
@@ -78,6 +92,7 @@ class PerGroup:
 
 
 Granularity = PerTensor | PerChannel | PerGroup
+_GROUP = r"per_group:([1-9]\d*)"
 
 
 def parse_granularity(text: str | Granularity) -> Granularity:
@@ -97,7 +112,7 @@ def parse_granularity(text: str | Granularity) -> Granularity:
         return PerTensor()
     if text == "per_channel":
         return PerChannel()
-    if match := re.fullmatch(r"per_group:([1-9]\d*)", text):
+    if match := re.fullmatch(_GROUP, text):
         return PerGroup(int(match[1]))
     raise SpecError(f"granularity {text!r} is not one of per_tensor, per_channel, per_group:SIZE")
 
@@ -109,7 +124,8 @@ class Activations:
     Attributes:
         bits: of one activation, 1 to 8, or 16.
         format: `int` or `fp8_e4m3`.
-        granularity: `per_tensor` or `per_token` (one scale for every row of the flattened input).
+        granularity: `per_tensor`, `per_token` (one scale for every row of the flattened input), or `per_group:SIZE`
+            (one for every `SIZE` consecutive values within such a row).
         symmetric: whether zero is coded as zero; `None` takes the adapter's default.
     """
 
@@ -121,8 +137,15 @@ class Activations:
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", member(NumberFormat, self.format, "activations.format"))
         check_bits(self.bits, self.format, "activations.bits")
-        if self.granularity not in ("per_tensor", "per_token"):
-            raise SpecError(f"activations.granularity {self.granularity!r} is not one of per_tensor, per_token")
+        if self.granularity not in ("per_tensor", "per_token") and not self.grouped:
+            raise SpecError(
+                f"activations.granularity {self.granularity!r} is not one of per_tensor, per_token, per_group:SIZE"
+            )
+
+    @property
+    def grouped(self) -> bool:
+        """Whether there are several scales within a token."""
+        return re.fullmatch(_GROUP, self.granularity) is not None
 
     def __str__(self) -> str:
         sign = {None: "", True: ":symmetric", False: ":asymmetric"}[self.symmetric]

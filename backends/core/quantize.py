@@ -12,6 +12,7 @@ from backends.core.base import (
     Capability,
     Supported,
     Unsupported,
+    groups_refused,
     missing_package,
     outputs_refused,
     package_versions,
@@ -65,7 +66,8 @@ def quantize(
         bits: of a weight code.
         backend: one of `available()`.
         method: how codes are chosen; the library's default otherwise.
-        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `nvfp4`, `mxfp4`, `mxfp8`, `fp16`, `bf16`, `fp32`.
+        format: of a weight code: `int`, `fp8_e4m3`, `nf4`, `fp4`, `nvfp4`, `mxfp4`, `mxfp8`, `fp16`, `bf16`, `fp32`,
+            or ggml's `iq4_nl` and `q6_k` to `q2_k`.
         symmetric: of the weight code; the library's default otherwise.
         activations: how activations are coded; the library's default for the scheme otherwise.
         modules: which of `linear`, `head`, `embedding`, `conv`, or `tied` for head and embedding as one tensor. The
@@ -190,7 +192,9 @@ def capability(
 
 def _of_plain(adapter: Backend, spec: QuantSpec, options: Any, device: str) -> Capability:
     """The answer to a plain spec; where the method is in the way, whether the adapter of methods has it."""
-    answer = outputs_refused(adapter, spec) or adapter.capability(spec, options, device)
+    answer = (
+        outputs_refused(adapter, spec) or groups_refused(adapter, spec) or adapter.capability(spec, options, device)
+    )
     usual = adapter.resolve(replace(spec, method=None), options).method
     if isinstance(answer, Unsupported) and spec.method not in (None, usual) and adapter.name != _OF_METHODS:
         elsewhere = get(_OF_METHODS)

@@ -58,6 +58,7 @@ NF4 = (
 """The quantiles of a normal distribution (Dettmers et al. 2023, arXiv 2305.14314, appendix E)."""
 FP4 = (0.0, 0.0052083333, 0.16666667, 0.25, 0.33333333, 0.5, 0.66666667, 1.0)
 """Magnitudes of bitsandbytes' fp4 (one sign, two exponent, one mantissa bit), relative to the largest."""
+_FORMATS = (NumberFormat.INT, NumberFormat.FP8_E4M3, NumberFormat.NF4, NumberFormat.FP4, *BLOCK_SIZES)
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,8 @@ class Reference(LayerwiseBackend):
             return Unsupported(reason)
         if spec.format in (NumberFormat.FP16, NumberFormat.BF16, NumberFormat.FP32):
             return Unsupported("the reference does not cast: use the backend cast for fp16 and bf16")
+        if spec.format not in _FORMATS:
+            return Unsupported(f"the reference has the formats {', '.join(_FORMATS)}")
         if spec.bits == 1 and spec.symmetric:
             return Unsupported("one bit cannot be symmetric around zero: set symmetric = false")
         if spec.activations and spec.activations.format is not NumberFormat.INT:

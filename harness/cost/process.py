@@ -24,6 +24,7 @@ _PACKAGES = (
     "ctranslate2",
     "openvino",
     "nncf",
+    "pywhispercpp",
     "datasets",
     "jiwer",
     "numpy",

@@ -63,7 +63,7 @@ class ActivationsTable(Table):
     Attributes:
         bits: of a code.
         format: `int` or `fp8_e4m3`.
-        granularity: `per_tensor` or `per_token`.
+        granularity: `per_tensor`, `per_token`, or `per_group:SIZE` within a token.
         symmetric: whether there is no zero point; the library's default without it.
     """
 
