@@ -1,4 +1,4 @@
-"""Print what every backend can do, quantize a checkpoint, or look into a saved one.
+"""Print what every backend can do, quantize a checkpoint, look into a saved one, or export it.
 
 One row for every backend, scheme, granularity and format, with the bits that get the same answer
 side by side. No torch is needed for it.
@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
-from backends._commands import add_inspect, add_quantize
+from backends._commands import add_export, add_inspect, add_quantize
 from backends.core.codes import (
     FORMAT_BITS,
     NumberFormat,
@@ -122,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
             "--backend hqq --device cuda",
             "quantize MODEL_DIR OUT_DIR --backend hqq --bits 4 --granularity per_group:64",
             "inspect OUT_DIR",
+            "export OUT_DIR ggml FILE",
         ],
         done="it is printed or saved",
     )
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     add_quantize(commands)
     add_inspect(commands)
+    add_export(commands)
     return parser
 
 

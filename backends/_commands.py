@@ -1,4 +1,4 @@
-"""The command line of `python -m backends`: what is possible, quantize a checkpoint, look into a saved one."""
+"""The command line of `python -m backends`: quantize a checkpoint, look into a saved one, export it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends.core.base import Unsupported
-from backends.core.checkpoint import Quantized, read_report
+from backends.core.checkpoint import Quantized, load, read_report
 from backends.core.codes import NumberFormat, parse_granularity
 from backends.core.errors import CheckpointError, SpecError, UnsupportedError
 from backends.core.inspection import check_directory, check_recognizer
@@ -58,6 +58,20 @@ def add_inspect(commands: Any) -> None:
     parser = commands.add_parser("inspect", help="what every layer of a saved quantized model is")
     parser.add_argument("directory", type=Path)
     parser.set_defaults(action=lambda options: _print_report(read_report(options.directory)))
+
+
+def add_export(commands: Any) -> None:
+    """Add `export` to the subcommands."""
+    parser = commands.add_parser("export", help="write a saved quantized model in the format of another program")
+    parser.add_argument("directory", type=Path, help="that quantize made")
+    parser.add_argument("format", help="such as ggml, a file of whisper.cpp")
+    parser.add_argument("output", type=Path, help="path to be made")
+    parser.set_defaults(action=_export)
+
+
+def _export(options: argparse.Namespace) -> None:
+    hush_transformers()
+    load(options.directory).export(options.format, options.output)
 
 
 def _quantize(options: argparse.Namespace) -> None:

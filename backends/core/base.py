@@ -211,6 +211,14 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class Exporting(Protocol):
+    """What a backend has beside the members of `Backend` if its models can be written for other programs."""
+
+    exports: Mapping[str, Callable[[Quantized, Path], None]]
+    """By the name of a format, what writes a quantized model to a path that is not there yet."""
+
+
 def missing_package(backend: Backend) -> Unsupported | None:
     """The answer of a backend whose library is not installed, or `None` where all is there."""
     for package, version in package_versions(backend).items():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from backends.core.base import Engine, Generator, NoOptions, Packing, missing_package, package_versions
+from backends.core.base import Engine, Exporting, Generator, NoOptions, Packing, missing_package, package_versions
 from backends.core.errors import CheckpointError, UnsupportedError
 from backends.core.manifest import ENGINE, FORMAT_VERSION, MANIFEST, WEIGHTS, check_files, read_manifest, write_manifest
 from backends.core.quiet import hush_torchao
@@ -80,6 +80,31 @@ class Quantized:
             CheckpointError: the directory cannot be written, or there is something in it.
         """
         _save(self, Path(directory), processor)
+
+    def export(self, format: str, path: str | Path) -> None:
+        """Write the model in the format of another program, which reads it without this package.
+
+        Args:
+            format: `ggml` for a file of whisper.cpp, from the backend `ggml`.
+            path: that is not there yet.
+
+        Raises:
+            UnsupportedError: the backend does not write that format.
+            ModelError: the program would not understand this model.
+            CheckpointError: the path cannot be written, or there is something already.
+        """
+        adapter = get(self.backend)
+        exports = adapter.exports if isinstance(adapter, Exporting) else {}
+        if format not in exports:
+            others = f", only {', '.join(exports)}" if exports else ""
+            raise UnsupportedError(f"the backend {self.backend} does not export {format}{others}")
+        path = Path(path)
+        if path.exists():
+            raise CheckpointError(f"{path}: there is something already; name another path")
+        try:
+            exports[format](self, path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _save(quantized: Quantized, directory: Path, processor: Any) -> None:

@@ -39,6 +39,9 @@ class Ggml:
     groups_activations = True
     no_recipe = "whisper.cpp reads all matrices of a file in one type"
 
+    def __init__(self) -> None:
+        self.exports = {"ggml": _export}
+
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Codes as their type has them, inputs as its products round them; floats are one cast of everything."""
         if spec.scheme is Scheme.NONE:
@@ -118,6 +121,11 @@ class Ggml:
 _FLOAT_NOTE = (
     "whisper.cpp keeps keys, values and what goes through the convolutions in 16 bits; its GELU is the tanh form"
 )
+
+
+def _export(quantized: Quantized, path: Path) -> None:
+    model: Any = quantized.model
+    model.export(path)
 
 
 def _type(spec: QuantSpec) -> TensorType:

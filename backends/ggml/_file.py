@@ -10,6 +10,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from os import SEEK_CUR
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,10 @@ from backends.ggml._library import Floats, quantized
 from backends.ggml._types import F16, F32, QUANTIZED, TensorType
 
 _MAGIC = 0x67676D6C
+_HEAD = 48
+"""Bytes before the filters."""
+ENDS = {51864: 50256, 51865: 50257, 51866: 50257}
+"""The token that ends a text, by the size of OpenAI's vocabularies; whisper.cpp knows the special tokens by number."""
 _CODES_VERSION = 2000
 """Version 2 of ggml's codes, in thousands, as it stands beside the type of a quantized file."""
 _NAMES = (
@@ -131,21 +136,31 @@ def _mel_filters(mels: int) -> Floats:
 
 
 def words_of(model: Any) -> list[bytes]:
-    """The words of a model's vocabulary as bytes, by number, special tokens left out; none where no tokenizer is found.
+    """The words of a model's vocabulary as bytes, by number, up to the end of a text.
 
-    They are those of the `tokenizer.json` beside the checkpoint that the model was loaded from.
+    They are those of the `tokenizer.json` beside the checkpoint that the model was loaded from; none where there is
+    no such file, or it has another vocabulary than one of OpenAI's.
     """
     from transformers.convert_slow_tokenizer import bytes_to_unicode
     from transformers.utils import cached_file
 
-    source = getattr(model.config, "name_or_path", "")
-    found = source and cached_file(
-        source, "tokenizer.json", local_files_only=True, _raise_exceptions_for_missing_entries=False
-    )
-    if not found:
+    source, end = model.config.name_or_path, ENDS.get(model.config.vocab_size)
+    options = {"local_files_only": True, "_raise_exceptions_for_missing_entries": False}
+    found = cached_file(source, "tokenizer.json", **options) if source and end else None
+    if found is None:
         return []
-    tokenizer = json.loads(Path(found).read_text())
-    special = {token["content"] for token in tokenizer["added_tokens"]}
-    plain = {number: word for word, number in tokenizer["model"]["vocab"].items() if word not in special}
+    numbers = json.loads(Path(found).read_text(encoding="utf-8"))["model"]["vocab"]
+    words = {number: word for word, number in numbers.items() if number < end}
     letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
-    return [bytes(letters[letter] for letter in plain[number]) for number in range(len(plain))]
+    if len(words) != end or not letters.keys() >= set().union(*words.values()):
+        return []
+    return [bytes(letters[letter] for letter in words[number]) for number in range(end)]
+
+
+def word_count(path: Path) -> int:
+    """How many words stand in a file."""
+    with path.open("rb") as file:
+        file.seek(_HEAD)
+        mels, frequencies = struct.unpack("<2i", file.read(8))
+        file.seek(4 * mels * frequencies, SEEK_CUR)
+        return int(struct.unpack("<i", file.read(4))[0])

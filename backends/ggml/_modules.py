@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from transformers import (
 from backends.core.errors import ModelError, UnsupportedError
 from backends.core.generation import otherwise_forced, prompt_of, refusal, without
 from backends.core.selection import Candidate
-from backends.ggml._file import words_of, write
+from backends.ggml._file import ENDS, word_count, words_of, write
 from backends.ggml._library import Context, Floats
 from backends.ggml._types import TensorType
 
@@ -115,6 +116,31 @@ class GgmlWhisper:
     def write(self, directory: Path) -> None:
         """Copy the model file."""
         shutil.copyfile(self.directory / WEIGHTS, directory / WEIGHTS)
+
+    def export(self, path: Path) -> None:
+        """Copy the model file to where whisper.cpp will be given it; its own transcription knows OpenAI's vocabularies.
+
+        Raises:
+            ModelError: the model has another vocabulary, or its words are not in the file.
+        """
+        size, end = self.config.vocab_size, self.generation_config.eos_token_id
+        if ENDS.get(size) != end:
+            known = ", ".join(map(str, ENDS))
+            raise ModelError(
+                f"whisper.cpp knows special tokens by their numbers in OpenAI's vocabularies of {known} tokens, and "
+                f"this one has {size}, the end of a text being {end}"
+            )
+        if word_count(self.directory / WEIGHTS) != end:
+            raise ModelError(
+                "the words of the vocabulary were not found when the model was quantized: load the checkpoint from a "
+                "directory with its tokenizer.json"
+            )
+        fresh = path.with_name(f".{path.name}-{uuid4().hex[:12]}")
+        try:
+            shutil.copyfile(self.directory / WEIGHTS, fresh)
+            fresh.rename(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def _rules(config: Any, prompt: int) -> LogitsProcessorList:

@@ -80,6 +80,16 @@ _MORE = [
     ),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerTensor(), 16, modules=_WHOLE)),
+    *[
+        Case("ggml", QuantSpec(Scheme.DYNAMIC, PerGroup(group), bits, form, symmetric, method=method, modules=_TIED))
+        for form, bits, group, symmetric, method in [
+            *[("int", bits, 32, True, None) for bits in (8, 5, 4)],
+            *[("int", bits, 32, False, "imatrix") for bits in (5, 4)],
+            ("iq4_nl", 4, 32, None, None),
+            *[(f"q{bits}_k", bits, 32 if bits in (4, 5) else 16, None, None) for bits in (6, 5, 4, 3, 2)],
+            ("q4_k", 4, 32, None, "imatrix"),
+        ]
+    ],
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, parts=_ENCODER)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, symmetric=False, modules=_CONV, parts=_ENCODER)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, parts=_ENCODER)),

@@ -109,7 +109,10 @@ def test_options_stand_after_the_command():
         main(["--backend", "quanto", "inspect", "somewhere"])
 
 
-@pytest.mark.parametrize(("backend", "where"), [("openvino", "encoder"), ("ctranslate2", "conv+embedding+head+linear")])
+@pytest.mark.parametrize(
+    ("backend", "where"),
+    [("openvino", "encoder"), ("ctranslate2", "conv+embedding+head+linear"), ("ggml", "linear+tied")],
+)
 def test_the_table_knows_engines_that_do_a_part_or_the_whole(backend, where):
     if missing := missing_package(get(backend)):
         pytest.skip(missing.reason)

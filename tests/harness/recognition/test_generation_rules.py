@@ -1,6 +1,7 @@
 """Every name that a generation configuration can have: honoured as transformers' own `generate` does, or refused."""
 
 import copy
+from importlib import import_module
 
 import pytest
 import torch
@@ -192,23 +193,23 @@ def test_what_cannot_be_honoured_is_refused_by_name(name, recognizer, ruled, tmp
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
-def test_ctranslate2_honours_a_rule_or_refuses_it_by_name(name):
-    if missing := missing_package(get("ctranslate2")):
+@pytest.mark.parametrize(("engine", "bits", "form"), [("ctranslate2", 32, "fp32"), ("ggml", 16, "fp16")])
+def test_an_engine_honours_a_rule_or_refuses_it_by_name(engine, bits, form, name):
+    if missing := missing_package(get(engine)):
         pytest.skip(missing.reason)
-    from backends.ctranslate2._modules import HONOURED
-
+    honoured = import_module(f"backends.{engine}._modules").HONOURED
     fresh = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
     setattr(fresh.model.generation_config, name, IN_FORCE[name])
     speech = datasets.get("embedded").load(Data(dataset="embedded", split="clean")).utterances
     batch = fresh.prepare([utterance.waveform() for utterance in speech[:3]], DECODING)
     expected = tokens(fresh, batch)
-    whole = {"modules": ["linear", "head", "embedding", "conv"], "format": "fp32"}
-    if name in HONOURED:
-        fresh.model = quantize(fresh.model, "none", "per_tensor", 32, backend="ctranslate2", **whole).model
+    asked = ("none", "per_tensor", bits)
+    if name in honoured:
+        fresh.model = quantize(fresh.model, *asked, backend=engine, format=form).model
         assert tokens(fresh, batch) == expected
     else:
         with pytest.raises(ModelError, match=f"does not follow the generation configuration's {name} = "):
-            quantize(fresh.model, "none", "per_tensor", 32, backend="ctranslate2", **whole)
+            quantize(fresh.model, *asked, backend=engine, format=form)
 
 
 @pytest.mark.parametrize("name", sorted(RULES))

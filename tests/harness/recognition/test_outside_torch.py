@@ -45,6 +45,12 @@ scheme = "dynamic"
 bits = 8
 modules = ["linear", "head", "embedding", "conv"]
 [[grid]]
+backend = "ggml"
+scheme = "dynamic"
+granularity = "per_group:32"
+bits = 8
+modules = ["linear", "tied"]
+[[grid]]
 backend = "quanto"
 bits = 8
 """
@@ -72,6 +78,16 @@ def test_it_is_a_cell_like_others_without_likelihood_and_drafts(run):
     assert engine["rtfx"] > 0
     assert engine["size_bytes"] == pytest.approx(engine["file_bytes"], rel=0.01)
     assert engine["size_bytes"] < 0.3 * baseline["size_bytes"]
+    assert engine["bops_per_audio_second"] < 0.2 * baseline["bops_per_audio_second"]
+
+
+def test_ggml_is_one_too(run):
+    pytest.importorskip("pywhispercpp", reason='pywhispercpp is not installed: pip install ".[ggml]"')
+    engine, baseline = run.frame.loc[("ggml", "int")], run.frame.loc[("none", "fp32")]
+    assert (engine["status"], engine["drafted"]) == ("done", 0)
+    assert np.isnan(engine["nll"])
+    assert engine["size_bytes"] == pytest.approx(engine["file_bytes"], rel=0.01)
+    assert engine["size_bytes"] < 0.31 * baseline["size_bytes"]
     assert engine["bops_per_audio_second"] < 0.2 * baseline["bops_per_audio_second"]
 
 
