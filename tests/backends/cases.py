@@ -83,10 +83,11 @@ _MORE = [
     *[
         Case("ggml", QuantSpec(Scheme.DYNAMIC, PerGroup(group), bits, form, symmetric, method=method, modules=_TIED))
         for form, bits, group, symmetric, method in [
-            *[("int", bits, 32, True, None) for bits in (8, 5, 4)],
-            *[("int", bits, 32, False, "imatrix") for bits in (5, 4)],
+            ("int", 8, 32, None, None),
+            ("int", 5, 32, False, "imatrix"),
+            ("int", 4, 32, None, None),
             ("iq4_nl", 4, 32, None, None),
-            *[(f"q{bits}_k", bits, 32 if bits in (4, 5) else 16, None, None) for bits in (6, 5, 4, 3, 2)],
+            ("q6_k", 6, 16, None, None),
             ("q4_k", 4, 32, None, "imatrix"),
         ]
     ],
