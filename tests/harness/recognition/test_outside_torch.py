@@ -88,7 +88,7 @@ def test_ggml_is_one_too(run):
     assert np.isnan(engine["nll"])
     assert engine["size_bytes"] == pytest.approx(engine["file_bytes"], rel=0.01)
     assert engine["size_bytes"] < 0.31 * baseline["size_bytes"]
-    assert engine["bops_per_audio_second"] < 0.2 * baseline["bops_per_audio_second"]
+    assert engine["bops_per_audio_second"] < 0.25 * baseline["bops_per_audio_second"]
 
 
 def test_in_full_precision_it_says_the_same(run):
