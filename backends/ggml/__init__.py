@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _MATRICES = LINEAR | {ModuleKind.TIED}
 _STORED = _MATRICES | {ModuleKind.CONV}
+_LARGEST = 65504
+"""Of float16."""
 
 
 class Ggml:
@@ -87,6 +89,11 @@ class Ggml:
         if offenders:
             raise ModelError(f"ggml takes weights in float32; load the model so, for {', '.join(offenders)}")
         _check_rows(modules, _type(spec))
+        wide = [c.name for c in modules if float(c.weight.abs().max()) > _LARGEST]
+        if wide:
+            raise ModelError(
+                f"ggml's scales and floats of 16 bits end at {_LARGEST}, and beyond it go {', '.join(wide)}"
+            )
 
     def quantize(self, model: nn.Module, spec: QuantSpec, options: Any, calibration: Calibration | None) -> Quantized:
         """Write the whole model as a file of whisper.cpp, and load it."""

@@ -25,6 +25,8 @@ PACKAGE = "pywhispercpp"
 RELEASE = "1.8.5"
 """Of whisper.cpp, whose parameters have the layout below."""
 Floats = NDArray[np.float32]
+_REFLECTED = 200
+"""So many samples whisper.cpp reads beyond the first, whether they are there or not."""
 
 
 class _Parameters(ctypes.Structure):
@@ -49,7 +51,6 @@ _Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _SILENT = _Log(lambda level, text, data: None)
 _POINTER, _INT, _LONG, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "whisper_version": (ctypes.c_char_p, ()),
     "whisper_log_set": (None, (_Log, _POINTER)),
     "ggml_log_set": (None, (_Log, _POINTER)),
     "whisper_context_default_params_by_ref": (ctypes.POINTER(_Parameters), ()),
@@ -75,23 +76,32 @@ def library() -> Any:
     """The loaded library, silenced; the functions of ggml are found through it.
 
     Raises:
-        UnsupportedError: it is of another release.
+        UnsupportedError: it is of another release, or not there.
     """
-    (path,) = [file for file in metadata.files(PACKAGE) or () if file.name == "libwhisper.so"]
-    loaded = ctypes.CDLL(str(path.locate()))
+    found = next((file for file in metadata.files(PACKAGE) or () if file.name == "libwhisper.so"), None)
+    if found is None:
+        raise UnsupportedError(f"{PACKAGE} brings no libwhisper.so on this machine")
+    loaded = ctypes.CDLL(str(found.locate()))
+    loaded.whisper_version.restype = ctypes.c_char_p
+    release = loaded.whisper_version().decode()
+    if release != RELEASE:
+        raise _another(release)
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
     loaded.whisper_log_set(_SILENT, None)
     loaded.ggml_log_set(_SILENT, None)
-    release = loaded.whisper_version().decode()
     defaults = _default_parameters(loaded)
-    if release != RELEASE or tuple(getattr(defaults, name) for name, _ in _Parameters._fields_) != _DEFAULTS:
-        raise UnsupportedError(
-            f"{PACKAGE} {metadata.version(PACKAGE)} brings whisper.cpp {release}, whose parameters are not known to be "
-            f"those of {RELEASE}: install {PACKAGE}==1.5.1"
-        )
+    if tuple(getattr(defaults, name) for name, _ in _Parameters._fields_) != _DEFAULTS:
+        raise _another(release)
     return loaded
+
+
+def _another(release: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{PACKAGE} {metadata.version(PACKAGE)} brings whisper.cpp {release}, whose parameters are not known to be "
+        f"those of {RELEASE}: install {PACKAGE}==1.5.1"
+    )
 
 
 def _default_parameters(loaded: Any) -> _Parameters:
@@ -111,13 +121,16 @@ def quantized(kind: TensorType, weight: Floats, importance: Floats | None = None
 
     Args:
         kind: its type.
-        weight: (rows, columns), contiguous.
+        weight: (rows, columns).
         importance: (columns,), of how much weight the error in each column has; `None` for the same.
     """
     if kind is F16:
         return weight.astype(np.float16).tobytes()
     rows, columns = weight.shape
     _check_row(kind, columns)
+    weight = np.ascontiguousarray(weight, np.float32)
+    if importance is not None:
+        importance = np.ascontiguousarray(np.broadcast_to(importance, (columns,)), np.float32)
     made = np.empty(rows * row_bytes(kind, columns), np.uint8)
     pointer = None if importance is None else importance.ctypes.data
     written = library().ggml_quantize_chunk(
@@ -133,6 +146,8 @@ def dequantized(kind: TensorType, stored: bytes, shape: tuple[int, int]) -> Floa
     if kind is F16:
         return np.frombuffer(stored, np.float16).astype(np.float32).reshape(shape)
     _check_row(kind, shape[1])
+    if len(stored) != shape[0] * row_bytes(kind, shape[1]):
+        raise ModelError(f"{len(stored)} bytes are no {kind.name} of the shape {shape}")
     weights = np.empty(shape, np.float32)
     function = getattr(library(), f"dequantize_row_{kind.name}")
     function.restype, function.argtypes = None, (ctypes.c_char_p, _POINTER, _LONG)
@@ -172,8 +187,9 @@ class Context:
         self._past = -1
 
     def encode(self, features: Floats, threads: int) -> None:
-        """Encode a window of features, (mels, frames), contiguous: what is decoded from here on is this."""
+        """Encode a window of features, (mels, frames): what is decoded from here on is this."""
         self._past = -1
+        features = np.ascontiguousarray(features, np.float32)
         if features.shape != (self.mels, 2 * self._audio_positions):
             raise ModelError(
                 f"the model takes features of {(self.mels, 2 * self._audio_positions)}, not {features.shape}"
@@ -184,6 +200,9 @@ class Context:
     def encode_speech(self, samples: Floats, threads: int) -> None:
         """`encode` of the features that whisper.cpp itself computes of samples, (samples,), at 16 kHz."""
         self._past = -1
+        samples = np.ascontiguousarray(samples, np.float32)
+        if samples.ndim != 1 or len(samples) <= _REFLECTED:
+            raise ModelError(f"whisper.cpp takes more than {_REFLECTED} samples, not an array of {samples.shape}")
         self._run("whisper_pcm_to_mel", samples.ctypes.data, len(samples), threads)
         self._encode(threads)
 

@@ -199,6 +199,12 @@ def _untied():
     return model
 
 
+def _wide():
+    model = whisper()
+    model.model.encoder.conv2.weight.data[0, 0, 0] = 7e4
+    return model
+
+
 def _with(**changes):
     model = whisper()
     for key, value in changes.items():
@@ -215,6 +221,7 @@ def _with(**changes):
         (lambda: whisper(scale_embedding=True), "scale_embedding = False"),
         (lambda: whisper().half(), "load the model so, for model.encoder.conv1"),
         (_untied, "does not tie"),
+        (_wide, "end at 65504, and beyond it go model.encoder.conv2"),
         (lambda: _with(no_timestamps_token_id=None), "no_timestamps_token_id"),
         (lambda: _with(eos_token_id=[2, 3]), "one token"),
         (lambda: _with(min_new_tokens=3), "min_new_tokens = 3"),
@@ -226,7 +233,7 @@ def test_models_that_it_cannot_hold_are_refused_before_a_weight_is_touched(model
 
 
 def test_blocks_that_do_not_divide_rows_are_refused_with_what_does():
-    with pytest.raises(ModelError, match=r"blocks of 256 .* k_proj with 128: use q4_0 \(int of 4 .*, q4_1 .*iq4_nl"):
+    with pytest.raises(ModelError, match=r"blocks of 256 .*k_proj with 128: use q4_0 \(int of 4 .*, q4_1 .*iq4_nl"):
         quantize_spec(whisper(), asked("q4_K"), "ggml")
     with pytest.raises(ModelError, match="multiples of 32 weights, not of 33"):
         library.quantized(TYPES["q4_0"], np.zeros((2, 33), np.float32))

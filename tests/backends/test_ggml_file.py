@@ -135,6 +135,10 @@ def test_flash_attention_is_off_because_it_reaches_padding(monkeypatch):
 
 def test_what_would_end_the_process_is_an_error():
     context = half(whisper()).model.context
+    with pytest.raises(ModelError, match="more than 200 samples"):
+        context.encode_speech(np.zeros(200, np.float32), 1)
+    with pytest.raises(ModelError, match="33 bytes are no q8_0"):
+        library.dequantized(TYPES["q8_0"], b"0" * 33, (1, 32))
     with pytest.raises(ModelError, match="nothing is encoded"):
         context.decode([1], 1)
     context.encode(np.zeros((80, 300), np.float32), 1)
