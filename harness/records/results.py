@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import cache
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -71,6 +72,11 @@ SPEED = {
 DIFFERENCE = (
     "baseline_cell_id",
     "identical",
+    "utterances_changed",
+    "utterances_worse",
+    "utterances_better",
+    "errors_added",
+    "errors_removed",
     "difference",
     "difference_low",
     "difference_high",
@@ -207,6 +213,7 @@ def _difference(against: AgainstBaseline | None) -> dict[str, Any]:
     values = (
         against.baseline,
         comparison.identical,
+        *astuple(comparison.changes),
         difference.wer,
         _number(difference.low),
         _number(difference.high),

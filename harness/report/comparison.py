@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group
@@ -39,6 +40,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
             "p": mapsswe.p,
         },
         "identical": comparison.identical,
+        "changes": asdict(comparison.changes),
     }
 
 
@@ -99,6 +101,11 @@ def sentences(comparison: Comparison) -> Iterator[str]:
     if difference.low == difference.high:
         yield f"A and B differ in words, but every {comparison.blocked_by} has as many errors in both."
         return
+    changes = comparison.changes
+    changes, count = comparison.changes, len(comparison.samples[0].utterances)
+    worse = f"{changes.worse:,} with {counted(changes.added, 'error')} more"
+    better = f"{changes.better:,} with {changes.removed:,} fewer"
+    yield f"Of {counted(count, 'utterance')} {changes.changed:,} have other words in A: {worse}, {better}."
     points = f"{difference.wer * 100:+.2f} points of WER, 95 % interval {_interval(difference.low, difference.high)}"
     yield f"A minus B: {points}; {comparison.blocks} {comparison.blocked_by}s were resampled."
     if math.isfinite(difference.relative_high):

@@ -63,6 +63,23 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What the first system does otherwise than the second.
+
+    Attributes:
+        changed: utterances with other words.
+        worse, better: of these, those with more, and with fewer errors.
+        added, removed: how many more, and how many fewer errors they have.
+    """
+
+    changed: int
+    worse: int
+    better: int
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two systems, paired by utterance, resampled by block.
 
@@ -91,6 +108,15 @@ class Comparison:
     def b(self) -> System:
         """The second system alone."""
         return system(self.samples[1])
+
+    @cached_property
+    def changes(self) -> Changes:
+        """Of the first system against the second."""
+        pairs = list(zip(*(sample.utterances for sample in self.samples), strict=True))
+        gaps = [a.errors.errors - b.errors.errors for a, b in pairs]
+        added, removed = [gap for gap in gaps if gap > 0], [-gap for gap in gaps if gap < 0]
+        changed = sum(a.hypothesis != b.hypothesis for a, b in pairs)
+        return Changes(changed, len(added), len(removed), sum(added), sum(removed))
 
 
 def compare(a: Sample, b: Sample) -> Comparison:

@@ -43,7 +43,7 @@ def whole_run(published_root, unfinished_run):
     directory = RunDirectory(run)
     row = next(row for row in directory.results() if row["bits"] == 4)
     directory.write_analysis(row["configuration_id"], about(row) | {"layers": [], "blocks": [], "parts": []})
-    timed = about(row) | {"measure": "encoder", "status": "done", "reason": "", "ratio_median": 0.5}
+    timed = about(row) | {"measure": "encoder", "status": "done", "reason": "", "ratio_median": 0.5, "threads": 1}
     directory.write_latency({"environment": {"command": f"x --out={published_root}"}, "decoding": {}, "rows": [timed]})
     cells = [
         Cell(c, data, {}, next(r["cell_id"] for r in directory.results() if at(r) == (c.id, data.label)), ())

@@ -39,7 +39,7 @@ def as_json(capsys, *arguments):
 def test_two_files_in_both_forms(files, capsys):
     ref, a, b = files(ref=REF, a=A, b=B_TRN)
     found = as_json(capsys, "--ref", ref, a, b)
-    assert set(found) == {"a", "b", "difference", "mapsswe", "identical"}
+    assert set(found) == {"a", "b", "changes", "difference", "mapsswe", "identical"}
     assert {key: set(found[key]) for key in KEYS} == KEYS
     assert set(found["b"]) == KEYS["a"]
     assert (found["a"]["deletions"], found["a"]["substitutions"], found["a"]["errors"]) == (1, 1, 2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report.labels import remarks_of
-from harness.report.numbers import DASH, fixed, interval, percent, points_interval, probability
+from harness.report.numbers import DASH, MINUS, fixed, interval, percent, points_interval, probability
 from harness.report.page._run import PageRun, Row
 from harness.stats import MARGIN
 
@@ -99,6 +99,14 @@ def _bounds(row: Row, key: str) -> tuple[float | None, float | None]:
     return row.get(f"{key}_low"), row.get(f"{key}_high")
 
 
+def _changes(row: Row) -> str:
+    counts = [row.get(f"utterances_{which}") for which in ("changed", "worse", "better")]
+    if any(count is None or count != count for count in counts):
+        return DASH
+    changed, worse, better = map(int, counts)  # type: ignore[arg-type]
+    return f"{changed} (+{worse}, {MINUS}{better})" if changed else "0"
+
+
 def _ratio(key: str, heading: str, note: str) -> Column:
     return Column(key, heading, lambda row: fixed(row.get(key)), f"{note}, relative to full precision")
 
@@ -132,6 +140,7 @@ _COLUMNS = (
     ),
     Column("divergence_p99", "divergence, 99 %", lambda row: fixed(row.get("divergence_p99"), 3), "99th percentile"),
     Column("divergence_max", "divergence, most", lambda row: fixed(row.get("divergence_max"), 2), "of all tokens"),
+    Column("utterances_changed", "changed", _changes, "utterances with other words: worse, better"),
     Column("size_bytes", "size, MB", _scaled("size_bytes", 1e6, 2), "distinct bytes, scales included"),
     Column("size_reduction", "saved, %", _rate("size_reduction"), "of the size of full precision as it was loaded"),
     Column(

@@ -15,8 +15,9 @@ from harness.records.results import make_results, result_rows
 from tests.harness.runs import EXPERIMENT, PLANNED, write_run
 
 STATISTICS = (
-    "wer_low wer_high baseline_cell_id identical difference difference_low difference_high p_permutation p_holm "
-    "relative relative_low relative_high non_inferior detectable mapsswe_segments mapsswe_z mapsswe_p blocked_by blocks"
+    "wer_low wer_high baseline_cell_id identical utterances_changed errors_added difference difference_low "
+    "difference_high p_permutation p_holm relative relative_low relative_high non_inferior detectable "
+    "mapsswe_segments mapsswe_z mapsswe_p blocked_by blocks"
 ).split()
 
 

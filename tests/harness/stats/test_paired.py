@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import DataError
 from harness.stats import compare, difference, system
-from harness.stats.paired import detectable
+from harness.stats.paired import Changes, detectable
 from harness.stats.resampling import interval, sign_flip_p
 from tests.harness.stats.samples import sample, with_errors
 
@@ -47,6 +47,13 @@ def test_other_words_with_as_many_errors_are_not_identical():
     assert not found.identical
     assert (found.difference.low, found.difference.high) == (0, 0)
     assert found.difference.p_permutation == 1
+
+
+def test_changes_are_counted_by_utterance_and_by_error():
+    b = with_errors(dict.fromkeys(TEN, 1))
+    a = with_errors({name: {"0-0": 3, "1-1": 0, "2-0": 2}.get(name, 1) for name in TEN})
+    assert compare(a, b).changes == Changes(changed=3, worse=2, better=1, added=3, removed=1)
+    assert compare(b, b).changes == Changes(0, 0, 0, 0, 0)
 
 
 def test_five_speakers_cannot_reach_significance():
