@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from backends import AsrQuantError, Capability, Granularity, QuantSpec, Scheme, Supported, available, capability
-from backends._commands import add_export, add_inspect, add_quantize
+from backends._commands import add_card, add_export, add_inspect, add_quantize
 from backends.core.codes import (
     FORMAT_BITS,
     NumberFormat,
@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
             "quantize MODEL_DIR OUT_DIR --backend hqq --bits 4 --granularity per_group:64",
             "inspect OUT_DIR",
             "export OUT_DIR ggml FILE",
+            "card OUT_DIR --base-model openai/whisper-tiny.en --license apache-2.0",
         ],
         done="it is printed or saved",
     )
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add_quantize(commands)
     add_inspect(commands)
     add_export(commands)
+    add_card(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command line of `python -m backends`: quantize a checkpoint, look into a saved one, export it."""
+"""The command line of `python -m backends`: quantize a checkpoint, look into a saved one, export it, describe it."""
 
 from __future__ import annotations
 
@@ -67,6 +67,27 @@ def add_export(commands: Any) -> None:
     parser.add_argument("format", help="such as ggml, a file of whisper.cpp")
     parser.add_argument("output", type=Path, help="path to be made")
     parser.set_defaults(action=_export)
+
+
+def add_card(commands: Any) -> None:
+    """Add `card` to the subcommands."""
+    parser = commands.add_parser("card", help="write the model card of a saved quantized model, and send it to the hub")
+    parser.add_argument("directory", type=Path, help="that quantize made")
+    parser.add_argument("--base-model", default="", metavar="NAME", help="on the hub, such as openai/whisper-tiny.en")
+    parser.add_argument("--license", default="", help="of the base model, such as apache-2.0")
+    parser.add_argument("--push", metavar="REPOSITORY", help="on the hub; says what would be sent")
+    parser.add_argument("--upload", action="store_true", help="with --push: send it, with the token in HF_TOKEN")
+    parser.set_defaults(action=_card)
+
+
+def _card(options: argparse.Namespace) -> None:
+    from backends.core.card import Evaluated, card_of, push, write_card
+
+    if options.upload and not options.push:
+        raise SpecError("--upload wants --push REPOSITORY")
+    print(write_card(options.directory, card_of(options.directory, options.base_model, options.license, Evaluated())))
+    if options.push:
+        print(push(options.directory, options.push, upload=options.upload))
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backends.core.commands import command_parser
 from harness._command import run_command
@@ -18,19 +19,26 @@ from harness.errors import OutputError
 from harness.records.files import is_temporary, sync, temporary_beside, writing
 from harness.records.published import ABOUT, CHECKSUMS, is_published
 
+if TYPE_CHECKING:
+    from harness.records.reading import RecordedRun
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = command_parser(
-        "harness.publish", __doc__, ["runs/embedded experiments/results/embedded"], done="it is published"
+        "harness.publish",
+        __doc__,
+        ["runs/embedded experiments/results/embedded", "runs/mine published --card my-quantized-whisper"],
+        done="it is published",
     )
     parser.add_argument("run", type=Path, help="directory of a run, such as runs/embedded")
     parser.add_argument("directory", type=Path, help="where to write, such as experiments/results/embedded")
+    parser.add_argument("--card", type=Path, metavar="MODEL_DIR", help="write the card of a saved model of the run")
     options = parser.parse_args(arguments)
-    return run_command(lambda: _run(options.run, options.directory), "interrupted: nothing was published")
+    return run_command(lambda: _run(options.run, options.directory, options.card), "interrupted: nothing was published")
 
 
-def _run(run: Path, directory: Path) -> int:
+def _run(run: Path, directory: Path, model: Path | None) -> int:
     from harness.records.reading import missing, open_run
     from harness.report.unfinished import unfinished_sentence
 
@@ -41,7 +49,18 @@ def _run(run: Path, directory: Path) -> int:
     places = missing(written)
     if places:
         print(unfinished_sentence(written, places))
+    if model is not None:
+        print(_write_card(written, model))
     return 0
+
+
+def _write_card(run: RecordedRun, directory: Path) -> Path:
+    """The card of a saved model with what the published run measured of it."""
+    from backends.core.card import card_of, write_card
+    from harness.report.card import measured
+
+    model, evaluated = measured(run, directory)
+    return write_card(directory, card_of(directory, model.path, model.license or "", evaluated))
 
 
 def publish(run: Path, directory: Path) -> None:
