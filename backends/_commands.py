@@ -64,7 +64,7 @@ def add_export(commands: Any) -> None:
     """Add `export` to the subcommands."""
     parser = commands.add_parser("export", help="write a saved quantized model in the format of another program")
     parser.add_argument("directory", type=Path, help="that quantize made")
-    parser.add_argument("format", help="such as ggml, a file of whisper.cpp")
+    parser.add_argument("format", help="ggml, a file of whisper.cpp; or onnx, graphs for ONNX Runtime")
     parser.add_argument("output", type=Path, help="path to be made")
     parser.set_defaults(action=_export)
 
@@ -93,6 +93,8 @@ def _card(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     hush_transformers()
     load(options.directory).export(options.format, options.output)
+    files = [path for path in (options.output, *options.output.rglob("*")) if path.is_file()]
+    print(f"{options.output}: {sum(path.stat().st_size for path in files) / 1e6:.2f} MB")
 
 
 def _quantize(options: argparse.Namespace) -> None:

@@ -215,8 +215,21 @@ class Engine(Protocol):
 class Exporting(Protocol):
     """What a backend has beside the members of `Backend` if its models can be written for other programs."""
 
-    exports: Mapping[str, Callable[[Quantized, Path], None]]
-    """By the name of a format, what writes a quantized model to a path that is not there yet."""
+    exports: Mapping[str, Callable[[Quantized, Path, Any], None]]
+    """By the name of a format, what writes a quantized model, with its processor, to a path that is not there yet."""
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """What a backend has beside the members of `Backend` if models of others can be had in its engine."""
+
+    def adopt(self, quantized: Quantized) -> Quantized:
+        """A quantized model in this engine, with the same codes; `quantized` stays as it is.
+
+        Raises:
+            UnsupportedError: the engine cannot compute with these codes; the message says why.
+        """
+        ...
 
 
 def missing_package(backend: Backend) -> Unsupported | None:

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from backends.core.base import Engine, Exporting, Generator, NoOptions, Packing, missing_package, package_versions
+from backends.core.base import (
+    Adopting,
+    Engine,
+    Exporting,
+    Generator,
+    NoOptions,
+    Packing,
+    missing_package,
+    package_versions,
+)
 from backends.core.errors import CheckpointError, UnsupportedError
 from backends.core.manifest import ENGINE, FORMAT_VERSION, MANIFEST, WEIGHTS, check_files, read_manifest, write_manifest
 from backends.core.quiet import hush_torchao
@@ -81,12 +90,14 @@ class Quantized:
         """
         _save(self, Path(directory), processor)
 
-    def export(self, format: str, path: str | Path) -> None:
+    def export(self, format: str, path: str | Path, processor: Any = None) -> None:
         """Write the model in the format of another program, which reads it without this package.
 
         Args:
-            format: `ggml` for a file of whisper.cpp, from the backend `ggml`.
+            format: `ggml` for a file of whisper.cpp, from the backend `ggml`; `onnx` for a directory of graphs with
+                the same codes, from `ptq`, which `load` runs in ONNX Runtime.
             path: that is not there yet.
+            processor: as for `save`, for a format that keeps one.
 
         Raises:
             UnsupportedError: the backend does not write that format.
@@ -102,9 +113,23 @@ class Quantized:
         if path.exists():
             raise CheckpointError(f"{path}: there is something already; name another path")
         try:
-            exports[format](self, path)
+            exports[format](self, path, processor)
         except OSError as error:
             raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def adopted(quantized: Quantized, engine: str) -> Quantized:
+    """A quantized model in the engine of another backend, with the same codes.
+
+    Raises:
+        UnsupportedError: the engine is not installed, or cannot compute with these codes; the message says why.
+    """
+    adapter = get(engine)
+    missing = missing_package(adapter)
+    if missing is not None:
+        raise UnsupportedError(f"{engine}: {missing.reason}")
+    assert isinstance(adapter, Adopting), f"{engine} takes models of other backends"
+    return adapter.adopt(quantized)
 
 
 def _save(quantized: Quantized, directory: Path, processor: Any) -> None:

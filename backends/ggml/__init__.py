@@ -130,7 +130,7 @@ _FLOAT_NOTE = (
 )
 
 
-def _export(quantized: Quantized, path: Path) -> None:
+def _export(quantized: Quantized, path: Path, processor: Any) -> None:
     model: Any = quantized.model
     model.export(path)
 

@@ -13,8 +13,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from backends.core.base import Calibration, Capability, Supported, Unsupported
+from backends.core.checkpoint import adopted
 from backends.core.codes import BLOCK_SIZES, Activations, WeightCode
-from backends.core.errors import ModelError
+from backends.core.errors import ModelError, UnsupportedError
 from backends.core.layerwise import LayerwiseBackend
 from backends.core.selection import Candidate, Target, chosen
 from backends.core.spec import ModuleKind, QuantSpec, Scheme, completed
@@ -22,8 +23,12 @@ from backends.ptq._options import PtqOptions
 from backends.ptq._rules import refused_code, refused_options, refused_recipe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
+    from backends.core.checkpoint import Quantized
+    from backends.core.integers import IntegerWeight
     from backends.ptq._method import Request
 
 _WITHOUT_DATA = frozenset({"rtn", "quarot"})
@@ -43,6 +48,9 @@ class Ptq(LayerwiseBackend):
     packages = ("torch",)
     options = PtqOptions
     kinds = frozenset({ModuleKind.LINEAR, ModuleKind.HEAD, ModuleKind.TIED})
+
+    def __init__(self) -> None:
+        self.exports = {"onnx": _export_onnx}
 
     def resolve(self, spec: QuantSpec, options: Any) -> QuantSpec:
         """Symmetric at 8 bits and in block formats; dynamic activations so per token, static ones affine per tensor."""
@@ -124,6 +132,14 @@ class Ptq(LayerwiseBackend):
         rows: Tensor = module.original_weight(tokens)  # type: ignore[operator]
         return rows
 
+    def integers(self, module: nn.Module, name: str) -> IntegerWeight:
+        """The layer's codes as they are; not where something is added to them, or the input is rotated."""
+        try:
+            weight: IntegerWeight = module.integers()  # type: ignore[operator]
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{name}: {error}") from None
+        return weight
+
     def effective(self, module: nn.Module, spec: QuantSpec, options: Any) -> tuple[WeightCode, str]:
         """The code of the layer."""
         code: WeightCode = module.shape.code  # type: ignore[assignment, union-attr]
@@ -141,6 +157,11 @@ class Ptq(LayerwiseBackend):
         rows, columns = cast(int, module.out_features), cast(int, module.in_features)
         code = WeightCode(packed_bits(tensors["codes"], rows * columns), spec.format, spec.granularity, spec.symmetric)
         return QuantizedLinear(Shape(rows, columns, code, spec.activations), tensors, _rotates(spec, options))
+
+
+def _export_onnx(quantized: Quantized, path: Path, processor: Any) -> None:
+    """As ONNX Runtime has it: a directory that `load` runs there."""
+    adopted(quantized, "onnxruntime").save(path, processor)
 
 
 def _requests(

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from backends.core.activations import range_of, round_activations, widened
 from backends.core.codes import Activations, WeightCode
+from backends.core.errors import UnsupportedError
+from backends.core.integers import IntegerWeight
 from backends.core.observing import counted
-from backends.ptq._codes import Grid, restored
+from backends.ptq._codes import Grid, IntegerGrid, restored
 from backends.ptq._hadamard import rotate
 from backends.ptq._packing import pack, unpack
 
@@ -171,6 +173,21 @@ class QuantizedLinear(nn.Module):
             low_rank = LowRank(self.low_rank_up, self.low_rank_down)
         codes = unpack(self.codes, self.shape.code.bits, rows * columns).reshape(rows, columns)
         return Solution(codes, restored(self.shape.code, dict(self.named_buffers()), rows), outliers, low_rank)
+
+    def integers(self) -> IntegerWeight:
+        """The codes and what they stand for.
+
+        Raises:
+            UnsupportedError: there is more to the layer than that.
+        """
+        solution = self._solution()
+        added = {"rotate": self.rotated, "low_rank": solution.low_rank, "outliers": solution.outliers}
+        if more := [name for name, part in added.items() if part]:
+            raise UnsupportedError(f"it has {', '.join(more)} beside its codes")
+        if not isinstance(solution.grid, IntegerGrid):
+            raise UnsupportedError(f"its codes are {self.shape.code.format}, not integers")
+        zero = None if solution.grid.zero is None else solution.grid.zero.to(torch.uint8)
+        return IntegerWeight(self.shape.code, solution.codes, solution.grid.scale, zero, self.input_channels)
 
     def original_weight(self, index: Tensor | None = None) -> Tensor:
         """The weight as it acts on the untransformed input: W' T, (rows, columns).

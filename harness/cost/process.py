@@ -25,6 +25,7 @@ _PACKAGES = (
     "openvino",
     "nncf",
     "pywhispercpp",
+    "onnxruntime",
     "datasets",
     "jiwer",
     "numpy",

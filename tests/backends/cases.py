@@ -21,7 +21,7 @@ from backends.core.registry import get
 from backends.core.spec import EVERYTHING
 from backends.testing import Case, asked
 
-FEW_WIDTHS = {"ptq": (2, 4, 8), "reference": (1, 4, 8), "torchao": (2, 4, 7, 8)}
+FEW_WIDTHS = {"onnxruntime": (4, 8), "ptq": (2, 4, 8), "reference": (1, 4, 8), "torchao": (2, 4, 7, 8)}
 """Of backends whose codes of all widths take one path; tests of their own try every width."""
 
 
@@ -91,6 +91,9 @@ _MORE = [
             ("q4_k", 4, 32, None, "imatrix"),
         ]
     ],
+    Case("onnxruntime", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, symmetric=True, modules=_TIED)),
+    Case("onnxruntime", QuantSpec(Scheme.DYNAMIC, PerChannel(), 7, modules=_TIED)),
+    Case("onnxruntime", QuantSpec(Scheme.STATIC, PerTensor(), 8, modules=_TIED, outputs=False)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, parts=_ENCODER)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, symmetric=False, modules=_CONV, parts=_ENCODER)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, parts=_ENCODER)),

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from backends import Form, capability, quantize_spec
+from backends import Form, PerGroup, capability, quantize_spec
 from backends.core.manifest import ENGINE, MANIFEST, WEIGHTS
 from tests.backends.cases import ENGINES
 from tests.conftest import build_prompted_whisper
 
-pytestmark = pytest.mark.skipif(not ENGINES, reason="neither ctranslate2, ggml nor openvino is installed")
+pytestmark = pytest.mark.skipif(not ENGINES, reason="no engine is installed")
 
 _RELOAD = """
 import json, sys, torch
@@ -39,7 +39,7 @@ def _tokens(model, features):
 
 
 @pytest.fixture(scope="module")
-def quantized(tmp_path_factory, whisper_inputs):
+def quantized(tmp_path_factory, whisper_inputs, exported_once):
     """Every case quantized once, saved before and after it transcribed, with its tokens."""
     root = tmp_path_factory.mktemp("engines")
     features, done = whisper_inputs["input_features"], {}
@@ -100,7 +100,9 @@ def test_report_says_what_was_asked_and_what_came(case, quantized):
         assert layer.effective_bits >= (layer.effective.bits if layer.effective else 16)
     if case.spec.scheme != "none":
         assert report.size_bytes < report.full_precision_bytes
-        assert case.spec.bits <= report.effective_bits <= case.spec.bits + 1
+        stored = 8 if case.spec.bits == 7 else case.spec.bits
+        scales = 40 / case.spec.granularity.group_size if isinstance(case.spec.granularity, PerGroup) else 0
+        assert stored <= report.effective_bits < stored + max(0.7, scales)
 
 
 @pytest.mark.parametrize("case", ENGINES, ids=str)

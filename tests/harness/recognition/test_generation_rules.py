@@ -212,6 +212,33 @@ def test_an_engine_honours_a_rule_or_refuses_it_by_name(engine, bits, form, name
             quantize(fresh.model, *asked, backend=engine, format=form)
 
 
+@pytest.fixture(scope="module")
+def onnxruntime():
+    if missing := missing_package(get("onnxruntime")):
+        pytest.skip(missing.reason)
+    recognizer = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+    recognizer.model = quantize(recognizer.model, "none", "per_tensor", 32, format="fp32", backend="onnxruntime").model
+    return recognizer
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_onnxruntime_honours_a_rule_or_refuses_it_by_name(name, onnxruntime):
+    from backends.onnxruntime._generator import HONOURED
+
+    fresh = load_recognizer(MODEL_DIRECTORY, "float32", "cpu")
+    setattr(fresh.model.generation_config, name, IN_FORCE[name])
+    speech = datasets.get("embedded").load(Data(dataset="embedded", split="clean")).utterances
+    batch = fresh.prepare([utterance.waveform() for utterance in speech[:3]], DECODING)
+    if name in HONOURED:
+        before = onnxruntime.model.generation_config
+        onnxruntime.model.generation_config = fresh.model.generation_config
+        assert tokens(onnxruntime, batch) == tokens(fresh, batch)
+        onnxruntime.model.generation_config = before
+    else:
+        with pytest.raises(ModelError, match=f"does not follow the generation configuration's {name} = "):
+            quantize(fresh.model, "none", "per_tensor", 32, format="fp32", backend="onnxruntime")
+
+
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_openvino_leaves_rules_to_transformers(name, openvino):
     recognizer, batch = openvino
