@@ -14,8 +14,9 @@ from pydantic.fields import FieldInfo
 
 from backends import Capability, Supported, available
 from backends.__main__ import matrix
+from harness.experiment.base import Table
 from harness.experiment.config import ActivationsTable, Experiment, Grid, Point, Published, Reference, RuleTable
-from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scoring, Stop, Table
+from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scoring, Stop
 
 TABLES: dict[str, type[BaseModel]] = {
     "": Experiment,

@@ -51,8 +51,8 @@ def experiment_of(options: argparse.Namespace, *overrides: str) -> Experiment:
     experiment = load_experiment(options.file, changes)
     if options.limit is None:
         return experiment
-    limited = [f"data.{i}.limit={options.limit}" for i in range(len(experiment.data))]
-    return load_experiment(options.file, [*changes, *limited, f'name="{experiment.name}-limit{options.limit}"'])
+    data = [one.model_copy(update={"limit": options.limit}) for one in experiment.data]
+    return experiment.model_copy(update={"data": data, "name": f"{experiment.name}-limit{options.limit}"})
 
 
 def run_command(action: Callable[[], int], interrupted: str = "interrupted") -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pkgutil
+from functools import cache, partial
 from importlib import import_module, metadata
 
 from backends.core.errors import did_you_mean
 from harness.datasets._audio import SAMPLE_RATE, Waveform
 from harness.datasets._base import Corpus, Dataset, Extent, Utterance, check_split, corpus_of
+from harness.datasets._conditioned import check_noise, conditioned
 from harness.errors import ConfigError
 from harness.experiment.tables import Data
 
@@ -22,9 +24,11 @@ __all__ = [
     "Utterance",
     "Waveform",
     "available",
+    "check_noise",
     "check_split",
     "corpus_of",
     "get",
+    "load",
 ]
 
 
@@ -50,3 +54,22 @@ def get(name: str) -> Dataset:
             return plugged
     dataset: Dataset = import_module(f"harness.datasets.{name}").DATASET
     return dataset
+
+
+def load(data: Data, *, cached_only: bool = False) -> Corpus:
+    """The utterances that `data` asks for, under its condition; with `cached_only` without the network.
+
+    Raises:
+        ConfigError: there is no such data set.
+        DataError: files are missing or empty, the split is unknown, or the noise is.
+        HubUnreachableError: neither the hub nor the cache has it.
+    """
+    corpus = get(data.dataset).load(data, cached_only=cached_only)
+    whole = Data(dataset=data.dataset, split=data.split, root=data.root, revision=data.revision)
+    return conditioned(corpus, data, partial(_whole, whole, cached_only=cached_only))
+
+
+@cache
+def _whole(data: Data, *, cached_only: bool) -> Corpus:
+    """A whole split, whose utterances babble behind others."""
+    return get(data.dataset).load(data, cached_only=cached_only)

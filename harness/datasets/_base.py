@@ -123,6 +123,11 @@ class Corpus:
         """Commit of the hub, or hash of local transcripts, speakers and recordings, which are read when it is asked."""
         return self.commit or _contents_hash(self.utterances, self.digests)
 
+    @property
+    def condition(self) -> dict[str, Any]:
+        """What identifies what is done to the recordings, as JSON values; empty where nothing is."""
+        return {}
+
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """SHA-256 of every recording."""
@@ -161,7 +166,9 @@ class Dataset(Protocol):
         ...
 
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
-        """List the utterances that `data` asks for, `limit` applied; with `cached_only` without the network.
+        """List the utterances that `data` asks for, `max_seconds` and `limit` applied; its condition is not.
+
+        With `cached_only` without the network.
 
         Raises:
             DataError: files are missing or empty, or the split is unknown.
@@ -171,16 +178,19 @@ class Dataset(Protocol):
 
 
 def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | None = None) -> Corpus:
-    """Order, limit and check utterances, and make a corpus of them.
+    """Order, choose and check utterances, and make a corpus of them.
 
     Raises:
-        DataError: there are none, ids repeat, or a file is missing.
+        DataError: there are none, ids repeat, or a file is missing; with `max_seconds`, a length cannot be read.
     """
     ordered = sorted(utterances, key=lambda utterance: utterance.id)
+    if data.max_seconds is not None:
+        ordered = [utterance for utterance in ordered if utterance.seconds() <= data.max_seconds]
     if data.limit is not None:
         ordered = balanced(ordered, data.limit, data.seed)
     if not ordered:
-        raise DataError(f"{name}: there is no utterance in split {data.split!r}")
+        short = "" if data.max_seconds is None else f" of at most {data.max_seconds:g} s"
+        raise DataError(f"{name}: there is no utterance{short} in split {data.split!r}")
     repeated = [a.id for a, b in itertools.pairwise(ordered) if a.id == b.id]
     if repeated:
         raise DataError(f"{name}: the id {repeated[0]!r} occurs twice")

@@ -114,8 +114,9 @@ def looked_at(chosen: Sequence[Configuration], experiment: Experiment) -> list[C
 
     for data in [*experiment.data, *([experiment.calibration.data] if experiment.calibration else [])]:
         dataset = datasets.get(data.dataset)
+        datasets.check_noise(data.condition.noise)
         if data.root is not None:
-            dataset.load(data, cached_only=True)
+            datasets.load(data, cached_only=True)
         elif splits := getattr(dataset, "splits", ()):
             datasets.check_split(data, splits)
     refused = _refusals([c.model for c in chosen], partial(check_local, decoding=experiment.decoding))

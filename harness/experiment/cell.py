@@ -28,6 +28,7 @@ from backends import (
 from backends.core.recipes import encoder_rules, plain_specs, recipe_text, shown
 from backends.core.spec import SETTINGS
 from harness._printing import printable
+from harness.experiment.conditions import KEYS
 from harness.experiment.config import Reference
 from harness.experiment.tables import NO_DRAW, Calibration, Data, Decoding, Draw, Model
 
@@ -267,11 +268,12 @@ def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str
 
     Left out are the strategy of decoding, because it changes no hypothesis, the rate of tokens, which is the model's
     where the experiment names none (see `harness.resolution.identity`), batches by length, which were the only ones,
-    where data lies and how much of it is taken, which the samples tell, and seed and noise, which are among the
-    configuration's columns.
+    where data lies and how much of it is taken, which the samples tell, its condition, which its speech tells, and
+    seed and noise, which are among the configuration's columns.
     """
     usual = {key for key, value in _LATER_DECODING.items() if getattr(decoding, key) == value}
-    where: dict[str, Any] = {"data": {"root", "revision", "name", "limit", "seed"}, "seed": True, "noise_db": True}
+    elsewhere = {"root", "revision", "name", "limit", "seed", "max_seconds", *KEYS}
+    where: dict[str, Any] = {"data": elsewhere, "seed": True, "noise_db": True}
     return {
         "decoding": decoding.model_dump(mode="json", exclude={"strategy", "tokens_per_second", *usual}),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),

@@ -16,7 +16,8 @@ from harness.errors import ConfigError
 from harness.experiment._overrides import apply_override
 from harness.experiment._sentences import first_sentence
 from harness.experiment._toml import read_toml
-from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scalar, Scoring, Several, Stop, Table
+from harness.experiment.base import Scalar, Several, Table
+from harness.experiment.tables import Calibration, Data, Decoding, Model, Run, Scoring, Stop
 
 
 class Reference(Table):
@@ -169,6 +170,12 @@ class Experiment(Table):
     def _one_model(cls, value: Any) -> Any:
         """`model = "path/to/directory"` is short for one `[[model]]` with that path."""
         return [{"path": value}] if isinstance(value, str) else value
+
+    @field_validator("data")
+    @classmethod
+    def _every_condition(cls, tables: list[Data]) -> list[Data]:
+        """A test set with several conditions is as many test sets."""
+        return [data for table in tables for data in table.multiplied()]
 
     @model_validator(mode="after")
     def _distinct_labels(self) -> Experiment:

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from harness._printing import printable
-
-Scalar = str | int | float | bool
-T = TypeVar("T")
-Several = Annotated[list[T], Field(min_length=1)]
-"""A list to be multiplied out; an empty one would silently drop its block."""
-
-
-class Table(BaseModel):
-    """Base of all tables: immutable, and a key that is not known is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _plain_text(cls, value: Any) -> Any:
-        """No text of a file may steer a terminal or cut a line."""
-        texts = value if isinstance(value, list) else [value]
-        if any(isinstance(text, str) and printable(text) != text for text in texts):
-            raise ValueError("control characters are not allowed")
-        return value
+from harness.experiment.base import Several, Table
+from harness.experiment.conditions import KEYS, Condition, combinations
 
 
 class Model(Table):
@@ -56,6 +37,14 @@ class Model(Table):
         return self.name or self.path
 
 
+_Speed = Annotated[float, Field(ge=0.25, le=4)]
+_Padding = Annotated[float, Field(ge=0, le=600)]
+_Reverb = Annotated[float, Field(ge=0, le=10)]
+_Ratio = Annotated[float, Field(ge=-100)]
+_Noise = Annotated[str, Field(min_length=1)]
+_Gain = Annotated[float, Field(ge=-100, le=100)]
+
+
 class Data(Table):
     """A test set.
 
@@ -66,7 +55,17 @@ class Data(Table):
         root: local directory of the corpus; without it, a corpus that has one is taken from the hub.
         revision: of the hub's data set.
         limit: only so many utterances: a sample that is balanced over speakers, drawn with `seed`.
-        seed: of that draw.
+        seed: of that draw, and of noises and rooms.
+        max_seconds: only utterances of at most so many seconds as they are recorded; none is cut.
+        speed: so many times as fast, pitch with it. With lists here and below, the test set is taken under every
+            combination.
+        pad_seconds: so much digital silence before the speech and as much behind it.
+        reverb: a room in which sound falls by 60 dB in so many seconds; 0 is none.
+        noise_db: adds noise that lies so many dB below the level of the active speech; `inf` adds none.
+        noise: its kind: `white`, `pink`, `hum` (of mains), `babble` (six other utterances of the split, by other
+            speakers), or a directory of recordings.
+        gain_db: makes it louder; what goes beyond full scale is clipped.
+        telephone: sampled at 8 kHz and coded in 8 bits (mu-law).
     """
 
     dataset: str
@@ -76,11 +75,40 @@ class Data(Table):
     revision: str | None = None
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
+    max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    speed: _Speed | Several[_Speed] = 1.0
+    pad_seconds: _Padding | Several[_Padding] = 0.0
+    reverb: _Reverb | Several[_Reverb] = 0.0
+    noise_db: _Ratio | Several[_Ratio] | None = None
+    noise: _Noise | Several[_Noise] = "white"
+    gain_db: _Gain | Several[_Gain] = 0.0
+    telephone: bool | Several[bool] = False
+
+    @model_validator(mode="after")
+    def _noise_of_some_level(self) -> Data:
+        if self.noise_db is None and self.noise != "white":
+            raise ValueError("noise says of which kind it is: say with noise_db how loud")
+        return self
+
+    @property
+    def condition(self) -> Condition:
+        """What is done to the recordings; each key has one value (see `multiplied`)."""
+        return Condition(**{key: getattr(self, key) for key in KEYS})
+
+    @property
+    def test_set(self) -> str:
+        """What it is called whatever the condition."""
+        return self.name or self.split
 
     @property
     def label(self) -> str:
-        """What tables and results call this test set."""
-        return self.name or self.split
+        """What tables and results call this test set: its name, and its condition if there is one."""
+        return " + ".join(filter(None, (self.test_set, self.condition.name)))
+
+    def multiplied(self) -> list[Data]:
+        """The test set under each of its conditions, once."""
+        found = combinations({key: getattr(self, key) for key in KEYS})
+        return list(dict.fromkeys(self.model_copy(update=one) for one in found))
 
 
 class Decoding(Table):
@@ -156,6 +184,15 @@ class Calibration(Table):
     teacher: Literal["reference", "model"] = "reference"
     padding: bool = False
     batch_size: int = Field(default=8, ge=1)
+
+    @field_validator("data")
+    @classmethod
+    def _one_condition(cls, data: Data) -> Data:
+        """The test sets are multiplied out; calibration speech has one condition, and `noise_db` beside it."""
+        (one, *others) = data.multiplied()
+        if others:
+            raise ValueError("calibration speech has one condition: give its keys one value each")
+        return one
 
     @property
     def draws(self) -> tuple[Draw, ...]:

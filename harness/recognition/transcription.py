@@ -108,7 +108,7 @@ def speech_of(cell: Cell) -> dict[str, Utterance]:
 
 @cache
 def _speech(data: Data) -> dict[str, Utterance]:
-    corpus = datasets.get(data.dataset).load(data, cached_only=True)
+    corpus = datasets.load(data, cached_only=True)
     return {utterance.id: utterance for utterance in corpus.utterances}
 
 

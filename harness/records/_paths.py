@@ -6,10 +6,12 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from harness.experiment.conditions import NOISES
 from harness.experiment.config import Experiment
+from harness.experiment.tables import Data
 
 _PATH = re.compile(r"(?<![\w/.~])(?:file://)?(?!//)(?:~[\w.-]*|\.{1,2})?/[^\s\"'<>|,;:()\[\]{}]+")
 """A path that does not begin in the working directory; an address of the web is none."""
@@ -26,8 +28,9 @@ class Paths:
 
     def __init__(self, run: Path, experiment: Experiment) -> None:
         roots = [data.root for data in _test_sets(experiment) if data.root is not None]
+        noises = [data.condition.noise for data in _test_sets(experiment) if data.condition.noise not in NOISES]
         models = [model.path for model in experiment.model if is_local(model.path)]
-        local = [run, Path.cwd(), Path.home(), *map(Path, roots), *map(Path, models)]
+        local = [run, Path.cwd(), Path.home(), *map(Path, (*roots, *noises, *models))]
         known = {str(spelling) for path in local for spelling in _spellings(path)}
         self._known = sorted(known, key=len, reverse=True)
         self._models = _names(model.path for model in experiment.model)
@@ -62,12 +65,11 @@ class Paths:
         run = experiment.run.model_copy(update={"output": "runs", "address": "auto"})
         calibration = experiment.calibration
         if calibration is not None:
-            data = calibration.data.model_copy(update={"root": None})
-            calibration = calibration.model_copy(update={"data": data})
+            calibration = calibration.model_copy(update={"data": _elsewhere(calibration.data)})
         return experiment.model_copy(
             update={
                 "model": [m.model_copy(update={"path": self.model(m.path)}) for m in experiment.model],
-                "data": [data.model_copy(update={"root": None}) for data in experiment.data],
+                "data": [_elsewhere(data) for data in experiment.data],
                 "calibration": calibration,
                 "run": run,
                 "published": [p.model_copy(update={"model": self.model(p.model)}) for p in experiment.published],
@@ -84,7 +86,13 @@ def is_local(path: str) -> bool:
     return path.startswith(("/", "~", "./", "../"))
 
 
-def _test_sets(experiment: Experiment) -> list[Any]:
+def _elsewhere(data: Data) -> Data:
+    """A test set without where it lies; a directory of noise by its name, as in its label."""
+    noise = data.condition.noise
+    return data.model_copy(update={"root": None, "noise": noise if noise in NOISES else PurePath(noise).name})
+
+
+def _test_sets(experiment: Experiment) -> list[Data]:
     calibration = [] if experiment.calibration is None else [experiment.calibration.data]
     return [*experiment.data, *calibration]
 

@@ -28,11 +28,13 @@ PARTS = "parts"
 
 _EARLIER = {"twin_cell_id": "baseline_cell_id"}
 """Columns of the results by the names that earlier versions gave them."""
+_WITHOUT = {**LATER_COLUMNS, "condition": ""}
+"""Columns that earlier versions did not have, with the level of their results."""
 
 
 def named_today(rows: Rows) -> list[dict[str, Any]]:
     """Rows of the results with today's columns, whichever version wrote them."""
-    return [{**LATER_COLUMNS, **{_EARLIER.get(key, key): value for key, value in row.items()}} for row in rows]
+    return [{**_WITHOUT, **{_EARLIER.get(key, key): value for key, value in row.items()}} for row in rows]
 
 
 @dataclass(frozen=True)

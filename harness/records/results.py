@@ -137,6 +137,7 @@ def _row(cell: Cell, stored: Mapping[str, Any], scores: Mapping[str, Any]) -> di
         "dataset": f"{cell.data.dataset}/{cell.data.split}",
         "corpus": _corpus(cell.data),
         "split": cell.data.label,
+        "condition": cell.data.condition.name,
         **scores,
         **{key: stored["measured"].get(key) for key in MEASURED},
         **_published(cell.configuration.model, stored["measured"]),

@@ -174,16 +174,16 @@ def _config(model: Model) -> Mapping[str, Any]:
 
 def _extent(data: Data) -> Extent | None:
     """How much of a test set is transcribed, as published or as local files say; `None` where it is not known yet."""
-    published = datasets.get(data.dataset).extent(data)
+    published = None if data.max_seconds else datasets.get(data.dataset).extent(data)
     if published is None:
         return None if data.root is None else _extent_of_files(data)
     utterances = min(published.utterances, data.limit or published.utterances)
-    return Extent(utterances, published.hours * utterances / published.utterances)
+    return Extent(utterances, utterances * data.condition.seconds(published.seconds) / 3600)
 
 
 def _extent_of_files(data: Data) -> Extent | None:
     try:
-        utterances = datasets.get(data.dataset).load(data, cached_only=True).utterances
+        utterances = datasets.load(data, cached_only=True).utterances
         some = utterances[:: -(-len(utterances) // _SAMPLE)]
         return Extent(len(utterances), len(utterances) * sum(u.seconds() for u in some) / len(some) / 3600)
     except DataError:

@@ -25,7 +25,7 @@ def calibration_corpus(calibration: Calibration, *, cached_only: bool = False) -
     """
     data = calibration.data
     ((seed, _),) = calibration.draws
-    corpus = datasets.get(data.dataset).load(data, cached_only=cached_only)
+    corpus = datasets.load(data, cached_only=cached_only)
     found = len(corpus.utterances)
     if found < calibration.utterances:
         raise ConfigError(f"calibration.utterances is {calibration.utterances}, but {data.label} has {found}")

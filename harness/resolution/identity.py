@@ -75,7 +75,7 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration], settle: Se
         CheckpointNotFoundError, DataError, HubUnreachableError: something is not there.
     """
     models = {model: resolve_model(model) for model in dict.fromkeys(c.model for c in planned)}
-    corpora = {data: datasets.get(data.dataset).load(data) for data in experiment.data}
+    corpora = {data: datasets.load(data) for data in experiment.data}
     _check_different(corpora)
     calibration = {}
     if experiment.calibration is not None:
@@ -117,7 +117,7 @@ def _check_different(corpora: Mapping[Data, Corpus]) -> None:
     """Refuse one test set under two names, which would count twice in a mean."""
     for (one, own), (other, others) in itertools.combinations(corpora.items(), 2):
         shared = _recordings(one, own) & _recordings(other, others)
-        if len(shared) >= len(own.utterances) == len(others.utterances):
+        if len(shared) >= len(own.utterances) == len(others.utterances) and own.condition == others.condition:
             raise ConfigError(f"data: {one.label} and {other.label} are the same recordings; name one test set once")
 
 
@@ -154,7 +154,7 @@ def _identity(
         "spec": {k: v for k, v in identifying(spec_columns(configuration)).items() if k != "model"},
         "versions": versions_of(configuration.backend),
         "machine": platform.machine(),
-        "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split},
+        "data": {"id": corpus.id, "revision": corpus.revision, "split": data.split, **_condition(corpus)},
         "batches": hash_of(batches),
         **settings_of(decoding, experiment.calibration if calibrated else None),
         **_rate(model.family, decoding),
@@ -172,7 +172,13 @@ def _rate(family: str, decoding: Decoding) -> dict[str, float]:
 
 
 def _speech(corpus: Corpus) -> dict[str, Any]:
-    return {"id": corpus.id, "revision": corpus.revision, "samples": hash_of([u.id for u in corpus.utterances])}
+    samples = hash_of([u.id for u in corpus.utterances])
+    return {"id": corpus.id, "revision": corpus.revision, "samples": samples, **_condition(corpus)}
+
+
+def _condition(corpus: Corpus) -> dict[str, Any]:
+    """What is done to the recordings; nothing where nothing is, so that such cells keep their ids."""
+    return {"condition": corpus.condition} if corpus.condition else {}
 
 
 @cache

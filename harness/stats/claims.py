@@ -102,17 +102,22 @@ def difference_of(cell: Sample, against: Sample, margin: float, direction: Direc
 def between_splits(
     first: tuple[Sample, Sample], second: tuple[Sample, Sample], margin: float, direction: Direction
 ) -> Finding:
-    """What a cell costs beyond another on one test set, minus what it costs on a second one of other speakers.
+    """What a cell costs beyond another on one test set, minus what it costs on a second one.
+
+    Test sets of other speakers are independent samples; those of the same, which are one set under two conditions, are
+    resampled together.
 
     Args:
-        first, second: cell and the one it is compared with, on the two test sets, which are independent samples.
+        first, second: cell and the one it is compared with, on the two test sets.
         margin, direction: what is claimed of the difference of the differences in WER, a fraction.
 
     Raises:
-        DataError: a cell and the one it is compared with are of different utterances, or the splits share speakers.
+        DataError: a cell and the one it is compared with are of different utterances, or the splits share some speakers.
     """
-    shared = set(first[0].block_names) & set(second[0].block_names)
-    if shared:
+    names = set(first[0].block_names), set(second[0].block_names)
+    if names[0] == names[1]:
+        return between_models(first, second, margin, direction)
+    if shared := names[0] & names[1]:
         raise DataError(f"the two test sets are no independent samples: both have {first[0].blocked_by} {min(shared)}")
     return _decided([[_gap(*first)], [_gap(*second, sign=-1)]], margin, direction, [first, second])
 

@@ -1,6 +1,6 @@
 """What one factor does when all others are held: matched pairs of cells, and pairs of pairs for interactions.
 
-A factor is a field of the spec, an option of a library, the library, or the model. Two cells are
+A factor is a field of the spec, an option of a library, the library, the model, or the condition of the speech. Two cells are
 matched for a factor if they agree in every other one; rows that differ in two factors are never
 compared as if in one.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ FACTORS = (
     "recipe",
     "calibration_seed",
     "calibration_noise_db",
+    "condition",
 )
 _DRAW = ("calibration_seed", "calibration_noise_db")
 _IMPLIED = {
@@ -50,10 +52,25 @@ _IMPLIED = {
 """Factors that another one decides, and that need not agree where that one differs: weight-only has no
 activation code, and a table of values has no zero point."""
 _ORDER = (
-    *("float32", "cpu", "rtn", "none", "weight_only", "dynamic", "static", "per_tensor", "per_channel", "per_group"),
+    *(
+        "clean",
+        "float32",
+        "cpu",
+        "rtn",
+        "none",
+        "weight_only",
+        "dynamic",
+        "static",
+        "per_tensor",
+        "per_channel",
+        "per_group",
+    ),
     *("int", "linear", "decoder+encoder"),
 )
 """Usual levels come first and are the base that others are compared with."""
+
+_NOISE = re.compile(r"(\w.*) (-?[\d.]+) dB(?: .*)?")
+"""A condition that has noise: its kind, and how far it lies below the speech."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,7 @@ class Outcome:
         errors, baseline_errors: of the cell and its full-precision baseline, (blocks,).
         words: reference words, (blocks,).
         speakers: names of the blocks; splits that have some in common are not independent samples.
+        test_set: of which the split is one condition; empty where it is the only one.
     """
 
     cell_id: str
@@ -76,6 +94,12 @@ class Outcome:
     baseline_errors: Values
     words: Values
     speakers: frozenset[str] = frozenset()
+    test_set: str = ""
+
+    @property
+    def sample(self) -> str:
+        """What the conditions of one test set have in common: the same speakers."""
+        return self.test_set or self.split
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,8 @@ class Effect:
     Attributes:
         factor: that differs within a pair.
         base, level: its two levels.
-        split: on which test set; both of them, joined, for an interaction with the split.
+        split: on which test set; both of them, joined, for an interaction with the split or the condition; that of the
+            base for the effect of a condition.
         within: for an interaction, the other factor with its two levels; else empty.
         pairs: how many; pairs of pairs for an interaction.
         difference: mean over pairs of the difference in cost, WER minus the full-precision baseline's, a fraction
@@ -135,16 +160,21 @@ def text_of(value: Any) -> str:
 
 
 def levels_of(outcomes: Sequence[Outcome], factor: str) -> list[str]:
-    """Levels of a factor, usual ones first: bits fall, granularity goes from coarse to fine, the rest is by name."""
+    """Levels of a factor, usual ones first: bits fall, granularity goes from coarse to fine, noise grows.
+
+    The rest is by name.
+    """
     return sorted({o.factors[factor] for o in outcomes if factor in o.factors}, key=_rank)
 
 
-def _rank(level: str) -> tuple[float, float, str]:
+def _rank(level: str) -> tuple[float, str, float, str]:
     if level.isdigit():
-        return 0, -int(level), ""
+        return 0, "", -int(level), ""
+    if noise := _NOISE.fullmatch(level):
+        return 1 + len(_ORDER), noise[1], -float(noise[2]), level
     name, _, size = level.partition(":")
     place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
-    return 1 + place, -int(size) if size.isdigit() else 0, level
+    return 1 + place, "", -int(size) if size.isdigit() else 0, level
 
 
 def varying(outcomes: Sequence[Outcome]) -> list[str]:
@@ -158,16 +188,20 @@ def effects(outcomes: Sequence[Outcome]) -> list[Effect]:
     """The effect of every factor for every two of its levels that have a matched pair, on every split."""
     found = []
     for factor in varying(outcomes):
-        for split, own in _by_split(outcomes).items():
+        for own in _samples(outcomes, factor):
             for (base, level), pairs in _pairs(own, factor).items():
-                found.append(_effect(factor, base, level, split, "", [pairs]))
+                found.append(_effect(factor, base, level, pairs[0][0].split, "", [pairs]))
     return found
 
 
 def matched(outcomes: Sequence[Outcome]) -> set[tuple[str, str, str]]:
     """Factor and two levels of everything that has a matched pair on a split."""
-    splits = _by_split(outcomes).values()
-    return {(factor, *levels) for factor in varying(outcomes) for own in splits for levels in _pairs(own, factor)}
+    return {
+        (factor, *levels)
+        for factor in varying(outcomes)
+        for own in _samples(outcomes, factor)
+        for levels in _pairs(own, factor)
+    }
 
 
 def unmatched(outcomes: Sequence[Outcome]) -> list[str]:
@@ -177,11 +211,12 @@ def unmatched(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def interactions(outcomes: Sequence[Outcome]) -> list[Effect]:
-    """How much an effect changes with the split, and with the bits, all else equal.
+    """How much an effect changes with the split, with the bits, and with the condition, all else equal.
 
-    Splits are independent samples; two that have speakers in common are left out.
+    Splits are independent samples; two that have speakers in common are left out. The conditions of one test set have
+    the same speakers, who are resampled together.
     """
-    return [*_with_split(outcomes), *_with_bits(outcomes)]
+    return [*_with_split(outcomes), *_within(outcomes, "bits"), *_within(outcomes, "condition")]
 
 
 def _with_split(outcomes: Sequence[Outcome]) -> Iterator[Effect]:
@@ -199,18 +234,28 @@ def _with_split(outcomes: Sequence[Outcome]) -> Iterator[Effect]:
                     yield _effect(factor, *levels, f"{one}, {other}", f"split: {one} to {other}", halves)
 
 
-def _with_bits(outcomes: Sequence[Outcome]) -> Iterator[Effect]:
-    for split, own in _by_split(outcomes).items():
-        for factor in (f for f in varying(own) if f != "bits"):
-            for levels, pairs in _pairs(own, factor).items():
-                by_bits: dict[str, dict[Any, tuple[Outcome, Outcome]]] = {}
+def _within(outcomes: Sequence[Outcome], other: str) -> Iterator[Effect]:
+    """How much effects change from one level of `other` to another; bits within conditions, not the same twice."""
+    for sample in _samples(outcomes, other):
+        for factor in (f for f in varying(sample) if f not in (other, "condition")):
+            for levels, pairs in _pairs(sample, factor).items():
+                by_level: dict[str, dict[Any, tuple[Outcome, Outcome]]] = {}
                 for a, b in pairs:
-                    by_bits.setdefault(a.factors["bits"], {})[_context(a, ("bits",))] = (a, b)
-                for more, fewer in itertools.combinations(sorted(by_bits, key=_rank), 2):
-                    common = [c for c in by_bits[more] if c in by_bits[fewer]]
+                    by_level.setdefault(a.factors[other], {})[_context(a, (other,))] = (a, b)
+                for base, level in itertools.combinations(sorted(by_level, key=_rank), 2):
+                    common = [c for c in by_level[base] if c in by_level[level]]
                     if common:
-                        halves = [[by_bits[bits][c] for c in common] for bits in (more, fewer)]
-                        yield _effect(factor, *levels, split, f"bits: {more} to {fewer}", halves)
+                        halves = [[by_level[one][c] for c in common] for one in (base, level)]
+                        splits = ", ".join(dict.fromkeys(half[0][0].split for half in halves))
+                        yield _effect(factor, *levels, splits, f"{other}: {base} to {level}", halves)
+
+
+def _samples(outcomes: Sequence[Outcome], factor: str) -> list[list[Outcome]]:
+    """The outcomes by split; where conditions are compared by test set."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        found.setdefault(outcome.sample if factor == "condition" else outcome.split, []).append(outcome)
+    return list(found.values())
 
 
 def _by_split(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
@@ -254,7 +299,7 @@ def _effect(
 ) -> Effect:
     """Mean difference over pairs; for two halves, that of the second minus that of the first."""
     columns = [_mean_difference(pairs) for pairs in halves]
-    same_speakers = len(halves) == 1 or halves[0][0][0].split == halves[1][0][0].split
+    same_speakers = len(halves) == 1 or halves[0][0][0].sample == halves[1][0][0].sample
     if same_speakers:
         gap = columns[-1][0] - (columns[0][0] if len(columns) > 1 else 0)
         columns = [(gap, columns[0][1])]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.experiment.conditions import CLEAN
 from harness.stats.effects import Effect, Outcome, effects, factors_of, unmatched
 from harness.stats.paired import Comparison, System, compare, system
 from harness.stats.sample import Sample
@@ -91,9 +92,21 @@ class Study:
         for row in self.scored:
             baseline = None if row["scheme"] == "none" else self.baseline_of(row)
             if baseline is not None:
-                own, theirs = self.sample(row["cell_id"]).blocks, self.sample(baseline["cell_id"]).blocks
-                found.append(Outcome(row["cell_id"], row["split"], factors_of(row), own[:, 0], theirs[:, 0], own[:, 1]))
+                found.append(self._outcome(row, self.sample(row["cell_id"]), self.sample(baseline["cell_id"])))
         return found
+
+    def _outcome(self, row: Row, own: Sample, theirs: Sample) -> Outcome:
+        condition = row.get("condition") or ""
+        return Outcome(
+            row["cell_id"],
+            row["split"],
+            factors_of(row) | {"condition": condition or CLEAN},
+            own.blocks[:, 0],
+            theirs.blocks[:, 0],
+            own.blocks[:, 1],
+            frozenset(own.block_names),
+            row["split"].removesuffix(f" + {condition}"),
+        )
 
     @cached_property
     def effects(self) -> list[Effect]:

@@ -171,23 +171,29 @@ def _check_software(backend: str, identity: Mapping[str, Any]) -> None:
             raise ConfigError(f"{name} is {ours.get(name)} here and {theirs[name]} at the driver; install the same")
 
 
-def _check_speech(data: Data, own: tuple[str, str], identity: Mapping[str, Any]) -> None:
-    if own != (identity["id"], identity["revision"]):
+Speech = tuple[str, str, dict[str, Any]]
+"""What identifies a corpus: id, revision, and what is done to it."""
+
+
+def _check_speech(data: Data, own: Speech, identity: Mapping[str, Any]) -> None:
+    if own[:2] == (identity["id"], identity["revision"]) and own[2] != identity.get("condition", {}):
+        raise DataError(f"the noise of {data.label} is another one than the driver's; copy the same recordings")
+    if own[:2] != (identity["id"], identity["revision"]):
         mend = "install the same asrquant" if data.root is None else f"copy the same files to {data.root}"
         raise DataError(f"the data set {data.label} is another one than the driver's; {mend}")
 
 
 @cache
-def _test_speech(data: Data) -> tuple[str, str]:
+def _test_speech(data: Data) -> Speech:
     """What identifies a corpus; what the hub has of it is fetched once."""
-    corpus = datasets.get(data.dataset).load(data)
-    return corpus.id, corpus.revision
+    corpus = datasets.load(data)
+    return corpus.id, corpus.revision, corpus.condition
 
 
 @cache
-def _calibration_speech(calibration: Calibration) -> tuple[str, str]:
+def _calibration_speech(calibration: Calibration) -> Speech:
     corpus = calibration_corpus(calibration)
-    return corpus.id, corpus.revision
+    return corpus.id, corpus.revision, corpus.condition
 
 
 def _model(task: Task, revision: str) -> ResolvedModel:

@@ -22,6 +22,7 @@ from harness.execution.engines.cluster import Mailbox, RayPost, connected, on_no
 from harness.execution.engines.node import Began, Brought, Left, Letter, Order, Post, work
 from harness.execution.task import CellDone, Ended, Event, Progress, Task, Unwritable
 from harness.experiment.cell import CellStatus
+from harness.experiment.conditions import NOISES
 from harness.experiment.tables import Data, Run
 from harness.records.recording import RunDirectory
 
@@ -282,6 +283,11 @@ class RayEngine:
 
 
 def _rooted(data: Data) -> Data:
-    """The same corpus with an absolute path: nodes work in other directories."""
-    root = None if data.root is None else str(Path(data.root).expanduser().absolute())
-    return data.model_copy(update={"root": root})
+    """The same corpus and noise with absolute paths: nodes work in other directories."""
+    root = None if data.root is None else _absolute(data.root)
+    noise = data.condition.noise if data.condition.noise in NOISES else _absolute(data.condition.noise)
+    return data.model_copy(update={"root": root, "noise": noise})
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

@@ -12,7 +12,7 @@ from backends.core.errors import did_you_mean
 from harness.errors import ConfigError
 from harness.experiment._sentences import first_sentence
 from harness.experiment._toml import read_toml
-from harness.experiment.tables import Several, Table
+from harness.experiment.base import Several, Table
 
 Selection = Annotated[dict[str, str | int | float | bool], Field(min_length=1)]
 """Values by column of the results: the one cell that has them all."""

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from harness.errors import ConfigError
 from harness.experiment._sentences import first_sentence
 from harness.experiment._toml import read_toml
-from harness.experiment.tables import Table
+from harness.experiment.base import Table
 from harness.report.columns import Row, check_columns, levels, texts
 
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -170,7 +170,7 @@ def test_a_done_cell_is_not_written_over(tmp_path):
 def test_results_that_were_changed_are_refused(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.write_results([{"cell_id": "a", "status": "done"}])
-    assert directory.results() == [{**LATER_COLUMNS, "cell_id": "a", "status": "done"}]
+    assert directory.results() == [{**LATER_COLUMNS, "condition": "", "cell_id": "a", "status": "done"}]
     with (tmp_path / "results.csv").open("a") as file:
         file.write("b,done\n")
     with pytest.raises(OutputError, match=r"results\.csv: it is not what was written"):

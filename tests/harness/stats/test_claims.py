@@ -156,10 +156,18 @@ def test_models_are_paired_by_speaker_and_splits_are_not():
     assert models.effect == pytest.approx(splits.effect)
 
 
+def test_conditions_of_one_test_set_are_resampled_together():
+    def hard(speaker):
+        return 8 * (-1) ** speaker
+
+    clean, noisy = counts(20, hard), counts(20, lambda s: hard(s) + 1)
+    assert between_splits(noisy, clean, 0.0, ABOVE) == between_models(noisy, clean, 0.0, ABOVE)
+
+
 def test_models_need_the_same_speakers_and_splits_others():
     pair, others = counts(5, even(1)), counts(5, even(1), name="t")
     with pytest.raises(DataError, match="no independent samples: both have speaker s0"):
-        between_splits(pair, pair, 0.0, ABOVE)
+        between_splits(pair, counts(6, even(1)), 0.0, ABOVE)
     with pytest.raises(DataError, match="not of the same speakers: s0"):
         between_models(pair, others, 0.0, ABOVE)
     with pytest.raises(DataError, match="different test sets"):
