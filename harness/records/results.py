@@ -94,6 +94,15 @@ DIFFERENCE = (
     "blocks",
 )
 """Columns of the comparison with the full-precision baseline; see `harness.stats.Comparison`."""
+HALLUCINATED = (
+    "hallucinated_per_minute",
+    "hallucinated_share",
+    "hallucinated_difference",
+    "hallucinated_low",
+    "hallucinated_high",
+    "hallucinated_p",
+)
+"""Columns of words where nothing was said, and of their difference from full precision; see `harness.stats`."""
 
 
 def make_results(directory: RunDirectory, cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -198,8 +207,20 @@ def _with_statistics(rows: list[dict[str, Any]], samples: Mapping[str, Sample]) 
         row
         | _interval(system(samples[row["cell_id"]]) if row["cell_id"] in scored else None)
         | _difference(study.against_baselines.get(row["cell_id"]))
+        | _hallucinated(samples[row["cell_id"]], study.baseline_of(row), samples)
         for row in rows
     ]
+
+
+def _hallucinated(own: Sample, baseline: Mapping[str, Any] | None, samples: Mapping[str, Sample]) -> dict[str, Any]:
+    """Empty where something was said in every recording."""
+    from harness.stats import hallucinated, more_hallucinated
+
+    alone = hallucinated(own)
+    more = None if baseline is None else more_hallucinated(own, samples[baseline["cell_id"]])
+    values = [None, None] if alone is None else [alone.per_minute, alone.share]
+    values += [None] * 4 if more is None else [more.per_minute, more.low, more.high, more.p]
+    return dict(zip(HALLUCINATED, map(_number, values), strict=True))
 
 
 def _interval(system: System | None) -> dict[str, Any]:

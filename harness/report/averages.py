@@ -24,8 +24,8 @@ class Average:
 
 
 def corpora(rows: Sequence[Row]) -> list[str]:
-    """The corpora of a run, in the order of its rows."""
-    return list(dict.fromkeys(row.get("corpus", "") for row in rows))
+    """The corpora of a run's speech as it was recorded, in the order of its rows."""
+    return list(dict.fromkeys(row.get("corpus", "") for row in rows if _counts(row)))
 
 
 def averages(rows: Sequence[Row]) -> dict[str, Average]:
@@ -35,12 +35,17 @@ def averages(rows: Sequence[Row]) -> dict[str, Average]:
     """
     if len(corpora(rows)) < 2:
         return {}
-    splits = {row["split"] for row in rows}
+    splits = {row["split"] for row in rows if _counts(row)}
     found: dict[str, dict[str, Row]] = {}
     for row in rows:
-        if row["status"] == "done" and row["wer"] is not None:
+        if _counts(row) and row["status"] == "done" and row["wer"] is not None:
             found.setdefault(row["configuration_id"], {})[row["split"]] = row
     return {key: _average(list(own.values())) for key, own in found.items() if set(own) == splits}
+
+
+def _counts(row: Row) -> bool:
+    """Whether a mean holds the test set: none under a condition, and none without words."""
+    return not row.get("condition") and row.get("reference_words") != 0
 
 
 def _average(rows: Sequence[Row]) -> Average:

@@ -6,7 +6,9 @@ utterance where speakers are not known (Liu & Peng 2020, arXiv 1912.09508).
 """
 
 from harness.stats.additive import Additive, Term, additive
-from harness.stats.effects import Effect, Outcome, effects, interactions, unmatched, varying
+from harness.stats.effects import Effect, Outcome, effects, unmatched, varying
+from harness.stats.hallucinated import Hallucinated, MoreHallucinated, hallucinated, more_hallucinated
+from harness.stats.interactions import interactions
 from harness.stats.mapsswe import MatchedPairs, matched_pairs, segments
 from harness.stats.paired import FEWEST_BLOCKS, MARGIN, Comparison, Difference, System, compare, difference, system
 from harness.stats.resampling import CONFIDENCE, smallest_p
@@ -22,7 +24,9 @@ __all__ = [
     "Comparison",
     "Difference",
     "Effect",
+    "Hallucinated",
     "MatchedPairs",
+    "MoreHallucinated",
     "Outcome",
     "Sample",
     "Study",
@@ -33,8 +37,10 @@ __all__ = [
     "compare",
     "difference",
     "effects",
+    "hallucinated",
     "interactions",
     "matched_pairs",
+    "more_hallucinated",
     "segments",
     "smallest_p",
     "system",

@@ -112,7 +112,8 @@ def between_splits(
         margin, direction: what is claimed of the difference of the differences in WER, a fraction.
 
     Raises:
-        DataError: a cell and the one it is compared with are of different utterances, or the splits share some speakers.
+        DataError: a cell and the one it is compared with are of different utterances, or the splits share a part
+            of their speakers.
     """
     names = set(first[0].block_names), set(second[0].block_names)
     if names[0] == names[1]:

@@ -1,7 +1,7 @@
 """What one factor does when all others are held: matched pairs of cells, and pairs of pairs for interactions.
 
-A factor is a field of the spec, an option of a library, the library, the model, or the condition of the speech. Two cells are
-matched for a factor if they agree in every other one; rows that differ in two factors are never
+A factor is a field of the spec, an option of a library, the library, the model, or the condition of the speech. Two
+cells are matched for a factor if they agree in every other one; rows that differ in two factors are never
 compared as if in one.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,10 +164,10 @@ def levels_of(outcomes: Sequence[Outcome], factor: str) -> list[str]:
 
     The rest is by name.
     """
-    return sorted({o.factors[factor] for o in outcomes if factor in o.factors}, key=_rank)
+    return sorted({o.factors[factor] for o in outcomes if factor in o.factors}, key=rank_of)
 
 
-def _rank(level: str) -> tuple[float, str, float, str]:
+def rank_of(level: str) -> tuple[float, str, float, str]:
     if level.isdigit():
         return 0, "", -int(level), ""
     if noise := _NOISE.fullmatch(level):
@@ -188,9 +188,9 @@ def effects(outcomes: Sequence[Outcome]) -> list[Effect]:
     """The effect of every factor for every two of its levels that have a matched pair, on every split."""
     found = []
     for factor in varying(outcomes):
-        for own in _samples(outcomes, factor):
-            for (base, level), pairs in _pairs(own, factor).items():
-                found.append(_effect(factor, base, level, pairs[0][0].split, "", [pairs]))
+        for own in samples_of(outcomes, factor):
+            for (base, level), pairs in pairs_of(own, factor).items():
+                found.append(effect_of(factor, base, level, pairs[0][0].split, "", [pairs]))
     return found
 
 
@@ -199,8 +199,8 @@ def matched(outcomes: Sequence[Outcome]) -> set[tuple[str, str, str]]:
     return {
         (factor, *levels)
         for factor in varying(outcomes)
-        for own in _samples(outcomes, factor)
-        for levels in _pairs(own, factor)
+        for own in samples_of(outcomes, factor)
+        for levels in pairs_of(own, factor)
     }
 
 
@@ -210,47 +210,7 @@ def unmatched(outcomes: Sequence[Outcome]) -> list[str]:
     return [factor for factor in varying(outcomes) if factor not in told]
 
 
-def interactions(outcomes: Sequence[Outcome]) -> list[Effect]:
-    """How much an effect changes with the split, with the bits, and with the condition, all else equal.
-
-    Splits are independent samples; two that have speakers in common are left out. The conditions of one test set have
-    the same speakers, who are resampled together.
-    """
-    return [*_with_split(outcomes), *_within(outcomes, "bits"), *_within(outcomes, "condition")]
-
-
-def _with_split(outcomes: Sequence[Outcome]) -> Iterator[Effect]:
-    by_split = _by_split(outcomes)
-    for one, other in itertools.combinations(by_split, 2):
-        if by_split[one][0].speakers & by_split[other][0].speakers:
-            continue
-        for factor in varying(outcomes):
-            theirs = _pairs(by_split[other], factor)
-            for levels, pairs in _pairs(by_split[one], factor).items():
-                matches = {_context(a, ()): (a, b) for a, b in theirs.get(levels, [])}
-                both = [(pair, matches[_context(pair[0], ())]) for pair in pairs if _context(pair[0], ()) in matches]
-                if both:
-                    halves = [[first for first, _ in both], [second for _, second in both]]
-                    yield _effect(factor, *levels, f"{one}, {other}", f"split: {one} to {other}", halves)
-
-
-def _within(outcomes: Sequence[Outcome], other: str) -> Iterator[Effect]:
-    """How much effects change from one level of `other` to another; bits within conditions, not the same twice."""
-    for sample in _samples(outcomes, other):
-        for factor in (f for f in varying(sample) if f not in (other, "condition")):
-            for levels, pairs in _pairs(sample, factor).items():
-                by_level: dict[str, dict[Any, tuple[Outcome, Outcome]]] = {}
-                for a, b in pairs:
-                    by_level.setdefault(a.factors[other], {})[_context(a, (other,))] = (a, b)
-                for base, level in itertools.combinations(sorted(by_level, key=_rank), 2):
-                    common = [c for c in by_level[base] if c in by_level[level]]
-                    if common:
-                        halves = [[by_level[one][c] for c in common] for one in (base, level)]
-                        splits = ", ".join(dict.fromkeys(half[0][0].split for half in halves))
-                        yield _effect(factor, *levels, splits, f"{other}: {base} to {level}", halves)
-
-
-def _samples(outcomes: Sequence[Outcome], factor: str) -> list[list[Outcome]]:
+def samples_of(outcomes: Sequence[Outcome], factor: str) -> list[list[Outcome]]:
     """The outcomes by split; where conditions are compared by test set."""
     found: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
@@ -258,25 +218,18 @@ def _samples(outcomes: Sequence[Outcome], factor: str) -> list[list[Outcome]]:
     return list(found.values())
 
 
-def _by_split(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    found: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        found.setdefault(outcome.split, []).append(outcome)
-    return found
-
-
 Pairs = dict[tuple[str, str], list[tuple[Outcome, Outcome]]]
 
 
-def _pairs(outcomes: Sequence[Outcome], factor: str) -> Pairs:
+def pairs_of(outcomes: Sequence[Outcome], factor: str) -> Pairs:
     """All matched pairs of one split by their two levels, in order of rank; of cells scored on the same words."""
     groups: dict[Any, list[Outcome]] = {}
     for outcome in outcomes:
         if factor in outcome.factors:
-            groups.setdefault(_context(outcome, (factor, *_IMPLIED.get(factor, ()))), []).append(outcome)
+            groups.setdefault(context_of(outcome, (factor, *_IMPLIED.get(factor, ()))), []).append(outcome)
     found: Pairs = {}
     for group in groups.values():
-        ordered = sorted(group, key=lambda o: _rank(o.factors[factor]))
+        ordered = sorted(group, key=lambda o: rank_of(o.factors[factor]))
         for a, b in itertools.combinations(ordered, 2):
             levels = a.factors[factor], b.factors[factor]
             if levels[0] != levels[1] and np.array_equal(a.words, b.words):
@@ -284,7 +237,7 @@ def _pairs(outcomes: Sequence[Outcome], factor: str) -> Pairs:
     return found
 
 
-def _context(outcome: Outcome, free: Sequence[str]) -> frozenset[tuple[str, str]]:
+def context_of(outcome: Outcome, free: Sequence[str]) -> frozenset[tuple[str, str]]:
     """All factors but the free ones; where the library is free, so are its own options."""
     own = f"{outcome.factors.get('backend')}." if "backend" in free else None
     return frozenset(
@@ -294,7 +247,7 @@ def _context(outcome: Outcome, free: Sequence[str]) -> frozenset[tuple[str, str]
     )
 
 
-def _effect(
+def effect_of(
     factor: str, base: str, level: str, split: str, within: str, halves: Sequence[Sequence[tuple[Outcome, Outcome]]]
 ) -> Effect:
     """Mean difference over pairs; for two halves, that of the second minus that of the first."""

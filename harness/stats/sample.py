@@ -27,6 +27,7 @@ class Transcribed:
         reference, hypothesis: normalised words, separated by spaces.
         alignment: of the two, as `harness.metrics.align` writes it.
         errors: counts after jiwer.
+        seconds: of the recording; 0 where that is not known.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Transcribed:
     hypothesis: str
     alignment: str
     errors: ErrorRate
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Sample:
                 row["normalised_hypothesis"],
                 row["alignment"],
                 ErrorRate(row["substitutions"], row["deletions"], row["insertions"], row["reference_words"]),
+                row.get("seconds", 0.0),
             )
             for row in rows
         )

@@ -95,6 +95,11 @@ def _relative(row: Row) -> str:
     return percent(row["relative"], 1, sign=True)
 
 
+def _signed_interval(row: Row, key: str) -> str:
+    value = row.get(f"{key}_difference")
+    return DASH if value is None else f"{fixed(value)} [{', '.join(map(fixed, _bounds(row, key)))}]"
+
+
 def _bounds(row: Row, key: str) -> tuple[float | None, float | None]:
     return row.get(f"{key}_low"), row.get(f"{key}_high")
 
@@ -157,6 +162,24 @@ _COLUMNS = (
     ),
     Column("loop_rate", "loops, %", _rate("loop_rate"), "utterances whose transcript runs away"),
     Column("empty_rate", "empty, %", _rate("empty_rate"), "utterances without a transcript"),
+    Column(
+        "hallucinated_per_minute",
+        "words a minute without speech",
+        lambda row: fixed(row.get("hallucinated_per_minute")),
+        "of recordings in which nothing is said",
+    ),
+    Column(
+        "hallucinated_difference",
+        "more of them than full precision",
+        lambda row: _signed_interval(row, "hallucinated"),
+        "words a minute, 95 % interval",
+    ),
+    Column(
+        "hallucinated_share",
+        "recordings with any, %",
+        _rate("hallucinated_share"),
+        "of recordings in which nothing is said",
+    ),
     Column("reference_wer", "published WER, %", _published, "from a publication, for comparison"),
     Column("rtfx", "RTFx", _scaled("rtfx", 1, 1), "seconds of audio per second of compute"),
     Column("timed_rtfx", "RTFx, timed", _scaled("timed_rtfx", 1, 1), "the same, timed alone, one utterance at a time"),

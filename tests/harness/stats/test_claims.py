@@ -167,7 +167,7 @@ def test_conditions_of_one_test_set_are_resampled_together():
 def test_models_need_the_same_speakers_and_splits_others():
     pair, others = counts(5, even(1)), counts(5, even(1), name="t")
     with pytest.raises(DataError, match="no independent samples: both have speaker s0"):
-        between_splits(pair, counts(6, even(1)), 0.0, ABOVE)
+        between_splits(pair, counts(5, even(1), speakers=SPEAKERS + 1), 0.0, ABOVE)
     with pytest.raises(DataError, match="not of the same speakers: s0"):
         between_models(pair, others, 0.0, ABOVE)
     with pytest.raises(DataError, match="different test sets"):
