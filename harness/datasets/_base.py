@@ -111,7 +111,7 @@ class Corpus:
     Attributes:
         id: name of the data, such as `openslr/librispeech_asr`.
         utterances: in the order of their ids.
-        commit: of the hub; `None` for local data.
+        commit: of the hub; of what is made, the version of how it is made and the seed; `None` for local data.
     """
 
     id: str

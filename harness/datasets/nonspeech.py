@@ -12,6 +12,8 @@ from harness.datasets._channels import SAMPLE_RATE, mean_power
 from harness.datasets._noises import generator, made
 from harness.experiment.tables import Data
 
+_VERSION = 1
+"""Of how the recordings are made."""
 _SECONDS = (0.3, 1, 3, 10, 30, 60)
 _LEVELS = (-50, -40, -30, -20)
 """Of the mean power, in dB relative to full scale."""
@@ -41,7 +43,8 @@ class NonSpeech:
         check_split(data, self.splits)
         asked = [("silence", seconds, None) for seconds in _SECONDS]
         asked += [(kind, seconds, level) for kind in _KINDS for seconds in _SECONDS for level in _LEVELS]
-        return corpus_of(self.name, [_recording(data.seed, *one) for one in asked], data)
+        recordings = [_recording(data.seed, *one) for one in asked]
+        return corpus_of(self.name, recordings, data, commit=f"made-{_VERSION}-seed-{data.seed}")
 
 
 def _recording(seed: int, kind: str, seconds: float, level: int | None) -> Utterance:

@@ -147,6 +147,7 @@ def _row(cell: Cell, stored: Mapping[str, Any], scores: Mapping[str, Any]) -> di
         "corpus": _corpus(cell.data),
         "split": cell.data.label,
         "condition": cell.data.condition.name,
+        "noise_db": cell.data.condition.noise_db,
         **scores,
         **{key: stored["measured"].get(key) for key in MEASURED},
         **_published(cell.configuration.model, stored["measured"]),

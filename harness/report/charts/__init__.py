@@ -16,6 +16,7 @@ from harness.report.charts._bits import degradation_by_bits
 from harness.report.charts._blocks import block_similarity
 from harness.report.charts._effects import forest
 from harness.report.charts._layers import layer_error, layer_sensitivity
+from harness.report.charts._noise import loss_by_noise
 from harness.report.charts._outputs import output_range
 from harness.report.charts._splits import clean_vs_other
 from harness.report.charts._style import save
@@ -32,6 +33,7 @@ __all__ = [
     "forest",
     "layer_error",
     "layer_sensitivity",
+    "loss_by_noise",
     "output_range",
     "save",
     "size_vs_wer",
@@ -66,6 +68,7 @@ def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
         "output_range": output_range(study, run),
         "block_similarity": block_similarity(study, run),
         "clean_vs_other": clean_vs_other(study),
+        "loss_by_noise": loss_by_noise(study),
     }
     for name, figure in drawn.items():
         if figure is not None:
