@@ -218,3 +218,41 @@ def test_usual_levels_come_first():
     own += [outcome("h", granularity="per_group", group_size=128)]
     assert levels_of(own, "bits") == ["8", "4", "3"]
     assert levels_of(own, "granularity") == ["per_tensor", "per_channel", "per_group:128", "per_group:64"]
+
+
+def in_noise(seed=0):
+    """Three bits cost .02 in quiet and .06 with noise, eight nothing; speakers differ much, the same in both."""
+    rng = np.random.default_rng(seed)
+    words = rng.integers(500, 1500, SPEAKERS)
+    hard = rng.lognormal(0, 0.5, SPEAKERS)
+    hard /= np.average(hard, weights=words)
+    speakers = frozenset(map(str, range(SPEAKERS)))
+    for split, condition, cost in (("set", "clean", 0.02), ("set + babble 5 dB", "babble 5 dB", 0.06)):
+        baseline = rng.poisson(words * 0.1)
+        for bits in ("8", "3"):
+            errors = baseline + np.round(words * hard * cost * (bits == "3"))
+            factors = {"backend": "a", "bits": bits, "condition": condition}
+            yield Outcome(f"{bits} {condition}", split, factors, errors, baseline, words, speakers, "set")
+
+
+def test_a_condition_is_a_factor_and_its_speakers_are_resampled_together():
+    study = list(in_noise())
+    (bits,) = interactions(study)
+    assert (bits.factor, bits.base, bits.level) == ("bits", "8", "3")
+    assert (bits.within, bits.split) == ("condition: clean to babble 5 dB", "set, set + babble 5 dB")
+    assert bits.difference == pytest.approx(0.04, abs=1e-3)
+    assert bits.is_clear
+    quiet, noisy = ([o for o in study if o.factors["condition"] == c] for c in ("clean", "babble 5 dB"))
+    alone = [e for e in effects([*quiet, *noisy]) if e.factor == "bits"]
+    apart = math.hypot(*(e.high - e.low for e in alone))
+    assert bits.high - bits.low < 0.8 * apart  # what speakers have in common cancels
+    (condition,) = [e for e in effects(study) if e.factor == "condition"]
+    assert (condition.base, condition.level, condition.pairs) == ("clean", "babble 5 dB", 2)
+    assert condition.difference == pytest.approx(0.02, abs=1e-3)
+    assert {e.split for e in alone} == {"set", "set + babble 5 dB"}
+
+
+def test_noise_grows_from_level_to_level():
+    names = ["clean", "telephone", "babble 20 dB", "babble 5 dB", "babble -5 dB"]
+    own = [Outcome(name, name, {"condition": name}, *np.ones((3, 2))) for name in sorted(names)]
+    assert levels_of(own, "condition") == names
