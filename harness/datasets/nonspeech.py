@@ -41,7 +41,7 @@ class NonSpeech:
     def load(self, data: Data, *, cached_only: bool = False) -> Corpus:
         """Made with `seed`; `root` and `revision` do not apply."""
         check_split(data, self.splits)
-        asked = [("silence", seconds, None) for seconds in _SECONDS]
+        asked: list[tuple[str, float, int | None]] = [("silence", seconds, None) for seconds in _SECONDS]
         asked += [(kind, seconds, level) for kind in _KINDS for seconds in _SECONDS for level in _LEVELS]
         recordings = [_recording(data.seed, *one) for one in asked]
         return corpus_of(self.name, recordings, data, commit=f"made-{_VERSION}-seed-{data.seed}")

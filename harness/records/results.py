@@ -219,7 +219,7 @@ def _hallucinated(own: Sample, baseline: Mapping[str, Any] | None, samples: Mapp
 
     alone = hallucinated(own)
     more = None if baseline is None else more_hallucinated(own, samples[baseline["cell_id"]])
-    values = [None, None] if alone is None else [alone.per_minute, alone.share]
+    values: list[float | None] = [None, None] if alone is None else [alone.per_minute, alone.share]
     values += [None] * 4 if more is None else [more.per_minute, more.low, more.high, more.p]
     return dict(zip(HALLUCINATED, map(_number, values), strict=True))
 
