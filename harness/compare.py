@@ -19,9 +19,10 @@ from rich.console import Console
 from backends.core.commands import command_parser
 from harness._command import run_command
 from harness.errors import ConfigError
-from harness.metrics import NORMALIZERS, Normaliser
+from harness.metrics import AUTO, NORMALIZERS, Scorer
 from harness.records.reading import open_run, study_of
 from harness.report.comparison import as_json, as_text
+from harness.report.units import Unit, unit_of
 from harness.stats import Sample, Study, compare
 
 
@@ -34,13 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.show < 0:
         raise ConfigError(f"--show is {options.show}; it must be 0 or more")
-    names, samples = _systems(options)
+    names, samples, unit = _systems(options)
     comparison = compare(*samples)
     if options.json:
         print(json.dumps(as_json(comparison), indent=1))
     else:
         console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-        console.print(as_text(comparison, names, samples, options.show))
+        console.print(as_text(comparison, names, samples, options.show, unit))
     return 0
 
 
@@ -57,19 +58,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ref", type=Path, help="file of references; A and B are then files of hypotheses")
     parser.add_argument(
         "--normalizer",
-        choices=NORMALIZERS,
-        help="of files: none (default) compares words as they are; whisper-english as experiments do",
+        choices=(AUTO, *NORMALIZERS),
+        help="of files: none (default) compares words as they are; auto as experiments do, by the language",
     )
+    parser.add_argument(
+        "--error-unit",
+        choices=(AUTO, "word", "character"),
+        help="of files: what is counted; auto (default) is the word unless the language does not separate any",
+    )
+    parser.add_argument("--language", metavar="CODE", help="of files, such as ja; default: en")
     parser.add_argument("--json", action="store_true", help="print JSON: rates are fractions")
     parser.add_argument("--show", type=int, default=10, metavar="N", help="how many differing utterances; default 10")
     return parser
 
 
-def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample]]:
+def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample], Unit]:
     if options.ref is not None:
-        return _from_files(options.ref, options.systems, options.normalizer or "none")
-    if options.normalizer is not None:
-        raise ConfigError("--normalizer is for files (--ref); cells were normalised when they were made")
+        scorer = Scorer(options.normalizer or "none", options.error_unit or AUTO, options.language or "en")
+        return _from_files(options.ref, options.systems, scorer)
+    for key in ("normalizer", "error_unit", "language"):
+        if getattr(options, key) is not None:
+            flag = f"--{key.replace('_', '-')}"
+            raise ConfigError(f"{flag} is for files (--ref); cells were scored when they were made")
     if len(options.systems) != 3:
         raise ConfigError("name a run and two cells, as in runs/embedded CELL CELL; or files, with --ref REFERENCE A B")
     if Path(options.systems[0]).is_file():
@@ -77,22 +87,23 @@ def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample]]:
     return _from_run(Path(options.systems[0]), options.systems[1:])
 
 
-def _from_files(reference: Path, files: Sequence[str], normalizer: str) -> tuple[list[str], list[Sample]]:
+def _from_files(reference: Path, files: Sequence[str], scorer: Scorer) -> tuple[list[str], list[Sample], Unit]:
     from harness.records.transcripts import read_sample
 
     if len(files) != 2:
         raise ConfigError(
             f"--ref takes two files of hypotheses, A and B; there {'is 1' if len(files) == 1 else f'are {len(files)}'}"
         )
-    normalise = Normaliser(normalizer)
-    return list(files), [read_sample(reference, Path(file), normalise) for file in files]
+    samples = [read_sample(reference, Path(file), scorer) for file in files]
+    return list(files), samples, unit_of([{"error_unit": scorer.unit()}])
 
 
-def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample]]:
+def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample], Unit]:
     run = open_run(path)
     study = study_of(run)
     rows = [_cell(study, name, path) for name in names]
-    return [f"{r['configuration']} @ {r['split']}" for r in rows], [study.sample(r["cell_id"]) for r in rows]
+    called = [f"{row['configuration']} @ {row['split']}" for row in rows]
+    return called, [study.sample(row["cell_id"]) for row in rows], unit_of(rows)
 
 
 def _cell(study: Study, name: str, path: Path) -> dict[str, str]:

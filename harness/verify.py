@@ -27,7 +27,6 @@ from harness.experiment.cell import Cell, CellStatus, Configuration, id_of
 from harness.experiment.config import Experiment
 from harness.experiment.planned import planned_cells
 from harness.experiment.tables import Data
-from harness.metrics import scores
 from harness.records.asked import recorded_experiment
 from harness.records.files import damage
 from harness.records.published import CHECKSUMS, PublishedRun, is_published
@@ -183,12 +182,12 @@ class Verification:
 
     def _of_utterances(self, cell: Cell) -> Iterator[str]:
         rows = [*self._run.utterances(cell.cell_id), *self._run.undecodable(cell.cell_id)]
-        normalise, decode = self._run.normaliser, self._decoder(cell)
+        scorer, decode = self._run.scorer(cell.data.label), self._decoder(cell)
         speech = self._speech(cell.data)
         if speech is not None and {row["id"] for row in rows} != set(speech):
             yield "its utterances are not those of the corpus"
         for row in rows:
-            expected = scores(row["reference"], row["hypothesis"], normalise)
+            expected = scorer.scores(row["reference"], row["hypothesis"], row.get("language"))
             wrong = [key for key, value in expected.items() if row[key] != value]
             if speech is not None and row["id"] in speech and speech[row["id"]].text != row["reference"]:
                 wrong.append("reference")

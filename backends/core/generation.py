@@ -162,9 +162,11 @@ def language_code(name: str) -> str:
     >>> language_code("English"), language_code("<|en|>")
     ('en', 'en')
     """
+    plain = name.lower().strip("<|>")
+    if len(plain) == 2:
+        return plain
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-    plain = name.lower().strip("<|>")
     return str(TO_LANGUAGE_CODE.get(plain, plain))
 
 

@@ -5,6 +5,7 @@ Listing a corpus reads names, transcripts and file sizes, no audio; audio is dec
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import hashlib
 import io
@@ -21,7 +22,7 @@ import numpy as np
 from backends.core.errors import did_you_mean
 from harness.datasets._audio import Waveform, decoded, seconds_of
 from harness.errors import DataError
-from harness.experiment.tables import Data
+from harness.experiment.tables import DETECT, Data
 
 
 def check_split(data: Data, splits: Collection[str]) -> None:
@@ -59,12 +60,14 @@ class Utterance:
         speaker: whom statistics are blocked by; `None` where that is not known.
         text: the reference as the corpus writes it.
         audio: a file, or a function that returns the bytes of one.
+        language: code of what is spoken; `None` where that is not said.
     """
 
     id: str
     speaker: str | None
     text: str
     audio: Path | Callable[[], bytes]
+    language: str | None = None
 
     def waveform(self) -> Waveform:
         """Decode to float32 mono at 16 kHz, shape (samples,); several channels are averaged.
@@ -177,12 +180,22 @@ class Dataset(Protocol):
         ...
 
 
-def corpus_of(name: str, utterances: list[Utterance], data: Data, commit: str | None = None) -> Corpus:
+def corpus_of(
+    name: str, utterances: list[Utterance], data: Data, commit: str | None = None, language: str | None = None
+) -> Corpus:
     """Order, choose and check utterances, and make a corpus of them.
 
+    Those that do not say it are in the `language` of the corpus, or in that of `data`.
+
     Raises:
-        DataError: there are none, ids repeat, or a file is missing; with `max_seconds`, a length cannot be read.
+        DataError: there are none, ids repeat, a file is missing, or `data` says another language than the corpus; with
+            `max_seconds`, a length cannot be read.
     """
+    named = None if data.language == DETECT else data.language
+    if language and named and named != language:
+        raise DataError(f"{name}: it is in {language!r}, and data.language is {named!r}; leave that out")
+    if language or named:
+        utterances = [dataclasses.replace(u, language=u.language or language or named) for u in utterances]
     ordered = sorted(utterances, key=lambda utterance: utterance.id)
     if data.max_seconds is not None:
         ordered = [utterance for utterance in ordered if utterance.seconds() <= data.max_seconds]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any
 
 from harness._hub import dataset_snapshot
 from harness.datasets._base import Corpus, Utterance, corpus_of
 from harness.errors import DataError
-from harness.experiment.tables import Data
+from harness.experiment.tables import DETECT, Data
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Source:
         speaker: column of the speaker, and `speaker_of` finds it in the id; without either it is not known.
         numbered: whether ids begin with the number of the row, which then decides the order.
         scored: whether a reference counts; the others are left out.
+        language: code of what is spoken.
     """
 
     repository: str
@@ -34,11 +36,37 @@ class Source:
     speaker_of: Callable[[str], str] | None = None
     numbered: bool = False
     scored: Callable[[str], bool] = lambda text: True
+    language: str = "en"
 
     @property
     def files(self) -> list[str]:
         """Patterns of the split's files in the repository."""
         return [f"{self.configuration}/{self.split}/*", f"{self.configuration}/{self.split}-*"]
+
+
+def pinned(data: Data, revision: str) -> Data:
+    """`data` at a revision, unless it names another.
+
+    Raises:
+        DataError: it has a `root`, and this corpus is not read from one.
+    """
+    if data.root is not None:
+        raise DataError(f"{data.dataset}: it comes from the hub; leave data.root out")
+    return data.model_copy(update={"revision": data.revision or revision})
+
+
+def check_language(data: Data, known: Collection[str]) -> str:
+    """The code of `data.language`, which says what of a corpus of many languages is meant.
+
+    Raises:
+        DataError: it is none of these, or none.
+    """
+    if data.language is None or data.language == DETECT:
+        left = " and leave finding it out to [decoding]" if data.language else ""
+        raise DataError(f'{data.dataset}: say which language is meant{left}, as in language = "{min(known)}"')
+    if data.language not in known:
+        raise DataError(f"{data.dataset}: there is no language {data.language!r}; it has {', '.join(sorted(known))}")
+    return data.language
 
 
 def load_from_hub(source: Source, data: Data, *, cached_only: bool = False) -> Corpus:
@@ -57,7 +85,8 @@ def load_from_hub(source: Source, data: Data, *, cached_only: bool = False) -> C
 
     snapshot = dataset_snapshot(source.repository, data.revision, source.files, cached_only=cached_only)
     disable_progress_bars()
-    files = sorted(str(path) for pattern in source.files for path in snapshot.glob(pattern))
+    there = {str(path): str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file()}
+    files = sorted(path for path, name in there.items() if any(fnmatch(name, pattern) for pattern in source.files))
     if not files:
         raise DataError(f"{source.repository}: it has no files of {source.configuration}, split {source.split}")
     try:
@@ -76,7 +105,7 @@ def load_from_hub(source: Source, data: Data, *, cached_only: bool = False) -> C
         for index, row in enumerate(plain)
         if source.scored(str(row[text] or ""))
     ]
-    return corpus_of(source.repository, utterances, data, commit=snapshot.name)
+    return corpus_of(source.repository, utterances, data, snapshot.name, source.language)
 
 
 def _utterance(source: Source, index: int, row: dict[str, Any], text: str, audio: Callable[[], bytes]) -> Utterance:

@@ -25,7 +25,7 @@ def load_tree(name: str, root: Path, data: Data) -> Corpus:
     if not transcripts:
         raise DataError(f"{directory}: there is no SPEAKER/CHAPTER/*.trans.txt below it")
     utterances = [utterance for transcript in transcripts for utterance in _chapter(transcript)]
-    return corpus_of(name, utterances, data)
+    return corpus_of(name, utterances, data, language="en")
 
 
 def _chapter(transcript: Path) -> list[Utterance]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any, NamedTuple
 from harness.datasets._base import read_transcript
 from harness.errors import DataError
 
-FILE_NAME, TEXT, SPEAKER = "file_name", "text", "speaker"
+FILE_NAME, TEXT, SPEAKER, LANGUAGE = "file_name", "text", "speaker", "language"
 _SPELLINGS: Mapping[str, Sequence[str]] = {
     FILE_NAME: ("filename", "file", "path", "audio", "audio_file", "audio_path", "audio_filepath", "wav"),
     TEXT: ("transcription", "transcript", "sentence", "reference"),
     SPEAKER: ("speaker_id", "client_id", "spk", "spk_id"),
+    LANGUAGE: ("lang", "locale"),
 }
 """What else columns are called."""
 _DELIMITERS: Mapping[str, str] = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a pipe"}
@@ -30,7 +32,7 @@ _NO_TEXT = ("nan", "NaN", "<NA>")
 
 
 class Record(NamedTuple):
-    """A row: where it stands, and its fields by column (`file_name`, `text`, perhaps `speaker`)."""
+    """A row: where it stands, and its fields by column (`file_name`, `text`, perhaps `speaker` and `language`)."""
 
     where: str
     fields: Mapping[str, Any]
@@ -66,6 +68,21 @@ class Record(NamedTuple):
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise DataError(f"{self.where}: {SPEAKER} is {json.dumps(value)}; write a name or a whole number")
         return str(value)
+
+    @property
+    def language(self) -> str | None:
+        """The code of what is spoken, where it is said; what follows it (`zh-CN`, `hi_in`) says nothing here.
+
+        Raises:
+            DataError: it is no code.
+        """
+        value = self.fields.get(LANGUAGE)
+        if value is None or value == "":
+            return None
+        found = re.fullmatch(r"([a-z]{2,3})([-_].*)?", value.strip().lower()) if isinstance(value, str) else None
+        if found is None:
+            raise DataError(f"{self.where}: {LANGUAGE} is {json.dumps(value)}; write its code, such as en or yue")
+        return found[1]
 
 
 def read_csv(path: Path) -> list[Record]:
@@ -165,7 +182,7 @@ def _columns(path: Path, heading: Sequence[str]) -> dict[str, int]:
 
 
 def chosen(where: str, there: Sequence[str]) -> dict[str, str]:
-    """Which of the columns there are `file_name`, `text` and `speaker`, the last where there is one.
+    """Which of the columns there are `file_name`, `text`, `speaker` and `language`, the last two where there are any.
 
     Raises:
         DataError: one that is needed is not found or could be several.
@@ -177,7 +194,7 @@ def chosen(where: str, there: Sequence[str]) -> dict[str, str]:
             raise DataError(f"{where}: {' and '.join(own)} could each be {name}; call the one that is meant {name}")
         if own:
             found[name] = own[0]
-        elif name != SPEAKER:
+        elif name not in (SPEAKER, LANGUAGE):
             near = difflib.get_close_matches(name, [n for n in there if n], n=1, cutoff=0.5)
             meant = f"; is {near[0]!r} meant? Call it {name}" if near else ""
             known = ", ".join(filter(None, there)) or "empty ones"

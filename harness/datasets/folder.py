@@ -1,4 +1,4 @@
-"""A user's own folder: audio and `metadata.csv` or `.jsonl` with `file_name`, `text` and perhaps `speaker`."""
+"""A user's own folder: audio, `metadata.csv` or `.jsonl` with `file_name`, `text`, perhaps `speaker` and `language`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _utterance(directory: Path, row: Record) -> Utterance:
     name = row.text(FILE_NAME)
     if not name.strip():
         raise DataError(f"{row.where}: {FILE_NAME} is empty; name the recording, or take the row away")
-    return Utterance(name, row.speaker, row.text(TEXT), directory / name)
+    return Utterance(name, row.speaker, row.text(TEXT), directory / name, row.language)
 
 
 DATASET = Folder()

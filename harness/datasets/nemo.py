@@ -46,7 +46,7 @@ def _utterance(root: Path, row: Record) -> Utterance:
             f"{row.where}: offset is {row.fields['offset']}: parts of recordings are not read here; cut them into files"
         )
     name = row.text("audio_filepath")
-    return Utterance(name, row.speaker, row.text("text"), root / Path(name).expanduser())
+    return Utterance(name, row.speaker, row.text("text"), root / Path(name).expanduser(), row.language)
 
 
 DATASET = Nemo()

@@ -8,8 +8,7 @@ their own, which the hub asks to be accepted.
 from __future__ import annotations
 
 from harness.datasets._base import Corpus, Extent, check_split
-from harness.datasets._hub import Source, load_from_hub
-from harness.errors import DataError
+from harness.datasets._hub import Source, load_from_hub, pinned
 from harness.experiment.tables import Data
 from harness.metrics import Normaliser
 
@@ -56,8 +55,6 @@ class OpenAsr:
         These are the ones without words once they are normalised, and those that say so. Ids begin with the
         row's number, so that the order is the repository's.
         """
-        if data.root is not None:
-            raise DataError("open_asr: it comes from the hub; leave data.root out")
         check_split(data, self.splits)
         configuration, split = _SETS[data.split]
         normalise = Normaliser()
@@ -70,8 +67,7 @@ class OpenAsr:
             numbered=True,
             scored=lambda text: normalise(text) not in ("", _NOT_SCORED),
         )
-        pinned = data.model_copy(update={"revision": data.revision or _REVISION})
-        return load_from_hub(source, pinned, cached_only=cached_only)
+        return load_from_hub(source, pinned(data, _REVISION), cached_only=cached_only)
 
 
 def _librispeech_speaker(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
-from harness.experiment.tables import Calibration, Decoding
+from harness.experiment.tables import Calibration, Decoding, Scoring
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Task:
         baselines: for each of them the full-precision cell of the same split, which gives drafts and answers.
         model_directory: local files of the model.
         run_directory: where finished cells are written.
-        decoding, calibration, normalizer: as in the experiment.
+        decoding, calibration, scoring: as in the experiment.
         threads: for torch.
         worse_by: points of WER beyond the baseline's at which a cell is stopped, if any.
         seed: of the order of speakers.
@@ -44,7 +44,7 @@ class Task:
     run_directory: Path
     decoding: Decoding
     calibration: Calibration | None
-    normalizer: str
+    scoring: Scoring
     threads: int
     worse_by: float | None
     seed: int
@@ -77,7 +77,7 @@ class Task:
             run_directory.resolve(),
             experiment.decoding,
             configuration.drawn(experiment.calibration),
-            experiment.scoring.normalizer,
+            experiment.scoring,
             experiment.run.threads_per_worker,
             None if experiment.run.stop is None else experiment.run.stop.worse_by,
             experiment.run.seed,

@@ -44,7 +44,6 @@ from harness.execution.task import (
 )
 from harness.execution.timing import timed
 from harness.experiment.cell import Cell, CellStatus
-from harness.metrics import Normaliser
 from harness.recognition.baseline import Baseline
 from harness.recognition.calibrating import calibration_inputs
 from harness.recognition.encoder_states import EncoderStates
@@ -60,6 +59,7 @@ from harness.records.parts import Parts
 from harness.records.recording import RunDirectory
 from harness.records.store import StoredRun
 from harness.resolution.batching import drawn_speakers
+from harness.resolution.languages import spoken
 
 
 def main(task: Task, channel: Connection) -> None:
@@ -108,8 +108,9 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     baseline, recognizer = _loaded(task), _loaded(task)
     recognizer.model = _quantize(task, recognizer).model
     by_id = speech_of(cell)
-    waveforms = [by_id[name].waveform() for name in cell.batches[0]]
-    for row in timed(baseline, recognizer, waveforms, task.decoding, timing.repeats, timing.warmup):
+    batch = [by_id[name] for name in cell.batches[0]]
+    decoding = task.decoding.model_copy(update={"language": spoken(batch[0], task.decoding)})
+    for row in timed(baseline, recognizer, [u.waveform() for u in batch], decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))
 
 
@@ -119,7 +120,7 @@ def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -
     quantized = _quantize(task, recognizer)
     recognizer.model = quantized.model
     features = FeatureStore(scratch / FEATURES, task.model_directory)
-    transcriber = Transcriber(recognizer, task.decoding, Normaliser(task.normalizer), features, lambda: False)
+    transcriber = Transcriber(recognizer, task.decoding, task.scoring, features, lambda: False)
     layers = layer_rows(quantized.report)
     for cell in task.cells:
         for index in wanted.batches[cell.cell_id]:
@@ -172,7 +173,7 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     transcriber = Transcriber(
         recognizer,
         task.decoding,
-        Normaliser(task.normalizer),
+        task.scoring,
         features,
         alone=lambda: task.alone and not shared(task.run_directory / LEASES),
         states=_shared_states(task, quantized),

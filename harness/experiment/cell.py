@@ -259,6 +259,8 @@ def identifying(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in columns.items() if key not in LATER_COLUMNS or value != LATER_COLUMNS[key]}
 
 
+_NOT_SAID = ("root", "revision", "name", "limit", "seed", "max_seconds", "normalizer", "error_unit", *KEYS)
+"""Keys of calibration speech that change no cell's id."""
 _LATER_DECODING = {"batches": "length"}
 """Keys of `[decoding]` that were added later: the values that change no cell's id."""
 
@@ -268,12 +270,13 @@ def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str
 
     Left out are the strategy of decoding, because it changes no hypothesis, the rate of tokens, which is the model's
     where the experiment names none (see `harness.resolution.identity`), batches by length, which were the only ones,
-    where data lies and how much of it is taken, which the samples tell, its condition, which its speech tells, and
-    seed and noise, which are among the configuration's columns.
+    where data lies and how much of it is taken, which the samples tell, its condition, which its speech tells, how
+    calibration speech would be scored, a language of it that is not named, and seed and noise, which are among the
+    configuration's columns.
     """
     usual = {key for key, value in _LATER_DECODING.items() if getattr(decoding, key) == value}
-    elsewhere = {"root", "revision", "name", "limit", "seed", "max_seconds", *KEYS}
-    where: dict[str, Any] = {"data": elsewhere, "seed": True, "noise_db": True}
+    unnamed = {"language"} if calibration is None or calibration.data.language is None else set()
+    where: dict[str, Any] = {"data": {*_NOT_SAID, *unnamed}, "seed": True, "noise_db": True}
     return {
         "decoding": decoding.model_dump(mode="json", exclude={"strategy", "tokens_per_second", *usual}),
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),

@@ -30,7 +30,6 @@ from harness.experiment.cell import Configuration, spec_columns
 from harness.experiment.config import Experiment, Grid
 from harness.experiment.tables import NO_DRAW, Draw, Model
 
-_ENGLISH = ("en", "english", "<|en|>")
 _MULTIPLIED = (
     *("backend", "scheme", "granularity", "bits", "format", "method", "symmetric", "activations", "outputs", "rest"),
     *("modules", "parts", "recipe"),
@@ -43,14 +42,8 @@ def configurations(experiment: Experiment) -> list[Configuration]:
     """All configurations of `experiment` in the order of the file, each once, every model's baseline first.
 
     Raises:
-        ConfigError: a block names something unknown, no configuration of the whole grid can be done, or the language
-            is not English.
+        ConfigError: a block names something unknown, or no configuration of the whole grid can be done.
     """
-    if experiment.decoding.language.lower() not in _ENGLISH:
-        raise ConfigError(
-            f"decoding.language {experiment.decoding.language!r}: only English is scored so far: English rules would "
-            "pass over accents and marks of other languages and drop words of theirs (harness.transcribe knows them)"
-        )
     found = _found(experiment)
     refused = [c for c in found if not isinstance(c.capability, Supported)]
     if len(refused) == len(found):

@@ -6,8 +6,15 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from backends.core.generation import language_code
 from harness.experiment.base import Several, Table
 from harness.experiment.conditions import KEYS, Condition, combinations
+from harness.metrics import AUTO, Scorer
+
+DETECT = "detect"
+"""In the place of a language: the model finds it out."""
+Normalizer = Literal["auto", "whisper-english", "whisper-basic", "multilingual", "none"]
+ErrorUnit = Literal["auto", "word", "character"]
 
 
 class Model(Table):
@@ -66,6 +73,10 @@ class Data(Table):
             speakers), or a directory of recordings.
         gain_db: makes it louder; what goes beyond full scale is clipped.
         telephone: sampled at 8 kHz and coded in 8 bits (mu-law).
+        language: which is spoken, a code such as `hi`; it is forced on multilingual checkpoints. `detect` leaves it to
+            the model, where the corpus says itself what is spoken. Without it, it is the corpus's, a row's, or
+            `decoding.language`.
+        normalizer, error_unit: as in `[scoring]`, for this test set.
     """
 
     dataset: str
@@ -83,6 +94,9 @@ class Data(Table):
     noise: _Noise | Several[_Noise] = "white"
     gain_db: _Gain | Several[_Gain] = 0.0
     telephone: bool | Several[bool] = False
+    language: str | None = Field(default=None, pattern=r"^([a-z]{2,3}|detect)$")
+    normalizer: Normalizer | None = None
+    error_unit: ErrorUnit | None = None
 
     @model_validator(mode="after")
     def _noise_of_some_level(self) -> Data:
@@ -124,7 +138,9 @@ class Decoding(Table):
         max_new_tokens: cap of an utterance.
         tokens_per_second: another cap of an utterance, by its length: so many tokens a second and two more. Without it
             Moonshine has 6.5, as on the Open ASR Leaderboard, and Whisper none.
-        language, task: forced on multilingual Whisper checkpoints.
+        language: forced on multilingual Whisper checkpoints where the data does not say what is spoken; `detect` leaves
+            it to the model, whatever the data says, and counts its errors.
+        task: forced on multilingual Whisper checkpoints.
         long_audio: what happens to audio longer than the model's window: `truncate` cuts it, `sequential` decodes it
             window after window (Whisper checkpoints with timestamps).
     """
@@ -139,15 +155,39 @@ class Decoding(Table):
     task: Literal["transcribe", "translate"] = "transcribe"
     long_audio: Literal["truncate", "sequential"] = "truncate"
 
+    @property
+    def code(self) -> str:
+        """Of the language, however it is written; or `detect`."""
+        return language_code(self.language)
+
 
 class Scoring(Table):
     """How hypotheses are compared with references; the same for all models.
 
     Attributes:
-        normalizer: `whisper-english` (see `harness.metrics.Normaliser`), or `none`, which compares words as they are.
+        normalizer: `whisper-english`; `whisper-basic`, which has a space for every mark; `multilingual`, the same with
+            marks kept; `none` compares words as they are. `auto` is the first for English, `multilingual` for others.
+        error_unit: what is counted, `word` or `character`; `auto` counts characters in languages that do not separate
+            words (zh, ja, th, lo, my, km, yue).
     """
 
-    normalizer: Literal["whisper-english", "none"] = "whisper-english"
+    normalizer: Normalizer = "auto"
+    error_unit: ErrorUnit = "auto"
+
+
+def scorer_of(scoring: Scoring, data: Data, decoding: Decoding, spellings: bytes | None = None) -> Scorer:
+    """How a test set is scored; what is translated is scored as English.
+
+    Args:
+        scoring, data, decoding: of an experiment.
+        spellings: see `harness.metrics.Normaliser`.
+    """
+    normalizer, unit = data.normalizer or scoring.normalizer, data.error_unit or scoring.error_unit
+    if decoding.task == "translate":
+        normalizer = "whisper-english" if normalizer == AUTO else normalizer
+        unit = "word" if unit == AUTO else unit
+    language = next((code for code in (data.language, decoding.code) if code and code != DETECT), "en")
+    return Scorer(normalizer, unit, language, spellings)
 
 
 class Draw(NamedTuple):

@@ -5,12 +5,15 @@ from harness.metrics.counts import ErrorRate, UtteranceCounts, count_errors
 from harness.metrics.loops import is_loop
 from harness.metrics.noise import estimated_snr
 from harness.metrics.normalisation import NORMALIZERS, Normaliser
-from harness.metrics.scores import scores
+from harness.metrics.scores import AUTO, UNSPACED, Scorer, scores
 
 __all__ = [
+    "AUTO",
     "NORMALIZERS",
+    "UNSPACED",
     "ErrorRate",
     "Normaliser",
+    "Scorer",
     "UtteranceCounts",
     "align",
     "count_errors",

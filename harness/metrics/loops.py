@@ -15,12 +15,16 @@ def compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
-def is_loop(reference: str, hypothesis: str) -> bool:
+def is_loop(reference: str, hypothesis: str, written: str | None = None) -> bool:
     """Whether a normalised hypothesis runs away: it repeats itself, or has over 1.5 times the words of the reference.
+
+    Args:
+        reference, hypothesis: words, or characters, separated by spaces.
+        written: the hypothesis as it is written, where that has no such spaces.
 
     >>> is_loop("good morning to all of you", "good good good good good good good good good good")
     True
     """
     words = len(reference.split())
     too_long = words > 0 and len(hypothesis.split()) > LENGTH_LIMIT * words
-    return too_long or compression_ratio(hypothesis) > COMPRESSION_LIMIT
+    return too_long or compression_ratio(hypothesis if written is None else written) > COMPRESSION_LIMIT

@@ -1,4 +1,4 @@
-"""Whisper's normaliser of English, with its own table of British and American spellings, the same for every model.
+"""Normalisers: Whisper's of English, Whisper's basic one, and one for all languages that keeps marks.
 
 `english_spelling.json` is the table of openai-whisper 20250625 (`whisper/normalizers/english.json`, MIT, see
 `english_spelling.LICENSE`), which published Whisper checkpoints carry as their `normalizer.json`.
@@ -8,55 +8,91 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
+from collections.abc import Callable
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-NORMALIZERS = ("none", "whisper-english")
+NORMALIZERS = ("multilingual", "none", "whisper-basic", "whisper-english")
 _SPELLING = Path(__file__).with_name("english_spelling.json")
 _SOURCE = "openai-whisper-20250625"
+_DOTTED = ("tr", "az")
+"""Languages in which i and dotless i are two letters, in capitals too."""
+_JOINERS = "\u200c\u200d"
 
 
 class Normaliser:
     """Turns references and hypotheses into comparable words.
 
     Args:
-        name: `whisper-english` (Radford et al. 2022, arXiv 2212.04356, appendix C, as transformers has it), or `none`,
-            which leaves words as they are.
+        name: `whisper-english` and `whisper-basic` (Radford et al. 2022, arXiv 2212.04356, appendix C, as transformers
+            has them); `multilingual`, the latter with marks kept; or `none`, which leaves words as they are.
         spellings: another version of the table, as JSON, for results that were made with it.
+        language: of the texts, a code; for `multilingual`.
 
     Attributes:
-        spellings: the table, as JSON; empty for `none`.
+        name: as it was given.
+        spellings: the table, as JSON; empty for others than `whisper-english`.
     """
 
-    def __init__(self, name: str = "whisper-english", spellings: bytes | None = None) -> None:
+    def __init__(self, name: str = "whisper-english", spellings: bytes | None = None, language: str = "") -> None:
         if name not in NORMALIZERS:
             raise ValueError(f"there is no normalizer {name!r}; there are {', '.join(NORMALIZERS)}")
-        self._name = name
-        self.spellings = b"" if name == "none" else spellings or _SPELLING.read_bytes()
+        self.name = name
+        self.spellings = (spellings or _SPELLING.read_bytes()) if name == "whisper-english" else b""
+        self._dotted = name == "multilingual" and language in _DOTTED
 
     @property
     def version(self) -> str:
-        """What identifies it: its name, the release of transformers, and source and hash of the spelling table."""
-        if self._name == "none":
-            return self._name
-        table = hashlib.sha256(self.spellings).hexdigest()[:8]
-        return f"{self._name} transformers={metadata.version('transformers')} spelling={_SOURCE}:{table}"
+        """What identifies it: its name, and releases and tables that it goes by."""
+        if self.name == "none":
+            return self.name
+        known = f"{self.name} transformers={metadata.version('transformers')}"
+        if self.name == "whisper-english":
+            table = hashlib.sha256(self.spellings).hexdigest()[:8]
+            return f"{known} spelling={_SOURCE}:{table}"
+        return f"{known} unicode={unicodedata.unidata_version}{' letters=tr' if self._dotted else ''}"
 
     def __call__(self, text: str) -> str:
-        """Return `text` in lower case without punctuation, fillers and brackets, numbers as digits.
+        """Return `text` in lower case without punctuation and brackets; English without fillers, numbers as digits.
 
         >>> Normaliser()("Mr. Grey's colour, um, twenty-one!")
         'mister gray is color 21'
         >>> Normaliser("none")(" as  it is ")
         'as it is'
+        >>> Normaliser("multilingual", language="tr")("IŞIK, İstanbul'da!")
+        'ışık istanbul da'
         """
-        words: str = text if self._name == "none" else self._english(text)
-        return " ".join(words.split())
+        if self._dotted:
+            text = text.replace("İ", "i").replace("I", "\N{LATIN SMALL LETTER DOTLESS I}")
+            text = text.replace("i\N{COMBINING DOT ABOVE}", "i")  # what other programs make of the capital
+        return " ".join(self._rules(text).split())
 
     @cached_property
-    def _english(self) -> Any:
-        from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+    def _rules(self) -> Callable[[str], str]:
+        from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
-        return EnglishTextNormalizer(json.loads(self.spellings))
+        if self.name == "none":
+            return str
+        if self.name == "whisper-english":
+            english: Callable[[str], str] = EnglishTextNormalizer(json.loads(self.spellings))
+            return english
+        basic = BasicTextNormalizer()
+        if self.name == "multilingual":
+            basic.clean = _without_symbols
+        return basic  # type: ignore[no-any-return]
+
+
+def _without_symbols(text: str) -> str:
+    """`text` with a space for every symbol and sign, and without format characters, of which only joiners say anything.
+
+    Whisper's own rule has a space for marks (Mn, Mc, Me) too: vowel signs of Indian scripts, vowels and tones of Thai
+    and points of Arabic then cut words, or are lost. Kept, as in the Open ASR Leaderboard's multilingual track.
+
+    >>> _without_symbols("हिन्दी।").split()
+    ['हिन्दी']
+    """
+    composed = unicodedata.normalize("NFKC", text)
+    heard = (c for c in composed if unicodedata.category(c) != "Cf" or c in _JOINERS)
+    return "".join(" " if unicodedata.category(c)[0] in "SP" else c for c in heard)

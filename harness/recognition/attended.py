@@ -30,7 +30,7 @@ class Attended:
         """Arguments of the model that start some utterances (all, when not given) anew, with an empty own cache."""
         if chosen is not None and len(chosen) == self._utterances:
             chosen = None
-        states = self.states if chosen is None else _rows(self.states, chosen)
+        states = self.states if chosen is None else rows_of(self.states, chosen)
         cache = EncoderDecoderCache(DynamicCache(), self._cross(chosen))
         return {"encoder_outputs": states, "past_key_values": cache, "use_cache": True}
 
@@ -87,7 +87,7 @@ def attended(model: Any) -> Iterator[Attended]:
         of_decoder.remove()
 
 
-def _rows(states: Any, chosen: Sequence[int]) -> Any:
+def rows_of(states: Any, chosen: Sequence[int]) -> Any:
     """Some rows of an encoder's output."""
     index = torch.tensor(chosen, device=states.last_hidden_state.device)
     return type(states)(**{key: value[index] if isinstance(value, Tensor) else value for key, value in states.items()})

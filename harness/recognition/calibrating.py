@@ -8,6 +8,7 @@ from backends import CalibrationInput
 from harness.experiment.tables import Calibration, Decoding
 from harness.recognition.models import Recognizer
 from harness.resolution.calibration import calibration_corpus, noisy
+from harness.resolution.languages import told
 
 
 def calibration_inputs(recognizer: Recognizer, calibration: Calibration, decoding: Decoding) -> list[CalibrationInput]:
@@ -29,7 +30,8 @@ def calibration_inputs(recognizer: Recognizer, calibration: Calibration, decodin
     texts = [utterance.text for utterance in corpus.utterances]
     if calibration.teacher == "model":
         size = calibration.batch_size
-        parts = [waveforms[i : i + size] for i in range(0, len(waveforms), size)]
-        texts = [transcript.text.strip() for part in parts for transcript in recognizer.transcribe(part, decoding)]
+        languages = [told(utterance, calibration.data, decoding) for utterance in corpus.utterances]
+        parts = [(waveforms[i : i + size], languages[i : i + size]) for i in range(0, len(waveforms), size)]
+        texts = [t.text.strip() for part, own in parts for t in recognizer.transcribe(part, decoding, languages=own)]
     batches = recognizer.calibration_inputs(waveforms, texts, calibration.batch_size)
     return [dataclasses.replace(batch, lengths={}) for batch in batches] if calibration.padding else batches

@@ -11,7 +11,7 @@ import numpy as np
 from backends import UnsupportedError
 from backends.core.generation import language_code, otherwise_forced, prompt_of
 from harness.datasets import SAMPLE_RATE, Waveform
-from harness.experiment.tables import Decoding
+from harness.experiment.tables import DETECT, Decoding
 from harness.resolution.architectures import ARCHITECTURES, SHORTEST
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ class Preparation(Protocol):
         ...
 
 
+def is_multilingual(model: Any) -> bool:
+    """Whether the decoder of a model is told a language."""
+    return bool(getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865))
+
+
 def _check_language(language: str, known: Mapping[str, int]) -> None:
     """Raise where a checkpoint that lists its languages lacks one, which may be named or abbreviated."""
     from transformers.models.whisper.tokenization_whisper import LANGUAGES
@@ -65,7 +70,7 @@ def _check_language(language: str, known: Mapping[str, int]) -> None:
     if known and f"<|{code}|>" not in known:
         ours = ", ".join(sorted(token.strip("<|>") for token in known)) if len(known) <= 8 else f"{len(known)} others"
         what = "this checkpoint does not know it" if code in LANGUAGES else "there is no such language"
-        raise UnsupportedError(f"decoding.language {language!r}: {what}; it has {ours}")
+        raise UnsupportedError(f"language {language!r}: {what}; it has {ours}")
 
 
 def _check_own(config: Any, decoding: Decoding) -> None:
@@ -98,7 +103,7 @@ class WhisperPreparation:
         return {key: found[key] for key in ("input_features", "attention_mask") if key in found}
 
     def generation(self, model: Any, decoding: Decoding, *, whole: bool = False) -> dict[str, Any]:
-        """`language` and `task` for multilingual checkpoints.
+        """`language`, which is no `detect`, and `task` for multilingual checkpoints; others are of English.
 
         Raises:
             UnsupportedError: audio is wanted whole and the checkpoint knows no timestamps; or not the language; or it
@@ -108,7 +113,9 @@ class WhisperPreparation:
             raise UnsupportedError(
                 "decoding.tokens_per_second: Whisper decodes a batch at once, with one cap for all; leave it out"
             )
-        multilingual = getattr(model.generation_config, "is_multilingual", model.config.vocab_size >= 51865)
+        multilingual = is_multilingual(model)
+        if not multilingual and decoding.code not in ("en", DETECT):
+            raise UnsupportedError(f"language {decoding.language!r}: this checkpoint is of English alone")
         if multilingual:
             _check_language(decoding.language, getattr(model.generation_config, "lang_to_id", None) or {})
             _check_own(model.generation_config, decoding)

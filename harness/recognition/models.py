@@ -24,6 +24,7 @@ from harness.recognition.drafts import DraftedGeneration
 from harness.recognition.encoder_states import given
 from harness.recognition.families import Preparation, cap
 from harness.recognition.features import Group, PreparedBatch
+from harness.recognition.languages import by_language
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,13 @@ class Transcript:
         text: raw.
         tokens: generated ones up to the end-of-text.
         limited: whether it ended at its cap of tokens; not known of what took several passes.
+        detected: code of the language that the model heard, where that was left to it.
     """
 
     text: str
     tokens: tuple[int, ...]
     limited: bool = False
+    detected: str | None = None
 
 
 @dataclass
@@ -114,8 +117,9 @@ class Recognizer:
         speech: PreparedBatch | Sequence[Waveform],
         decoding: Decoding,
         drafts: Sequence[Sequence[int]] | None = None,
+        languages: Sequence[str] | None = None,
     ) -> list[Transcript]:
-        """Transcribe a batch of utterances, prepared or not.
+        """Transcribe a batch of utterances, prepared or not, in `languages`, or all in that of `decoding`.
 
         With `drafts`, tokens after the prompt for each, greedy decoding checks these instead of going token by
         token (see `harness.recognition.drafts`); the transcripts are the same. They are not used for what takes several
@@ -128,11 +132,15 @@ class Recognizer:
             UnsupportedError: the model cannot transcribe an utterance in the way that `decoding.long_audio` wants.
         """
         batch = speech if isinstance(speech, PreparedBatch) else self.prepare(speech, decoding)
+        told = languages or [decoding.language] * len(batch.samples)
         self.feature_seconds += batch.seconds
         transcripts: dict[int, Transcript] = {}
         for group in batch.groups:
-            own = None if drafts is None else [drafts[i] for i in group.rows]
-            transcripts |= zip(group.rows, self.decode(group, batch.samples, decoding, own), strict=True)
+            for part in by_language(self, group, [told[i] for i in group.rows], decoding):
+                rows = part.group.rows
+                own = None if drafts is None else [drafts[i] for i in rows]
+                found = self.decode(part.group, batch.samples, part.decoding, own, part.states)
+                transcripts |= zip(rows, found, strict=True)
         return [transcripts[i] for i in range(len(batch.samples))]
 
     def decode(
@@ -148,7 +156,7 @@ class Recognizer:
         Args:
             group: of a prepared batch.
             samples: of every utterance of the batch.
-            decoding: how.
+            decoding: how, in one language.
             drafts: for each utterance of the group.
             states: what the encoder returns for the group, where it is at hand; it is not run then.
         """

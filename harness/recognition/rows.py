@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.datasets import SAMPLE_RATE, Utterance
-from harness.metrics import Normaliser, scores
+from harness.metrics import Scorer
 from harness.recognition.features import PreparedBatch
 from harness.recognition.likelihood import Likelihood
 from harness.recognition.models import Transcript
@@ -17,14 +17,24 @@ def row_of(
     reference: Likelihood,
     speech: PreparedBatch,
     place: int,
-    normalise: Normaliser,
+    scorer: Scorer,
+    language: str | None,
 ) -> dict[str, Any]:
-    """One utterance as it is stored; one that cannot be decoded was silence to the model, and counts nowhere."""
+    """One utterance as it is stored; one that cannot be decoded was silence to the model, and counts nowhere.
+
+    Args:
+        utterance, transcript, reference: what it says, and what the model found.
+        speech, place: its batch, and where it is in it.
+        scorer: of its test set.
+        language: which is spoken.
+    """
     error = speech.errors.get(place)
     return {
         "id": utterance.id,
         "speaker": utterance.speaker,
-        **scores(utterance.text, "" if error else transcript.text, normalise),
+        "language": language,
+        "detected": None if error else transcript.detected,
+        **scorer.scores(utterance.text, "" if error else transcript.text, language),
         "tokens": [] if error else list(transcript.tokens),
         "seconds": 0.0 if error else speech.samples[place] / SAMPLE_RATE,
         "estimated_snr_db": speech.estimated_snr_db[place],

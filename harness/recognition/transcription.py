@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -16,12 +15,12 @@ from harness.cost.operations import generated
 from harness.datasets import Utterance
 from harness.errors import DataError
 from harness.experiment.cell import Cell
-from harness.experiment.tables import Data, Decoding
-from harness.metrics import Normaliser
+from harness.experiment.tables import Data, Decoding, Scoring, scorer_of
 from harness.recognition.attended import attended
 from harness.recognition.baseline import Baseline
 from harness.recognition.encoder_states import EncoderStates
 from harness.recognition.features import FeatureStore, Group, PreparedBatch
+from harness.recognition.languages import by_language
 from harness.recognition.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
 from harness.recognition.models import Recognizer, Transcript
 from harness.recognition.pace import step_seconds
@@ -29,6 +28,7 @@ from harness.recognition.rows import row_of
 from harness.recognition.stopping import Stopping
 from harness.recognition.strategy import Strategy
 from harness.records.parts import Part, Parts
+from harness.resolution.languages import spoken, told
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Transcriber:
     Attributes:
         recognizer: quantized.
         decoding: as in the experiment.
-        normalise: for the scores.
+        scoring: as in the experiment.
         features: where prepared speech is kept.
         alone: whether nothing runs beside it, asked after every batch.
         states: where the encoder's states of a cell are shared with other configurations, if they are.
@@ -127,7 +127,7 @@ class Transcriber:
 
     recognizer: Recognizer
     decoding: Decoding
-    normalise: Normaliser
+    scoring: Scoring
     features: FeatureStore
     alone: Callable[[], bool]
     states: Callable[[Cell], EncoderStates | None] = lambda cell: None
@@ -187,12 +187,15 @@ class Transcriber:
         shared = self.states(cell)
         encoder = None if shared is None else partial(_encoded, recognizer, shared, cell, batch)
         pace = None if drafts is None else drafting.pace
-        transcripts, read = _transcripts(utterances, speech, recognizer, self.decoding, drafts, expected, encoder, pace)
+        languages = [told(utterance, cell.data, self.decoding) for utterance in utterances]
+        asked = Asked(utterances, languages, drafts, expected)
+        transcripts, read = _transcripts(asked, speech, recognizer, self.decoding, encoder, pace)
         written = [len(generated(transcript.tokens, recognizer.prompt)) for transcript, _ in transcripts]
         steps = sum(max(written[row] for row in group.rows) for group in speech.groups)
         drafting.took(drafts, recognizer.decoder_seconds, steps)
+        scorer = scorer_of(self.scoring, cell.data, self.decoding)
         rows = [
-            row_of(utterance, transcript, reference, speech, place, self.normalise)
+            row_of(utterance, transcript, reference, speech, place, scorer, spoken(utterance, self.decoding))
             for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, transcripts, strict=True))
         ]
         measured = {
@@ -234,16 +237,26 @@ def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding:
         except DataError as error:
             waveforms.append(np.zeros(1, dtype=np.float32))
             errors[place] = str(error)
-    return dataclasses.replace(recognizer.prepare(waveforms, decoding), errors=errors)
+    return replace(recognizer.prepare(waveforms, decoding), errors=errors)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Utterances of a batch, with the language that the decoder is told for each, their drafts, and the baseline's
+    answers to the references by id.
+    """
+
+    utterances: Sequence[Utterance]
+    languages: Sequence[str]
+    drafts: Sequence[Sequence[int]] | None
+    expected: Mapping[str, Answers]
 
 
 def _transcripts(
-    utterances: Sequence[Utterance],
+    asked: Asked,
     speech: PreparedBatch,
     recognizer: Recognizer,
     decoding: Decoding,
-    drafts: Sequence[Sequence[int]] | None,
-    expected: Mapping[str, Answers],
     encoder: Callable[[Group], tuple[Any, bool]] | None,
     pace: Callable[[Callable[[], float | None]], None] | None,
 ) -> tuple[list[tuple[Transcript, Likelihood]], int]:
@@ -255,20 +268,24 @@ def _transcripts(
     found: dict[int, tuple[Transcript, Likelihood]] = {}
     read = 0
     for group in speech.groups:
-        own = None if drafts is None else [drafts[row] for row in group.rows]
         states, was_read = (None, False) if encoder is None or group.whole else encoder(group)
         read += was_read * len(group.rows)
-        with attended(recognizer.inside) as seen:
-            transcripts = recognizer.decode(group, speech.samples, decoding, own, states)
-        if pace is not None and not group.whole:
-            pace(partial(step_seconds, recognizer, group, speech.samples, decoding, seen.states))
-        likelihoods = [Likelihood()] * len(group.rows)
-        if recognizer.inside is not None and not group.whole:
-            texts = [utterances[row].text for row in group.rows]
-            known = [expected.get(utterances[row].id) for row in group.rows]
-            likelihoods = reference_likelihoods(recognizer, seen, recognizer.prompt, texts, known)
-        found |= zip(group.rows, zip(transcripts, likelihoods, strict=True), strict=True)
-    return [found[row] for row in range(len(utterances))], read
+        languages = [asked.languages[row] for row in group.rows]
+        for part in by_language(recognizer, group, languages, decoding, states):
+            own = None if asked.drafts is None else [asked.drafts[row] for row in part.group.rows]
+            with attended(recognizer.inside) as seen:
+                transcripts = recognizer.decode(part.group, speech.samples, part.decoding, own, part.states)
+            if pace is not None and not group.whole:
+                pace(partial(step_seconds, recognizer, part.group, speech.samples, part.decoding, seen.states))
+            likelihoods = [Likelihood()] * len(transcripts)
+            if recognizer.inside is not None and not group.whole:
+                utterances = [asked.utterances[row] for row in part.group.rows]
+                known = [asked.expected.get(utterance.id) for utterance in utterances]
+                texts = [utterance.text for utterance in utterances]
+                likelihoods = reference_likelihoods(recognizer, seen, recognizer.prompt, texts, known)
+            heard = [replace(transcript, detected=part.detected) for transcript in transcripts]
+            found |= zip(part.group.rows, zip(heard, likelihoods, strict=True), strict=True)
+    return [found[row] for row in range(len(asked.utterances))], read
 
 
 def _encoded(

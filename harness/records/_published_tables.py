@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import OutputError
-from harness.metrics import Normaliser, scores
+from harness.metrics import Scorer
 from harness.records._paths import Paths
 from harness.records.published import DERIVED
 
@@ -44,16 +44,17 @@ class Utterances:
     """The utterances of all cells, cell by cell, until they are written.
 
     Args:
-        normaliser: of the experiment.
+        scorer_of: how the utterances of a test set are scored.
         paths: what no reason may name.
     """
 
-    def __init__(self, normaliser: Normaliser, paths: Paths) -> None:
-        self.normaliser = normaliser
+    def __init__(self, scorer_of: Callable[[str], Scorer], paths: Paths) -> None:
+        self._scorer_of = scorer_of
+        self._scorers: dict[str, Scorer] = {}
         self._paths = paths
         self._rows: list[dict[str, Any]] = []
         self._dropped: dict[str, None] = {}
-        self._scored: dict[tuple[str, str], Row] = {}
+        self._scored: dict[tuple[str, str | None, str, str], Row] = {}
         self._splits: dict[str, int] = {}
 
     @property
@@ -73,21 +74,28 @@ class Utterances:
             if any(isinstance(row[key], list) and any(isinstance(v, float) for v in row[key]) for row in rows):
                 self._dropped.setdefault(key)
         for position, row in enumerate(rows):
-            self._check(row)
+            self._check(split, row)
             own = {key: value for key, value in row.items() if key not in DERIVED}
             if own.get("error"):
                 own["error"] = self._paths.text(own["error"])
             self._rows.append({"split": split, "cell": cell, "position": position, **own})
         return [key for key in columns if key not in self._dropped]
 
-    def _check(self, row: Row) -> None:
+    @property
+    def spellings(self) -> bytes:
+        """The table that English was normalised with; empty where there was none."""
+        return next((table for scorer in self._scorers.values() if (table := scorer.spellings)), b"")
+
+    def _check(self, split: str, row: Row) -> None:
         """Make sure that the columns which are left out come back as they are."""
         stored = {key: row[key] for key in DERIVED if key in row}
         if not stored:
             return
-        key = row["reference"], row["hypothesis"]
+        if split not in self._scorers:
+            self._scorers[split] = self._scorer_of(split)
+        key = split, row.get("language"), row["reference"], row["hypothesis"]
         if key not in self._scored:
-            self._scored[key] = scores(*key, self.normaliser)
+            self._scored[key] = self._scorers[split].scores(row["reference"], row["hypothesis"], row.get("language"))
         wrong = [name for name, value in stored.items() if self._scored[key][name] != value]
         if wrong:
             raise OutputError(

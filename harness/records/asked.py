@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from harness.errors import OutputError
 from harness.experiment.config import Experiment
+from harness.experiment.tables import scorer_of
+from harness.metrics import Scorer
 from harness.records.layout import EXPERIMENT
 
 
@@ -20,6 +22,17 @@ class Asked(Protocol):
     def experiment(self) -> dict[str, Any]:
         """The experiment, as JSON values."""
         ...
+
+
+def scorer_as_asked(run: Asked, split: str, spellings: bytes | None = None) -> Scorer:
+    """How the utterances of a test set are scored; see `harness.experiment.tables.scorer_of`.
+
+    Raises:
+        OutputError: as for `recorded_experiment`.
+    """
+    experiment = recorded_experiment(run)
+    data = next(data for data in experiment.data if data.label == split)
+    return scorer_of(experiment.scoring, data, experiment.decoding, spellings)
 
 
 def recorded_experiment(run: Asked) -> Experiment:

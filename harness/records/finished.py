@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from backends.core.generation import language_code
 from harness.experiment.cell import Cell, CellStatus
 from harness.metrics import ErrorRate
 from harness.records.reading import RecordedRun
@@ -26,6 +27,7 @@ _SCORES = (
     "utterances",
     "empty_rate",
     "loop_rate",
+    "language_errors",
 )
 
 
@@ -36,7 +38,7 @@ class Finished:
     Attributes:
         cell: as it was planned.
         document: its `cell.json`.
-        scores: corpus rates; `None` each where nothing was transcribed.
+        scores: corpus rates, `None` each where nothing was transcribed; and how they are scored.
         sample: its utterances.
     """
 
@@ -59,7 +61,20 @@ def finished_cells(run: RecordedRun, cells: Iterable[Cell]) -> Iterator[Finished
         if document is not None:
             utterances = run.utterances(cell.cell_id)
             scores = _scores(utterances, done=document["status"] in (CellStatus.DONE, CellStatus.STOPPED))
-            yield Finished(cell, document, scores, Sample.from_rows(utterances))
+            scoring = _scoring(document.get("identity", {}), utterances)
+            yield Finished(cell, document, {**scoring, **scores}, Sample.from_rows(utterances))
+
+
+def _scoring(identity: Mapping[str, Any], utterances: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """How a cell is scored, by its identity: languages of what was transcribed, and normalisers, several with `+`."""
+    told = identity.get("language") or language_code(identity.get("decoding", {}).get("language", "en"))
+    versions = identity.get("normaliser", "whisper-english")
+    names = versions.values() if isinstance(versions, Mapping) else [versions]
+    return {
+        "language": "+".join(sorted({row.get("language") or told for row in utterances} or {told})),
+        "normalizer": "+".join(sorted({name.partition(" ")[0] for name in names})),
+        "error_unit": identity.get("error_unit", "word"),
+    }
 
 
 def _scores(utterances: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
@@ -80,7 +95,14 @@ def _scores(utterances: list[dict[str, Any]], *, done: bool) -> dict[str, Any]:
         "utterances": len(utterances),
         "empty_rate": sum(u["empty"] for u in utterances) / len(utterances),
         "loop_rate": sum(u["loop"] for u in utterances) / len(utterances),
+        "language_errors": _misheard(utterances),
     }
+
+
+def _misheard(utterances: list[dict[str, Any]]) -> int | None:
+    """Utterances whose language was detected as another; `None` where none was left to the model."""
+    pairs = [(u["language"], u["detected"]) for u in utterances if u.get("detected")]
+    return sum(spoken != heard for spoken, heard in pairs) if pairs else None
 
 
 def _nll(utterances: list[dict[str, Any]]) -> float:

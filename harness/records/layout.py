@@ -32,9 +32,19 @@ _WITHOUT = {**LATER_COLUMNS, "condition": ""}
 """Columns that earlier versions did not have, with the level of their results."""
 
 
+LATER_RESULTS = {
+    "language": "en",
+    "normalizer": "whisper-english",
+    "error_unit": "word",
+    "language_errors": None,
+}
+"""Columns of the results that were added when English was all that could be scored."""
+
+
 def named_today(rows: Rows) -> list[dict[str, Any]]:
     """Rows of the results with today's columns, whichever version wrote them."""
-    return [{**_WITHOUT, **{_EARLIER.get(key, key): value for key, value in row.items()}} for row in rows]
+    later = {**_WITHOUT, **LATER_RESULTS}
+    return [{**later, **{_EARLIER.get(key, key): value for key, value in row.items()}} for row in rows]
 
 
 @dataclass(frozen=True)

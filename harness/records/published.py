@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import OutputError
-from harness.metrics import Normaliser, scores
+from harness.metrics import Scorer
+from harness.records.asked import scorer_as_asked
 from harness.records.files import damage, read_json, reading, written
 from harness.records.layout import named_today
 
@@ -89,7 +90,8 @@ class PublishedRun:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._scores: dict[tuple[str, str], Row] = {}
+        self._scores: dict[tuple[str, str | None, str, str], Row] = {}
+        self._scorers: dict[str, Scorer] = {}
 
     @property
     def dropped(self) -> list[str]:
@@ -206,7 +208,7 @@ class PublishedRun:
         rows = []
         for row in [] if table is None else table.to_pylist():
             known = {**self._references[own["split"], row["id"]], **row}
-            known.update(self._scored(known["reference"], known["hypothesis"]))
+            known.update(self._scored(own["split"], known.get("language"), known["reference"], known["hypothesis"]))
             rows.append((known["position"], {key: known[key] for key in columns}))
         return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
@@ -228,19 +230,20 @@ class PublishedRun:
     def _references(self) -> dict[tuple[str, str], Row]:
         return {(row.pop("split"), row["id"]): row for row in self._rows("references")}
 
-    def _scored(self, reference: str, hypothesis: str) -> Row:
+    def _scored(self, split: str, language: str | None, reference: str, hypothesis: str) -> Row:
         """The derived columns; most hypotheses of a reference are equal, so each pair is scored once."""
-        key = reference, hypothesis
+        key = split, language, reference, hypothesis
         if key not in self._scores:
-            found = scores(reference, hypothesis, self.normaliser)
+            found = self.scorer(split).scores(reference, hypothesis, language)
             self._scores[key] = {column: found[column] for column in DERIVED}
         return self._scores[key]
 
-    @cached_property
-    def normaliser(self) -> Normaliser:
-        """The experiment's, with the table of spellings that it had."""
-        tables = [row["table"] for row in self._rows("spellings")]
-        return Normaliser(self.experiment()["scoring"]["normalizer"], tables[0] if tables else None)
+    def scorer(self, split: str) -> Scorer:
+        """How the utterances of a test set are scored, with the table of spellings that there was."""
+        if split not in self._scorers:
+            tables = [row["table"] for row in self._rows("spellings")]
+            self._scorers[split] = scorer_as_asked(self, split, tables[0] if tables else None)
+        return self._scorers[split]
 
 
 _READERS = {FORMAT: PublishedRun}

@@ -102,7 +102,7 @@ class Publication:
         ]
 
     def _write_cells(self, directory: Path) -> Utterances:
-        utterances = Utterances(self.run.normaliser, self.paths)
+        utterances = Utterances(self.run.scorer, self.paths)
         environments: dict[str, int] = {}
         layers: dict[str, int] = {}
         operations: dict[str, int] = {}
@@ -135,7 +135,7 @@ class Publication:
             own = [{"set": i, **row} for text, i in sets.items() for row in json.loads(text)]
             write_table(directory / f"{name}.parquet", own)
         utterances.write(directory)
-        if table := self.run.normaliser.spellings:
+        if table := utterances.spellings:
             digest = hashlib.sha256(table).hexdigest()
             write_table(directory / "spellings.parquet", [{"hash": digest, "table": table}])
         return utterances

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from harness.errors import OutputError
-from harness.metrics import Normaliser
+from harness.metrics import Scorer
 from harness.records.layout import EXPERIMENT
 from harness.records.published import ABOUT, PublishedRun, is_published, open_published
 from harness.records.published import CHECKSUMS as PUBLISHED_CHECKSUMS
@@ -27,9 +27,8 @@ class RecordedRun(Protocol):
 
     path: Path
 
-    @property
-    def normaliser(self) -> Normaliser:
-        """What its words were normalised with."""
+    def scorer(self, split: str) -> Scorer:
+        """How the utterances of a test set were scored."""
         ...
 
     def results(self) -> list[dict[str, Any]]:

@@ -28,8 +28,8 @@ from backends import AsrQuantError
 from harness.errors import OutputError
 from harness.experiment.cell import SCHEMA_VERSION
 from harness.experiment.planned import rows_of_plan
-from harness.metrics import Normaliser
-from harness.records.asked import recorded_experiment
+from harness.metrics import Scorer
+from harness.records.asked import recorded_experiment, scorer_as_asked
 from harness.records.files import damage, read_json, reading, written
 from harness.records.layout import ANALYSES, ANSWERS, CHECKSUMS, EXPERIMENT, LATENCY, RESULTS, named_today
 
@@ -105,10 +105,9 @@ class StoredRun:
             return rows_of_plan(recorded_experiment(self))
         return []
 
-    @property
-    def normaliser(self) -> Normaliser:
-        """The experiment's."""
-        return Normaliser(self.experiment()["scoring"]["normalizer"])
+    def scorer(self, split: str) -> Scorer:
+        """How the utterances of a test set of the experiment are scored."""
+        return scorer_as_asked(self, split)
 
     def damage(self, cell_id: str) -> str | None:
         """What is wrong with a finished cell: the file, and how; `None` for a whole one, or one that is not there."""

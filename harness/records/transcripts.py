@@ -7,14 +7,15 @@ Two forms are read: `id<TAB>text`, with the speaker in a third column if there i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness._printing import counted
 from harness.errors import DataError
-from harness.metrics import align, count_errors
-from harness.stats import Sample, Transcribed
+from harness.metrics import Scorer
+from harness.stats import Sample
 
 _TRN = re.compile(r"(?P<text>.*?)\s*\((?P<id>[^()\s]+)\)\s*")
 _HEADER = ["id", "text"]
@@ -88,7 +89,7 @@ def _trn_line(line: str, where: str) -> Line:
     return Line(match["id"], match["text"], None)
 
 
-def read_sample(reference: Path, hypothesis: Path, normalise: Callable[[str], str]) -> Sample:
+def read_sample(reference: Path, hypothesis: Path, scorer: Scorer) -> Sample:
     """Score a file of hypotheses against a file of references; speakers are the references'.
 
     Raises:
@@ -96,7 +97,7 @@ def read_sample(reference: Path, hypothesis: Path, normalise: Callable[[str], st
     """
     expected, found = read_transcripts(reference), read_transcripts(hypothesis)
     _check_same(expected, found, reference, hypothesis)
-    return Sample.of(_scored(line, found[name].text, normalise) for name, line in expected.items())
+    return Sample.from_rows(_scored(line, found[name].text, scorer) for name, line in expected.items())
 
 
 def _check_same(expected: dict[str, Line], found: dict[str, Line], reference: Path, hypothesis: Path) -> None:
@@ -114,8 +115,7 @@ def _check_same(expected: dict[str, Line], found: dict[str, Line], reference: Pa
         )
 
 
-def _scored(line: Line, text: str, normalise: Callable[[str], str]) -> Transcribed:
-    expected, hypothesis = normalise(line.text), normalise(text)
+def _scored(line: Line, text: str, scorer: Scorer) -> Mapping[str, Any]:
+    """A line as the row of a stored utterance."""
     speaker = line.speaker or (line.id.partition("-")[0] if "-" in line.id else None)
-    alignment = align(expected.split(), hypothesis.split())
-    return Transcribed(line.id, speaker, expected, hypothesis, alignment, count_errors(expected, hypothesis).words)
+    return {"id": line.id, "speaker": speaker, **scorer.scores(line.text, text)}

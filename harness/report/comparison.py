@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness._printing import counted, printable
+from harness.report.units import WORDS, Unit
 from harness.stats import FEWEST_BLOCKS, MARGIN, Comparison, Sample, System, Transcribed
 
 _MARKS = {"S": "bold magenta", "D": "bold red strike", "I": "bold blue underline"}
@@ -61,20 +62,22 @@ def _number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def as_text(comparison: Comparison, names: Sequence[str], samples: Sequence[Sample], shown: int) -> Group:
+def as_text(
+    comparison: Comparison, names: Sequence[str], samples: Sequence[Sample], shown: int, unit: Unit = WORDS
+) -> Group:
     """The comparison in words, and the first `shown` utterances in which the two differ, aligned."""
     return Group(
-        _table(comparison, names),
-        *(Text(sentence) for sentence in sentences(comparison)),
+        _table(comparison, names, unit),
+        *(Text(sentence) for sentence in sentences(comparison, unit)),
         *_utterances(names, samples, shown),
     )
 
 
-def _table(comparison: Comparison, names: Sequence[str]) -> Table:
+def _table(comparison: Comparison, names: Sequence[str], unit: Unit) -> Table:
     table = Table()
     for heading in ("", "system"):
         table.add_column(heading, overflow="fold")
-    for heading in ("WER", "95 % interval", "errors", "sub", "del", "ins", "words"):
+    for heading in (unit.rate, "95 % interval", "errors", "sub", "del", "ins", unit.plural):
         table.add_column(heading, justify="right")
     for letter, name, system in zip("AB", names, (comparison.a, comparison.b), strict=True):
         errors = system.errors
@@ -88,25 +91,25 @@ def _interval(low: float, high: float) -> str:
     return "" if math.isnan(low) else f"{low * 100:.2f} to {high * 100:.2f}"
 
 
-def sentences(comparison: Comparison) -> Iterator[str]:
+def sentences(comparison: Comparison, unit: Unit) -> Iterator[str]:
     """What the comparison says; A is the first system, B the second."""
     difference, mapsswe = comparison.difference, comparison.mapsswe
     if comparison.identical:
         yield "A and B gave the same words for every utterance: identical, so nothing was tested."
         return
     if math.isnan(difference.low):
-        points = f"{difference.wer * 100:+.2f} points of WER"
+        points = f"{difference.wer * 100:+.2f} points of {unit.rate}"
         yield f"A minus B: {points}; a single utterance allows no interval and no test."
         return
     if difference.low == difference.high:
         yield f"A and B differ in words, but every {comparison.blocked_by} has as many errors in both."
         return
-    changes = comparison.changes
     changes, count = comparison.changes, len(comparison.samples[0].utterances)
     worse = f"{changes.worse:,} with {counted(changes.added, 'error')} more"
     better = f"{changes.better:,} with {changes.removed:,} fewer"
     yield f"Of {counted(count, 'utterance')} {changes.changed:,} have other words in A: {worse}, {better}."
-    points = f"{difference.wer * 100:+.2f} points of WER, 95 % interval {_interval(difference.low, difference.high)}"
+    interval = _interval(difference.low, difference.high)
+    points = f"{difference.wer * 100:+.2f} points of {unit.rate}, 95 % interval {interval}"
     yield f"A minus B: {points}; {comparison.blocks} {comparison.blocked_by}s were resampled."
     if math.isfinite(difference.relative_high):
         relative = f"{difference.relative:+.1%}, 95 % interval {difference.relative_low:+.1%} to"
@@ -132,7 +135,7 @@ def _utterances(names: Sequence[str], samples: Sequence[Sample], shown: int) -> 
     if count:
         yield Text(
             f"\nUtterances that differ: {len(differing)} of {len(pairs)}; the {count} that differ most "
-            "(A and B: substituted words as reference>hypothesis, -deleted-, +inserted+):"
+            "(A and B: substitutions as reference>hypothesis, -deleted-, +inserted+):"
         )
     for a, b in differing[:count]:
         yield Text(f"\n{printable(a.id)}  A {counted(a.errors.errors, 'error')}, B {b.errors.errors}", style="bold")

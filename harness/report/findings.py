@@ -14,6 +14,7 @@ from typing import Any
 from harness.report.frontier import frontier
 from harness.report.labels import label, telling
 from harness.report.numbers import points_interval
+from harness.report.units import unit_of
 from harness.stats import MARGIN, Effect, Study, smallest_p
 
 Row = Mapping[str, Any]
@@ -99,7 +100,8 @@ def _frontier(study: Study, everything: Sequence[_Configuration], splits: Sequen
         listed = [f"{names[r['configuration_id']]} ({_megabytes(r['size_bytes'])}, {r['wer']:.2%})" for r in best]
         sentences.append(f"On {split}, from small to large: {'; '.join(listed)}.")
     sentences.append("Neighbours on this line may differ by chance only: compare them with python -m harness.compare.")
-    return Finding("Which configurations are on the Pareto frontier of size and WER?", tuple(sentences))
+    rate = unit_of(study.scored).rate
+    return Finding(f"Which configurations are on the Pareto frontier of size and {rate}?", tuple(sentences))
 
 
 def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
@@ -154,7 +156,8 @@ def _four_bits(study: Study, everything: Sequence[_Configuration], splits: Seque
     for split in sorted(splits, key=lambda s: -max(base[s])):
         costs = [f"{c.label} {c.cost(split)}" for c in sorted(own, key=lambda c: c.rows[split]["difference"])]
         rates = _joined([f"{wer:.2%}" for wer in base[split]], "or")
-        sentences.append(f"On {split} (full precision {rates}), in points of WER: {_listed(costs)}.")
+        own_unit = unit_of(r for r in study.scored if r["split"] == split)
+        sentences.append(f"On {split} (full precision {rates}), in points of {own_unit.rate}: {_listed(costs)}.")
     clear = [c for c in own if any(_is_worse(row) for row in c.rows.values())]
     sentences.append(
         f"Of these, worse than full precision after adjustment for all tests: {_names(clear)}."

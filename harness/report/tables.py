@@ -11,8 +11,9 @@ from rich.table import Table
 from backends import Unsupported
 from harness.experiment.cell import CellStatus, Configuration
 from harness.experiment.config import Experiment
-from harness.report.averages import Average, averages, corpora
+from harness.report.averages import Average, averages, corpora, languages
 from harness.report.labels import label, remarks_of, telling
+from harness.report.units import unit_of
 
 _LONGEST_REASON = 240
 
@@ -48,11 +49,12 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     )
     table.add_column("configuration", overflow="fold")
     for split in splits:
-        table.add_column(f"WER {split}", justify="right")
+        own = unit_of(row for row in rows if row["split"] == split)
+        table.add_column(f"{own.rate} {split}", justify="right")
         table.add_column("difference", justify="right")
         table.add_column("NLL", justify="right")
     means = averages(rows)
-    headings = (f"mean of {len(splits)} sets", f"of {len(corpora(rows))} corpora") if means else ()
+    headings = _headings(rows, len(splits)) if means else []
     for heading in (*headings, "size", "saved", "of published", "bits/weight"):
         table.add_column(heading, justify="right")
     by_configuration = _by_configuration(rows)
@@ -62,7 +64,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             escape(label(first, telling(rows))),
             *map(escape, scores),
-            *(_means(means.get(first["configuration_id"])) if means else ()),
+            *_means(means.get(first["configuration_id"]), headings),
             f"{first['size_bytes'] / 1e6:.2f} MB",
             f"{first['size_reduction']:.1%}",
             "" if first["size_reduction_published"] is None else f"{first['size_reduction_published']:.1%}",
@@ -84,8 +86,17 @@ def _legend(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "of published  saved of the size in the dtype in which the weights were published"
 
 
-def _means(average: Average | None) -> tuple[str, str]:
-    return ("", "") if average is None else (f"{average.over_sets:.2%}", f"{average.over_corpora:.2%}")
+def _headings(rows: Sequence[dict[str, Any]], sets: int) -> list[str]:
+    counts = {"corpora": len(corpora(rows)), "languages": len(languages(rows))}
+    return [f"mean of {sets} sets", *(f"of {count} {what}" for what, count in counts.items() if count > 1)]
+
+
+def _means(average: Average | None, headings: Sequence[str]) -> list[str]:
+    """What stands under the headings."""
+    if average is None:
+        return [""] * len(headings)
+    known = {"sets": average.over_sets, "corpora": average.over_corpora, "languages": average.over_languages}
+    return [f"{known[heading.split()[-1]]:.2%}" for heading in headings]
 
 
 def remarks(rows: Sequence[dict[str, Any]]) -> list[str]:

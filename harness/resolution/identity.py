@@ -28,8 +28,7 @@ from harness.experiment.cell import (
     spec_columns,
 )
 from harness.experiment.config import Experiment
-from harness.experiment.tables import Data, Decoding, Model
-from harness.metrics import Normaliser
+from harness.experiment.tables import DETECT, Data, Decoding, Model, scorer_of
 from harness.resolution.architectures import ARCHITECTURES
 from harness.resolution.batching import (
     BatchPlan,
@@ -43,6 +42,7 @@ from harness.resolution.batching import (
 )
 from harness.resolution.calibration import calibration_corpus
 from harness.resolution.checkpoints import ResolvedModel, resolve_model
+from harness.resolution.languages import check_languages, languages_told, spoken
 
 _UNNAMED = ("folder", "kaldi", "nemo")
 """Corpora in which an id tells nothing beyond its directory."""
@@ -71,12 +71,15 @@ def resolve(experiment: Experiment, planned: Sequence[Configuration], settle: Se
         settle: gives the batch size: as asked, as the run has it already, or chosen now.
 
     Raises:
-        ConfigError: calibration speech is also test speech.
+        ConfigError: calibration speech is also test speech, or languages cannot be scored as is asked.
         CheckpointNotFoundError, DataError, HubUnreachableError: something is not there.
     """
     models = {model: resolve_model(model) for model in dict.fromkeys(c.model for c in planned)}
     corpora = {data: datasets.load(data) for data in experiment.data}
     _check_different(corpora)
+    for data, corpus in corpora.items():
+        scorer = scorer_of(experiment.scoring, data, experiment.decoding)
+        check_languages(corpus, data, experiment.decoding, scorer)
     calibration = {}
     if experiment.calibration is not None:
         for draw in experiment.calibration.draws:
@@ -114,8 +117,10 @@ def _check_disjoint(source: Data, calibration: Corpus, corpora: Mapping[Data, Co
 
 
 def _check_different(corpora: Mapping[Data, Corpus]) -> None:
-    """Refuse one test set under two names, which would count twice in a mean."""
+    """Refuse one test set under two names, unless its language is told under one and detected under the other."""
     for (one, own), (other, others) in itertools.combinations(corpora.items(), 2):
+        if (one.language == DETECT) != (other.language == DETECT):
+            continue
         shared = _recordings(one, own) & _recordings(other, others)
         if len(shared) >= len(own.utterances) == len(others.utterances) and own.condition == others.condition:
             raise ConfigError(f"data: {one.label} and {other.label} are the same recordings; name one test set once")
@@ -158,10 +163,33 @@ def _identity(
         "batches": hash_of(batches),
         **settings_of(decoding, experiment.calibration if calibrated else None),
         **_rate(model.family, decoding),
+        **_languages(corpus, data, decoding),
         "calibration_speech": _speech(resolved.calibration[configuration.draw.seed]) if calibrated else None,
         "threads": experiment.run.threads_per_worker,
         "seed": experiment.run.seed,
-        "normaliser": Normaliser(experiment.scoring.normalizer).version,
+        **_scoring(corpus, data, experiment),
+    }
+
+
+def _languages(corpus: Corpus, data: Data, decoding: Decoding) -> dict[str, str]:
+    """What the decoder is told, where it is not `decoding.language` for all: a code, or a hash of each utterance's."""
+    told = languages_told(corpus, data, decoding)
+    if set(told) <= {decoding.code}:
+        return {}
+    return {"language": told[0] if len(set(told)) == 1 else hash_of(told)}
+
+
+def _scoring(corpus: Corpus, data: Data, experiment: Experiment) -> dict[str, Any]:
+    """The normaliser's version, of several by language; and the unit, where that is not the word."""
+    scorer = scorer_of(experiment.scoring, data, experiment.decoding)
+    said = {spoken(utterance, experiment.decoding) for utterance in corpus.utterances}
+    languages = sorted(filter(None, said)) or [scorer.language]
+    versions = {language: scorer.normaliser(language).version for language in languages}
+    unit = scorer.unit(languages[0])
+    one = len(set(versions.values())) == 1
+    return {
+        "normaliser": versions[languages[0]] if one else versions,
+        **({} if unit == "word" else {"error_unit": unit}),
     }
 
 

@@ -18,6 +18,7 @@ from harness.report.charts._style import (
     stacked,
     styled,
 )
+from harness.report.units import unit_of
 from harness.stats import Study
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _cost_axis(axes: Axes, rows: Sequence[Row], limit: float) -> None:
 
     bounds: list[Any] = [finite(points(row, "difference", "difference_low", "difference_high")) for row in rows]
     usual = [value for row, own in zip(rows, bounds, strict=True) if row["wer"] <= limit for value in own]
-    axes.set_ylabel("cost (points of word error rate)")
+    cost = f"cost (points of {unit_of(rows).full_rate}"
+    axes.set_ylabel(f"{cost})")
     low, high = min(usual, default=0.0), max(usual, default=1.0)
     worst = max(value for own in bounds for value in own)
     ticks = MaxNLocator(5, steps=(1, 2, 5, 10)).tick_values(min(low, 0), max(high, 0.5))
@@ -108,4 +110,4 @@ def _cost_axis(axes: Axes, rows: Sequence[Row], limit: float) -> None:
     axes.yaxis.set_minor_locator(FixedLocator([]))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.axhline(threshold, color="black", linewidth=0.5, linestyle=(0, (1, 3)))
-    axes.set_ylabel(f"cost (points of word error rate;\nlogarithmic above {threshold:g})")
+    axes.set_ylabel(f"{cost};\nlogarithmic above {threshold:g})")

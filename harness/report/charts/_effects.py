@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.report.charts._style import SMALL, baseline, by_split, ceiling, finite, stacked, styled
+from harness.report.units import unit_of
 from harness.stats import Effect, Study
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def forest(study: Study) -> Figure | None:
     ]
     figure, (axes,) = stacked([height], handles, extra=0.45)
     _draw(axes, entries, splits, _edges(study, found))
+    axes.set_xlabel(f"effect on {unit_of(study.scored).full_rate} (points; 95 % interval)")
     return figure
 
 
@@ -100,7 +102,6 @@ def _draw(axes: Axes, entries: Sequence[_Entry], splits: Sequence[str], edges: t
         y += entry.lines / 2 + 0.25
     axes.axvline(0, color="black", linewidth=0.8, linestyle=":", zorder=1)
     axes.set(xlim=edges, ylim=(y + 0.25, 0))
-    axes.set_xlabel("effect on word error rate (points; 95 % interval)")
     axes.text(
         1.06, positions[0], "pairs", transform=axes.get_yaxis_transform(), fontsize=SMALL, va="center", weight="bold"
     )

@@ -21,6 +21,7 @@ from harness.report.charts._style import (
     stacked,
     styled,
 )
+from harness.report.units import unit_of
 from harness.stats import Study
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def clean_vs_other(study: Study) -> Figure | None:
     edges = [_edges(own, limits[first], limits[other]) for other, own in pairs.items()]
     for axes, (other, own), edge in zip(panels, pairs.items(), edges, strict=True):
         _panel(axes, own, edge, [kinds.index(models[a["cell_id"]]) for a, _ in own])
-        axes.set(xlabel=f"cost on {first} (points of word error rate)", xlim=edge, ylim=edge, aspect="equal")
-        axes.set_ylabel(f"cost on {other} (points of word error rate)")
+        rates = [unit_of(side).full_rate for side in zip(*own, strict=True)]
+        axes.set(xlabel=f"cost on {first} (points of {rates[0]})", xlim=edge, ylim=edge, aspect="equal")
+        axes.set_ylabel(f"cost on {other} (points of {rates[1]})")
     for axes, own, edge in zip(panels, pairs.values(), edges, strict=True):
         _name(axes, own, edge, labels)
     return figure

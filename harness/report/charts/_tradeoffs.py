@@ -24,6 +24,7 @@ from harness.report.charts._style import (
     styled,
 )
 from harness.report.frontier import frontier
+from harness.report.units import unit_of
 from harness.stats import Study
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _drawn(
         _draw_stopped(axes, axis, [row for row in stopped if row["split"] == split], [*rows, *stopped], own)
         for point in _of_split(published, split):
             axes.plot(point.x, point.y, linestyle="", color=GREY, marker="x", markersize=4, zorder=4)
-        axes.set(title=split, ylabel="word error rate (%)")
+        axes.set(title=split, ylabel=f"{unit_of(own).full_rate} (%)")
     _scale(panels[0], [*map(axis.of, [*rows, *stopped]), *(point["size_mb"] for point in published)])
     panels[-1].set_xlabel(axis.label)
     figure.align_ylabels()

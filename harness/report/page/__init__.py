@@ -38,6 +38,7 @@ def _sections(run: PageRun) -> dict[str, Any]:
 
     table = results_table(run)
     return {
+        "unit": run.unit,
         "overview": overview(run),
         "findings": findings(run.study),
         "table": table,

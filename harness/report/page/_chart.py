@@ -7,6 +7,7 @@ from typing import Any
 from harness.report.frontier import frontier
 from harness.report.page._run import PageRun, Row
 from harness.report.page._table import ResultsTable, filter_levels
+from harness.report.units import unit_of
 from harness.stats import MARGIN
 
 _LIBRARIES = {
@@ -79,6 +80,7 @@ def _panel(run: PageRun, table: ResultsTable, split: str, rows: list[Row]) -> di
     baselines = [row for row in rows if row["backend"] == "none"]
     return {
         "split": split,
+        "rate": unit_of(rows).rate,
         "baselines": [{"label": run.label(row), "wer": row["wer"] * 100} for row in baselines],
         "frontiers": {
             "size": [row["cell_id"] for row in frontier(rows)],

@@ -10,16 +10,23 @@ from harness._printing import counted
 from harness.records.reading import missing
 from harness.report.page._run import PageRun
 from harness.report.unfinished import unfinished_sentence
+from harness.report.units import unit_of
 
 
 @dataclass(frozen=True)
 class Split:
-    """A test set: the sums of its references; all zero where no cell of it is done."""
+    """A test set: how it is scored, and the sums of its references, all zero where no cell of it is done.
+
+    Attributes:
+        scoring: language and normaliser.
+        size: of the references, in words or characters.
+    """
 
     name: str
     dataset: str
+    scoring: str
     utterances: int
-    words: int
+    size: str
     speakers: int
 
 
@@ -44,7 +51,7 @@ def overview(run: PageRun) -> Overview:
     return Overview(
         run.name,
         f"{counted(configurations, 'configuration')} on {counted(len(run.splits), 'test set')}: "
-        "what quantization costs in word errors, and what it saves in bytes.",
+        f"what quantization costs in {run.unit.noun} errors, and what it saves in bytes.",
         tuple(dict.fromkeys(_model(row["model"], row["revision"]) for row in run.rows)),
         tuple(str(name) for name in run.levels("backend") if name not in ("none", "cast")),
         tuple(_split(run, name) for name in run.splits),
@@ -59,13 +66,15 @@ def _model(name: str, revision: str | None) -> str:
 
 
 def _split(run: PageRun, name: str) -> Split:
-    dataset = next(row["dataset"] for row in run.rows if row["split"] == name)
+    any_row = next(row for row in run.rows if row["split"] == name)
+    dataset, scoring = any_row["dataset"], f"{any_row['language']}, normaliser {any_row['normalizer']}"
     row = next((row for row in run.study.scored if row["split"] == name), None)
     if row is None:
-        return Split(name, dataset, 0, 0, 0)
+        return Split(name, dataset, scoring, 0, "", 0)
     sample = run.study.sample(row["cell_id"])
     speakers = {utterance.speaker for utterance in sample.utterances} - {None}
-    return Split(name, dataset, len(sample.utterances), sample.total.reference, len(speakers))
+    size = counted(sample.total.reference, unit_of([row]).noun)
+    return Split(name, dataset, scoring, len(sample.utterances), size, len(speakers))
 
 
 def _unfinished(run: PageRun) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from harness.records.reading import RecordedRun, study_of
 from harness.records.results import DIFFERENCE
 from harness.report.labels import label, telling
+from harness.report.units import Unit, unit_of
 from harness.stats import Study
 
 Row = Mapping[str, Any]
@@ -43,6 +44,11 @@ class PageRun:
     def name(self) -> str:
         """Of the experiment: its directory's."""
         return self.stored.path.resolve().name
+
+    @property
+    def unit(self) -> Unit:
+        """What errors are counted in."""
+        return unit_of(self.rows)
 
     @property
     def splits(self) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.report.labels import remarks_of
 from harness.report.numbers import DASH, MINUS, fixed, interval, percent, points_interval, probability
 from harness.report.page._run import PageRun, Row
+from harness.report.units import Unit
 from harness.stats import MARGIN
 
 Shown = Callable[[Row], str]
@@ -68,6 +69,11 @@ class ResultsTable:
         return [(column.heading, entry.text) for column, entry in pairs if entry.text not in (DASH, "")]
 
 
+def _named(column: Column, unit: Unit) -> Column:
+    """The column with its heading and note in the words of a unit."""
+    return replace(column, heading=column.heading.format(unit), note=column.note.format(unit))
+
+
 def as_good(row: Row) -> str:
     """Whether a row is as good as full precision, in words."""
     if row["backend"] == "none":
@@ -123,9 +129,9 @@ def _published(row: Row) -> str:
 
 _COLUMNS = (
     Column("split", "test set", lambda row: row["split"], numeric=False),
-    Column("wer", "WER, %", lambda row: percent(row["wer"]), "errors over reference words"),
-    Column("wer_low", "95 % interval", lambda row: interval(*_bounds(row, "wer")), "of the WER"),
-    Column("difference", "difference, points", _difference, "WER minus that of full precision, 95 % interval"),
+    Column("wer", "{0.rate}, %", lambda row: percent(row["wer"]), "errors over reference {0.plural}"),
+    Column("wer_low", "95 % interval", lambda row: interval(*_bounds(row, "wer")), "of the {0.rate}"),
+    Column("difference", "difference, points", _difference, "{0.rate} minus that of full precision, 95 % interval"),
     Column("relative", "change of errors, %", _relative, "relative to full precision"),
     Column("p_holm", "p (Holm)", lambda row: probability(row["p_holm"]), "permutation test, adjusted for all tests"),
     Column("non_inferior", "as good?", as_good, f"certainly fewer than {MARGIN:.0%} more errors", numeric=False),
@@ -161,6 +167,12 @@ _COLUMNS = (
         "of the quantized layers, as stored",
     ),
     Column("loop_rate", "loops, %", _rate("loop_rate"), "utterances whose transcript runs away"),
+    Column(
+        "language_errors",
+        "languages misheard",
+        lambda row: DASH if row["language_errors"] is None else str(int(row["language_errors"])),
+        "utterances whose language the model took for another",
+    ),
     Column("empty_rate", "empty, %", _rate("empty_rate"), "utterances without a transcript"),
     Column(
         "hallucinated_per_minute",
@@ -180,7 +192,7 @@ _COLUMNS = (
         _rate("hallucinated_share"),
         "of recordings in which nothing is said",
     ),
-    Column("reference_wer", "published WER, %", _published, "from a publication, for comparison"),
+    Column("reference_wer", "published {0.rate}, %", _published, "from a publication, for comparison"),
     Column("rtfx", "RTFx", _scaled("rtfx", 1, 1), "seconds of audio per second of compute"),
     Column("timed_rtfx", "RTFx, timed", _scaled("timed_rtfx", 1, 1), "the same, timed alone, one utterance at a time"),
     _ratio("rtfx_ratio", "RTFx ÷ fp32 (more is faster)", "seconds of audio per second of compute, batch 1"),
@@ -213,7 +225,7 @@ _COLUMNS = (
 
 def results_table(run: PageRun) -> ResultsTable:
     """Every row of the results; a column that is empty everywhere is left out."""
-    columns = tuple(c for c in _COLUMNS if any(row.get(c.key) is not None for row in run.rows))
+    columns = tuple(_named(c, run.unit) for c in _COLUMNS if any(row.get(c.key) is not None for row in run.rows))
     return ResultsTable(columns, tuple(_row(run, row, columns) for row in run.rows))
 
 

@@ -103,8 +103,8 @@ def sentence_of(capsys, arguments):
         ),
         ('split = "clean"', 'split = "dirty"', "calibration, clean, other"),
         ('path = "embedded"', 'path = "./no/such/model"', "there is no such directory"),
-        ("[decoding]", '[decoding]\nlanguage = "de"', "decoding.language 'de': only English is scored so far"),
-        ("[decoding]", '[decoding]\nlanguage = "japanese"', "only English is scored so far"),
+        ('split = "clean"', 'split = "clean"\nlanguage = "German"', "key data.0.language: "),
+        ('split = "clean"', 'split = "clean"\nlanguage = "de"', "embedded: it is in 'en', and data.language is 'de'"),
     ],
 )
 def test_mistakes_in_the_file(experiment_file, tmp_path, capsys, old, new, named):

@@ -10,6 +10,7 @@ from harness.experiment.cell import id_of
 from harness.experiment.config import load_experiment
 from harness.experiment.plan import configurations
 from harness.experiment.planned import planned_cells
+from harness.metrics import Normaliser
 from harness.records.asked import recorded_experiment
 from harness.records.reading import open_run
 from harness.resolution import identity
@@ -69,7 +70,7 @@ def test_cells_of_today_have_the_ids_of_then(run, documents, monkeypatch):
         versions = document["identity"]["versions"]
         monkeypatch.setattr(identity, "versions_of", lambda backend, versions=versions: versions)
         normaliser = document["identity"]["normaliser"]
-        monkeypatch.setattr(identity.Normaliser, "version", normaliser)
+        monkeypatch.setattr(Normaliser, "version", normaliser)
         (cell,) = [c for c in identity.cells_of(configuration, experiment, resolved) if c.data == data]
         assert json.dumps(cell.identity, sort_keys=True) == json.dumps(document["identity"], sort_keys=True)
         assert cell.cell_id == document["cell_id"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics import align
+from harness.metrics import Scorer, align
 from harness.records.transcripts import read_sample
 from harness.stats import compare, matched_pairs, segments
 from tests.conftest import REAL_DATA
@@ -24,7 +24,7 @@ def systems():
     if not FBAI.is_dir():
         pytest.skip("no scored transcripts in ../shared/data/scoring beside the repository")
     return {
-        (split, name): read_sample(FBAI / f"{split}.ref.tsv", FBAI / f"{split}.{name}.tsv", str.strip)
+        (split, name): read_sample(FBAI / f"{split}.ref.tsv", FBAI / f"{split}.{name}.tsv", Scorer("none"))
         for split in ("test-clean", "test-other")
         for name in SYSTEMS
     }

@@ -29,8 +29,8 @@ class Chart {
     const marks = placed(cells, across, x, y, width, important);
     const drawing = svg(
       "svg",
-      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `Word error rate and ${across.quantity} on ${panel.split}` },
-      ...drawGrid(across, x, y, width, height),
+      { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `${panel.rate} and ${across.quantity} on ${panel.split}` },
+      ...drawGrid(across, panel.rate, x, y, width, height),
       ...drawBaselines(panel, this.data.margin, y, width),
       drawFrontier(panel, frontier, across, x, y, width),
       ...marks.map((mark) => this.drawInterval(mark, y)),

@@ -42,7 +42,7 @@ function nearestMark(marks, x, y) {
   return nearest && far(nearest) <= REACH ? nearest : null;
 }
 
-function drawGrid(across, x, y, width, height) {
+function drawGrid(across, rate, x, y, width, height) {
   const [left, right, bottom] = [EDGES.left, width - EDGES.right, height - EDGES.bottom];
   return [
     ...y.ticks.flatMap((value) => [
@@ -55,7 +55,7 @@ function drawGrid(across, x, y, width, height) {
     ]),
     svg("line", { class: "frame", x1: left, x2: right, y1: bottom, y2: bottom }),
     svg("text", { x: right, y: height - 8, "text-anchor": "end" }, across.label),
-    svg("text", { x: 0, y: 12 }, "WER, %"),
+    svg("text", { x: 0, y: 12 }, `${rate}, %`),
   ];
 }
 
