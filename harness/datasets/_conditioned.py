@@ -31,7 +31,7 @@ NOMINAL_DB = -26.0
 _AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conditioned(Utterance):
     """An utterance as it is under a condition.
 
