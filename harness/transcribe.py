@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio, such as speech.wav")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time; default: 8")
-    parser.add_argument("--language", default="en", help="of multilingual models; default: en")
+    parser.add_argument("--language", default="en", help="of multilingual models, or detect; default: en")
     parser.add_argument("--max-new-tokens", type=int, default=225, metavar="N", help="of a file; default: 225")
     parser.add_argument(
         "--long-audio",
@@ -76,7 +76,7 @@ def _run_with_flags(options: argparse.Namespace) -> int:
     try:
         return _run(options)
     except AsrQuantError as error:
-        sentence = str(error).replace("decoding.language", "--language").replace("long_audio = ", "--long-audio ")
+        sentence = str(error).replace("long_audio = ", "--long-audio ")
         raise type(error)(sentence) from None
 
 

@@ -54,8 +54,7 @@ def by_language(
     """
     detects = DETECT in languages and is_multilingual(recognizer.model)
     if detects:
-        states = states if states is not None or group.whole else recognizer.encode(group)
-        languages = _detected(recognizer, group, states)
+        languages, states = _detected(recognizer, group, states)
     for language in dict.fromkeys(languages):
         places = [place for place, own in enumerate(languages) if own == language]
         own_decoding = decoding.model_copy(update={"language": language})
@@ -69,18 +68,22 @@ def by_language(
         yield Part(Group(rows, group.whole, inputs), own_decoding, own_states, heard)
 
 
-def _detected(recognizer: Recognizer, group: Group, states: Any) -> list[str]:
-    """The codes of what the model hears in a group, of several windows in the first; adds to its seconds."""
+def _detected(recognizer: Recognizer, group: Group, states: Any) -> tuple[list[str], Any]:
+    """The codes of what the model hears in a group, and the encoder's states of it; adds to the recogniser's seconds.
+
+    Of audio that takes several windows the first one is heard, and no states are returned.
+    """
     model, known = recognizer.inside, getattr(recognizer.model.generation_config, "lang_to_id", None)
     if model is None or not known:
         raise UnsupportedError(f'language = "{DETECT}": this model does not detect languages here: name one')
-    if states is None:
+    first = group
+    if group.whole:
         frames = recognizer.processor.feature_extractor.nb_max_frames
         first = Group(group.rows, False, {"input_features": group.inputs["input_features"][..., :frames]})
-        states = recognizer.encode(first)
         recognizer.windows += len(group.rows)
+    heard = recognizer.encode(first) if states is None else states
     began = time.perf_counter()
-    found = model.detect_language(encoder_outputs=states).tolist()
+    found = model.detect_language(encoder_outputs=heard).tolist()
     recognizer.decode_seconds += time.perf_counter() - began
     codes = {token: text.strip("<|>") for text, token in known.items()}
-    return [codes[token] for token in found]
+    return [codes[token] for token in found], None if group.whole else heard

@@ -15,7 +15,9 @@ def spoken(utterance: Utterance, decoding: Decoding) -> str | None:
 
 def told(utterance: Utterance, data: Data, decoding: Decoding) -> str:
     """The code that multilingual checkpoints are started with, or `detect`."""
-    return DETECT if DETECT in (data.language, decoding.code) else spoken(utterance, decoding) or DETECT
+    if DETECT in (data.language, decoding.code):
+        return DETECT
+    return utterance.language or decoding.code
 
 
 def languages_told(corpus: Corpus, data: Data, decoding: Decoding) -> list[str]:

@@ -182,7 +182,7 @@ def test_no_results_and_a_normaliser_for_cells(tmp_path, run, capsys):
     assert main([str(tmp_path), "a", "b"]) == 2
     assert "run the experiment first" in capsys.readouterr().err
     assert main([run, "a", "b", "--normalizer", "none"]) == 2
-    assert "cells were normalised" in capsys.readouterr().err
+    assert "cells were scored" in capsys.readouterr().err
 
 
 def test_published_transcripts(capsys):

@@ -4,16 +4,22 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pandas
 import pytest
 from datasets import Audio, Dataset
 
+from backends import UnsupportedError
 from harness import datasets
 from harness.datasets import _hub, fleurs
 from harness.embedded import SPEECH_DIRECTORY
 from harness.errors import DataError
-from harness.experiment.tables import Data
+from harness.experiment.tables import Data, Decoding
+from harness.recognition.features import Group
+from harness.recognition.languages import by_language
+from harness.recognition.loading import load_recognizer
 from harness.records.reading import open_run
 from tests.harness.checkpoints import save_whisper
 from tests.harness.hub import serving
@@ -157,3 +163,31 @@ def test_every_language_has_one_configuration():
         "cmn_hans_cn", "yue_hant_hk", "es_419", "nb_no",
     ]  # fmt: skip
     assert _hub.pinned(Data(dataset="fleurs", revision="other"), fleurs._REVISION).revision == "other"
+
+
+@pytest.mark.parametrize("seconds", [2, 40])
+def test_every_utterance_is_decoded_in_the_language_that_is_heard(place, seconds):
+    """As transformers' `generate` finds languages out, also in audio that takes several windows."""
+    recognizer = load_recognizer(place / "model", "float32", "cpu")
+    rng = np.random.default_rng(0)
+    speech = [rng.normal(0, 0.1 * number, seconds * 16_000).astype(np.float32) for number in (1, 2)]
+    decoding = Decoding(language="detect", max_new_tokens=4, long_audio="sequential")
+    (group,) = recognizer.prepare(speech, decoding).groups
+    parts = list(by_language(recognizer, group, ["detect"] * 2, decoding))
+    heard = {row: part.detected for part in parts for row in part.group.rows}
+    features = group.inputs["input_features"][..., :3000]
+    codes = recognizer.model.generation_config.lang_to_id
+    expected = recognizer.model.detect_language(input_features=features).tolist()
+    assert [codes[f"<|{heard[row]}|>"] for row in (0, 1)] == expected
+    detected = recognizer.transcribe(speech, decoding)
+    told = recognizer.transcribe(speech, decoding, languages=[heard[0], heard[1]])
+    assert [transcript.tokens for transcript in detected] == [transcript.tokens for transcript in told]
+
+
+def test_an_engine_that_only_transcribes_does_not_detect(place):
+    recognizer = load_recognizer(place / "model", "float32", "cpu")
+    model = recognizer.model
+    recognizer.model = SimpleNamespace(config=model.config, generation_config=model.generation_config)
+    group = Group((0,), False, {})
+    with pytest.raises(UnsupportedError, match="does not detect languages here"):
+        list(by_language(recognizer, group, ["detect"], Decoding()))
