@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the commands under test: threads that spin on busy cores take minutes
 
 
-LONG = ("test_grid", "test_sizes", "test_ray", "test_engines", "test_contract", "test_notebooks", "test_sharing")
+LONG = ("test_grid", "test_ray", "test_engines", "test_contract", "test_notebooks", "test_sharing")
 """Files that take a minute or more."""
 
 
