@@ -4,6 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
+
+from backends import quantize
 
 CASES = [("torch_dynamic", "dynamic"), ("torch_static", "static")]
 
@@ -24,7 +28,7 @@ from torch import nn
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.startswith("torch.ao.quantization"):
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 def torch_without():
     for name in [name for name in sys.modules if name.startswith("torch.ao.quantization")]:
@@ -36,24 +40,28 @@ def torch_without_a_function():
     import torch.ao.quantization
     del torch.ao.quantization.convert
 
-{end}()
-model = nn.Sequential(nn.Linear(64, 64))
-weight = model[0].weight
-try:
-    {action}
-except UnsupportedError as error:
-    assert "backend torchao" in str(error), error
-    assert model[0].weight is weight
-else:
-    raise SystemExit("nothing was refused")
+def refused(action, model):
+    weight = model[0].weight
+    try:
+        action()
+    except UnsupportedError as error:
+        assert "backend torchao" in str(error), error
+        assert model[0].weight is weight
+    else:
+        raise SystemExit("nothing was refused")
+
+end, *saved = sys.argv[1:]
+globals()[end]()
+model, inputs = nn.Sequential(nn.Linear(64, 64)), [torch.zeros(2, 64)]
+for backend, scheme in (("torch_dynamic", "dynamic"), ("torch_static", "static")):
+    refused(lambda: quantize(model, scheme, "per_channel", 8, backend=backend, calibration=inputs), model)
+for directory in saved:
+    refused(lambda: load(directory, model), model)
 """
 
-QUANTIZE = 'quantize(model, "{scheme}", "per_channel", 8, backend="{backend}", calibration=[torch.zeros(2, 64)])'
 
-
-def run(code, *, first=()):
-    code = f"import sys; sys.path[:0] = {list(map(str, first))}\n{code}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+def run(code, *arguments):
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr + done.stdout
 
 
@@ -63,19 +71,19 @@ def test_capability_finds_out_without_importing_torch(backend, scheme, tmp_path)
     (package / "ao").mkdir(parents=True)
     (package / "__init__.py").write_text("raise AssertionError('torch was imported')\n")
     (package / "ao" / "__init__.py").write_text("")
-    run(CAPABILITY.format(backend=backend, scheme=scheme), first=[tmp_path])
+    run(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{CAPABILITY.format(backend=backend, scheme=scheme)}")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model of each adapter, saved while torch.ao was there."""
+    root = tmp_path_factory.mktemp("saved")
+    for backend, scheme in CASES:
+        model, inputs = nn.Sequential(nn.Linear(64, 64)), [torch.zeros(2, 64)]
+        quantize(model, scheme, "per_channel", 8, backend=backend, calibration=inputs).save(root / backend)
+    return [root / backend for backend, _ in CASES]
 
 
 @pytest.mark.parametrize("end", ["torch_without", "torch_without_a_function"])
-@pytest.mark.parametrize(("backend", "scheme"), CASES)
-def test_quantizing_is_refused_before_a_weight_is_touched(backend, scheme, end):
-    action = QUANTIZE.format(backend=backend, scheme=scheme)
-    run(BLOCKED.format(end=end, action=action))
-
-
-@pytest.mark.parametrize(("backend", "scheme"), CASES)
-def test_loading_is_refused_too(backend, scheme, tmp_path):
-    quantized = QUANTIZE.format(backend=backend, scheme=scheme)
-    saving = f"model = nn.Sequential(nn.Linear(64, 64))\n{quantized}.save({str(tmp_path)!r})"
-    run(f"import torch\nfrom torch import nn\nfrom backends import quantize\n{saving}")
-    run(BLOCKED.format(end="torch_without", action=f"load({str(tmp_path)!r}, model)"))
+def test_quantizing_and_loading_are_refused_before_a_weight_is_touched(end, saved):
+    run(BLOCKED, end, *saved)
