@@ -5,7 +5,6 @@ import resource
 import shutil
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 import torch
@@ -86,14 +85,20 @@ def test_a_checkpoint_whose_weights_do_not_fit_is_refused(change, checkpoint, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_leaves_nothing(checkpoint, tmp_path):
-    command = [sys.executable, "-m", "backends", "quantize", str(checkpoint), str(tmp_path / "out")]
-    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
-    done = subprocess.run(
-        [*command, "--backend", "hqq", "--bits", "4"], preexec_fn=limit, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "cannot be written" in done.stderr
+@pytest.fixture
+def small_files():
+    """No file of more than 100 kB can be written."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_nothing(checkpoint, tmp_path, small_files, capsys):
+    assert main(["quantize", str(checkpoint), str(tmp_path / "out"), "--backend", "hqq", "--bits", "4"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "cannot be written" in said
     assert not list(tmp_path.iterdir())
 
 
