@@ -46,7 +46,9 @@ def test_the_table_of_a_corpus_of_several_languages():
     table = results_table(rows())
     headings = [str(column.header) for column in table.columns]
     assert [h for h in headings if "german" in h or "japanese" in h] == ["WER german", "WER german-2", "CER japanese"]
-    means = {h: list(c.cells)[0] for h, c in zip(headings, table.columns, strict=True) if h.startswith(("mean", "of "))}
+    means = {
+        h: next(iter(c.cells)) for h, c in zip(headings, table.columns, strict=True) if h.startswith(("mean", "of "))
+    }
     assert means == {"mean of 3 sets": "26.67%", "of 2 languages": "30.00%", "of published": ""}
 
 
