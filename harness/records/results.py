@@ -219,9 +219,9 @@ def _hallucinated(own: Sample, baseline: Mapping[str, Any] | None, samples: Mapp
 
     alone = hallucinated(own)
     more = None if baseline is None else more_hallucinated(own, samples[baseline["cell_id"]])
-    values: list[float | None] = [None, None] if alone is None else [alone.per_minute, alone.share]
-    values += [None] * 4 if more is None else [more.per_minute, more.low, more.high, more.p]
-    return dict(zip(HALLUCINATED, map(_number, values), strict=True))
+    first = (None, None) if alone is None else (alone.per_minute, alone.share)
+    others = (None,) * 4 if more is None else (more.per_minute, more.low, more.high, more.p)
+    return dict(zip(HALLUCINATED, map(_number, (*first, *others)), strict=True))
 
 
 def _interval(system: System | None) -> dict[str, Any]:

@@ -59,11 +59,9 @@ def test_what_can_change_a_hypothesis_changes_the_id_and_nothing_else():
 
 def test_a_condition_adds_cells_and_changes_no_other():
     ids = cell_ids()
-    noisy = cell_ids("data.0.noise_db=[inf, 5, 0]", "data.0.seed=0")
+    noisy = cell_ids("data.0.noise_db=[inf, 5, 0]")
     assert len(set(noisy)) == 2 * len(ids)
     assert set(ids) < set(noisy)
-    assert set(cell_ids("data.0.noise_db=5")) < set(noisy)
-    assert not set(cell_ids("data.0.noise_db=5")) & set(cell_ids("data.0.noise_db=5", "data.0.noise=pink")) - set(ids)
 
 
 def test_calibration_counts_for_static_cells_alone():
