@@ -64,3 +64,15 @@ def test_an_experiment_keeps_hub_ids_and_tells_models_apart(paths):
     assert published.data[0].root is None
     assert (published.run.output, published.run.address) == ("runs", "auto")
     assert [known.model(model.path) for model in experiment.model] == [model.path for model in published.model]
+
+
+def test_a_directory_of_noise_keeps_its_name_alone(tmp_path):
+    (tmp_path / "x.toml").write_text(
+        'name = "x"\nmodel = "embedded"\n[[data]]\ndataset = "embedded"\nsplit = "clean"\nnoise_db = 5\n'
+        f'noise = "{tmp_path}/my kitchen"\n[[grid]]\nbackend = "hqq"\nbits = 4\n'
+    )
+    experiment = load_experiment(tmp_path / "x.toml")
+    paths = Paths(tmp_path / "runs" / "x", experiment)
+    (data,) = paths.experiment(experiment).data
+    assert (data.noise, data.label) == ("my kitchen", experiment.data[0].label)
+    assert paths.text(f"{tmp_path}/my kitchen/1.wav: it is empty") == "1.wav: it is empty"
