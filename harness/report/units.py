@@ -10,17 +10,13 @@ class Unit(NamedTuple):
     """How errors of a kind are called.
 
     Attributes:
-        noun: one thing that is counted.
+        noun, plural: what is counted.
         rate: short for the rate.
     """
 
     noun: str
+    plural: str
     rate: str
-
-    @property
-    def plural(self) -> str:
-        """Several of them."""
-        return f"{self.noun}s"
 
     @property
     def full_rate(self) -> str:
@@ -28,8 +24,8 @@ class Unit(NamedTuple):
         return f"{self.noun} error rate"
 
 
-WORDS, CHARACTERS = Unit("word", "WER"), Unit("character", "CER")
-BOTH = Unit("word or character", "WER or CER")
+WORDS, CHARACTERS = Unit("word", "words", "WER"), Unit("character", "characters", "CER")
+BOTH = Unit("word or character", "words or characters", "WER or CER")
 
 
 def unit_of(rows: Iterable[Mapping[str, Any]]) -> Unit:
