@@ -160,9 +160,8 @@ def _traced(model: Any) -> Graphs:
     speech, layers = _example(model), len(model.model.decoder.layers)
     encoder, decoder = _Encoder(model).eval(), _Decoder(model).eval()
     cross = list(encoder(speech))
-    past = [
-        torch.zeros(2, tensor.shape[1], 3, tensor.shape[3]) for tensor in cross
-    ]  # one object each: it tells them apart
+    # One object for every input: two that are the same would be one input to the exporter.
+    past = [torch.zeros(2, tensor.shape[1], 3, tensor.shape[3]) for tensor in cross]
     tokens = torch.ones(2, 4, dtype=torch.long)
     axes = {0: "batch", 1: "samples"} if speech.dim() == 2 else {0: "batch"}
     longer = [[{0: "batch", 2: name}] * len(cross) for name in ("past", "positions")]
@@ -193,7 +192,8 @@ def _example(model: Any) -> Tensor:
     if config.model_type == "moonshine":
         return torch.zeros(2, 16000)
     encoder = model.get_encoder()
-    return torch.zeros(2, config.num_mel_bins, config.max_source_positions * encoder.conv2.stride[0])
+    frames = config.max_source_positions * encoder.conv1.stride[0] * encoder.conv2.stride[0]
+    return torch.zeros(2, config.num_mel_bins, frames)
 
 
 def _exported(

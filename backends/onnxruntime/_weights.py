@@ -209,10 +209,8 @@ def _parts(models: Sequence[ModelProto], candidate: Candidate | LayerReport) -> 
     key, divisor = f"{candidate.name}.weight", f"{candidate.name}.divisor"
     if candidate.kind is ModuleKind.EMBEDDING:
         # Looked up in rows where it stands alone, and in columns where it is the head's.
-        alone = key in tensors
-        return {
-            "": numpy_helper.to_array(tensors[key]).T if alone else numpy_helper.to_array(tensors[f"{HEAD}.weight"])
-        }
+        floats = numpy_helper.to_array(tensors.get(key) or tensors[f"{HEAD}.weight"])
+        return {"": floats.T if key in tensors else floats}
     own = {name.removeprefix(key): numpy_helper.to_array(tensors[name]) for name in tensors if name.startswith(key)}
     return own | ({"divisor": numpy_helper.to_array(tensors[divisor])} if divisor in tensors else {})
 

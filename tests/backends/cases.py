@@ -92,7 +92,8 @@ _MORE = [
         ]
     ],
     Case("onnxruntime", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(32), 4, symmetric=True, modules=_TIED)),
-    Case("onnxruntime", QuantSpec(Scheme.DYNAMIC, PerChannel(), 7, modules=_TIED)),
+    Case("onnxruntime", QuantSpec(Scheme.DYNAMIC, PerChannel(), 7)),
+    Case("onnxruntime", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_TIED)),
     Case("onnxruntime", QuantSpec(Scheme.STATIC, PerTensor(), 8, modules=_TIED, outputs=False)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, parts=_ENCODER)),
     Case("openvino", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, symmetric=False, modules=_CONV, parts=_ENCODER)),

@@ -56,7 +56,7 @@ def test_what_is_exported_computes_what_ptq_computes(gptq, exported, whisper_inp
     assert generated(loaded.model, whisper_inputs["input_features"]).tolist() == tokens.tolist()
     files = sum(path.stat().st_size for path in (exported / "engine").glob("*.bin"))
     assert files == pytest.approx(loaded.report.size_bytes, rel=0.01)
-    assert loaded.report.size_bytes == pytest.approx(gptq.report.size_bytes, rel=0.01)
+    assert loaded.report.size_bytes == pytest.approx(gptq.report.size_bytes, rel=0.02)  # equal norms are kept once
     for ours, theirs in zip(loaded.report.layers, gptq.report.layers, strict=True):
         assert (ours.name, ours.effective, ours.stored_bits) == (theirs.name, theirs.effective, theirs.stored_bits)
 
