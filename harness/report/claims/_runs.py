@@ -113,7 +113,8 @@ def differing(one: Row, other: Row) -> tuple[str, ...]:
 
 def _planned(stored: RecordedRun) -> list[Row]:
     experiment = recorded_experiment(stored)
-    return [{**spec_columns(c), "split": data.label} for c, data in planned_cells(experiment)]
+    cells = planned_cells(experiment)
+    return [{**spec_columns(c), "split": data.label, "condition": data.condition.name} for c, data in cells]
 
 
 def _shown(wanted: Wanted) -> str:
