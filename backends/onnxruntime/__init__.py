@@ -119,8 +119,9 @@ class OnnxRuntime:
 
         self.check(model, spec, options)
         if spec.scheme is not Scheme.NONE and spec.method != LIBRARY:
+            assert isinstance(_METHODS, Coded), "ptq hands out its codes"
             done = _METHODS.quantize(model, _of_weights(spec), options, calibration)
-            return replace(self._adopted(done.model, done, spec), spec=spec)
+            return self._adopted(done.model, done, spec, _METHODS)
         model.eval()
         before, everything = size_bytes(model), candidates_for(model, spec)
         targets = [] if spec.scheme is Scheme.NONE else [target.candidate for target in chosen(model, spec)]
@@ -148,23 +149,26 @@ class OnnxRuntime:
         """
         from backends.onnxruntime._modules import check
 
+        source = get(quantized.backend)
+        if not isinstance(source, Coded):
+            raise UnsupportedError(f"codes of the backend {source.name} are not exported: quantize with ptq")
         if quantized.spec.scheme is not Scheme.WEIGHT_ONLY:
             raise UnsupportedError(f"only weights are exported, and the scheme is {quantized.spec.scheme}")
         check(quantized.model)
-        return self._adopted(copy.deepcopy(quantized.model), quantized, quantized.spec)
+        return self._adopted(copy.deepcopy(quantized.model), quantized, quantized.spec, source)
 
-    def _adopted(self, model: Any, quantized: Quantized, spec: QuantSpec) -> Quantized:
+    def _adopted(self, model: Any, quantized: Quantized, spec: QuantSpec, source: Coded) -> Quantized:
         import torch
 
         from backends.core.rest import rest_dtype
         from backends.onnxruntime._modules import exported, is_tied
         from backends.onnxruntime._weights import bytes_of, stored_bits, tie
 
-        source = get(quantized.backend)
-        if not isinstance(source, Coded):
-            raise UnsupportedError(f"codes of the backend {quantized.backend} are not exported: quantize with ptq")
         if rest_dtype(model) is not None:
             raise UnsupportedError(f"the graphs are in float32, and rest is {spec.rest}: leave rest out")
+        others = {str(tensor.dtype)[6:] for tensor in model.parameters() if tensor.is_floating_point()} - {"float32"}
+        if others:
+            raise UnsupportedError(f"the graphs are in float32, and the model in {', '.join(others)}: load it so")
         layers = [layer for layer in quantized.report.layers if layer.effective is not None]
         for layer in layers:
             if reason := blocks_refused(layer.effective):

@@ -91,7 +91,7 @@ class OnnxRecognizer:
 
         Returns:
             What transformers' `generate` returns, (batch, tokens), padded with the padding token: Whisper's tokens
-            after the prompt, up to the end of the text; Moonshine's with both.
+            after the prompt and without the end-of-text, Moonshine's with both.
 
         Raises:
             UnsupportedError: for what is not done here.
@@ -145,7 +145,11 @@ class OnnxRecognizer:
             done |= torch.isin(chosen, ends)
             if bool(done.all()):
                 break
-        return list(tokens[:, len(self.prompt) :] if self._whisper else tokens)
+        if not self._whisper:
+            return list(tokens)
+        texts = tokens[:, len(self.prompt) :]
+        lengths = (torch.isin(texts, ends).cumsum(1) == 0).sum(1).tolist()
+        return [text[:length] for text, length in zip(texts, lengths, strict=True)]
 
     @property
     def _padding(self) -> int:

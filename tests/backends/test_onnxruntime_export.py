@@ -103,6 +103,12 @@ def test_what_is_more_than_codes_is_not_exported(changes, reason, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_in_16_bits_is_not_exported(tmp_path):
+    ours = quantize(build_prompted_whisper().half(), **CODES, backend="ptq", method="rtn")
+    with pytest.raises(UnsupportedError, match="the model in float16: load it so"):
+        ours.export("onnx", tmp_path / "out")
+
+
 def test_another_format_is_refused_by_name(gptq, tmp_path):
     with pytest.raises(UnsupportedError, match="the backend ptq does not export onx, only onnx"):
         gptq.export("onx", tmp_path / "out")
