@@ -42,7 +42,7 @@ def _within(outcomes: Sequence[Outcome], other: str) -> Iterator[Effect]:
             for levels, pairs in pairs_of(sample, factor).items():
                 by_level: dict[str, dict[Any, tuple[Outcome, Outcome]]] = {}
                 for a, b in pairs:
-                    by_level.setdefault(a.factors[other], {})[context_of(a, (other,))] = (a, b)
+                    by_level.setdefault(a.factors.get(other, ""), {})[context_of(a, (other,))] = (a, b)
                 for base, level in itertools.combinations(sorted(by_level, key=rank_of), 2):
                     common = [c for c in by_level[base] if c in by_level[level]]
                     if common:

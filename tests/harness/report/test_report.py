@@ -21,6 +21,7 @@ def row(backend, split, wer, size, status="done", reason="", **statistics):
         "device": "cpu",
         "backend": backend,
         "configuration": f"{backend} x",
+        "configuration_id": f"{backend} x",
         "options": "{}",
         "split": split,
         "status": status,
