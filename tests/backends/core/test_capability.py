@@ -91,16 +91,18 @@ def test_block_formats_are_those_of_our_own_backends(backend, scheme, number_for
 def test_outputs_are_rounded_where_a_backend_says_so_alone(backend):
     require(backend)
     asked = QuantSpec(Scheme.STATIC, PerChannel(), 8, outputs=True)
-    if backend in ("torch_static", "reference"):
+    if backend in ("torch_static", "onnxruntime", "reference"):
         assert isinstance(capability(asked, backend), Supported)
     else:
         assert capability(asked, backend).reason == f"{backend} leaves what layers give as floats: leave outputs out"
 
 
 @pytest.mark.parametrize("case", [*SUPPORTED, *ENGINES], ids=str)
-def test_outputs_are_rounded_unasked_by_torch_static_alone(case):
+def test_outputs_are_rounded_unasked_by_torch_static_and_onnxruntime_alone(case):
     if case.spec.outputs is None:
-        assert resolve(case.spec, case.backend, dict(case.options))[0].outputs is (case.backend == "torch_static")
+        assert resolve(case.spec, case.backend, dict(case.options))[0].outputs is (
+            case.backend in ("torch_static", "onnxruntime") and case.spec.scheme == "static"
+        )
 
 
 @pytest.mark.parametrize("engine", ["onednn", "qnnpack"])

@@ -12,7 +12,7 @@ from harness.errors import OutputError
 from harness.experiment.cell import LATER_COLUMNS, SCHEMA_VERSION
 from harness.records import locks
 from harness.records.files import read_json, temporary_beside, write_json
-from harness.records.layout import CellRecord
+from harness.records.layout import LATER_RESULTS, CellRecord
 from harness.records.parts import Part, Parts
 from harness.records.recording import RunDirectory
 from harness.records.store import StoredRun
@@ -170,7 +170,9 @@ def test_a_done_cell_is_not_written_over(tmp_path):
 def test_results_that_were_changed_are_refused(tmp_path):
     directory = RunDirectory(tmp_path)
     directory.write_results([{"cell_id": "a", "status": "done"}])
-    assert directory.results() == [{**LATER_COLUMNS, "condition": "", "cell_id": "a", "status": "done"}]
+    assert directory.results() == [
+        {**LATER_COLUMNS, **LATER_RESULTS, "condition": "", "cell_id": "a", "status": "done"}
+    ]
     with (tmp_path / "results.csv").open("a") as file:
         file.write("b,done\n")
     with pytest.raises(OutputError, match=r"results\.csv: it is not what was written"):
