@@ -3,8 +3,8 @@
 Every chosen module gets its own quantize and dequantize stubs, so everything between modules stays
 float. With `outputs`, torch.ao's default, a module's output is rounded to 8 bits with one scale; without,
 its kernel gives the sums as floats. `reduce_range` narrows activations to 7 bits; it is needed on processors
-without VNNI, where 16-bit sums would saturate, and costs accuracy elsewhere. Tried with torch 2.13; a torch
-without torch.ao.quantization is answered by pointing to the backend torchao.
+without VNNI, where sums of two 8-bit products saturate in all kernel libraries but qnnpack: that is tried out, and
+refused. Tried with torch 2.13; a torch without torch.ao.quantization is answered by pointing to the backend torchao.
 """
 
 from __future__ import annotations
@@ -96,8 +96,11 @@ class TorchStatic(LayerwiseBackend):
         return Supported()
 
     def problems(self, targets: list[Candidate], spec: QuantSpec, options: Any) -> None:
-        """torch.ao must be there."""
+        """torch.ao must be there, and this processor's products of these codes must be exact."""
         torch_ao()
+        from backends._torch_ao._static import refuse_saturating_products
+
+        refuse_saturating_products(options.reduce_range, options.engine)
 
     def convert(self, candidate: Candidate, spec: QuantSpec, options: Any) -> nn.Module:
         """The float module between observing stubs, or behind one observer where outputs stay float."""
@@ -148,9 +151,11 @@ class TorchStatic(LayerwiseBackend):
     def unpack(self, module: nn.Module, tensors: dict[str, Tensor], spec: QuantSpec, options: Any) -> nn.Module:
         """The inverse of `pack`."""
         torch_ao()
+        from backends._torch_ao import _static
         from backends._torch_ao._static import FloatOutputs, StubbedModule, quantized_counterpart, quantized_stub
         from backends.core.packed import engine, weight_from_tensors
 
+        _static.refuse_saturating_products(options.reduce_range, options.engine)
         with engine(options.engine):
             inner = quantized_counterpart(module, bool(spec.outputs))
             inner.set_weight_bias(weight_from_tensors(tensors), tensors.get("bias"))

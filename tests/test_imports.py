@@ -1,5 +1,7 @@
 """What may be imported by whom, beyond what import-linter sees: nothing heavy before it is needed."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -42,6 +44,15 @@ def test_these_imports_are_light():
 def test_what_workers_import_beforehand_says_nothing():
     done = subprocess.run([sys.executable, "-c", "import harness.execution.forkserver"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_beside_a_gpu_nothing_is_imported_beforehand(tmp_path):
+    """A process forked after a library looked for GPUs cannot use one."""
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    code = "import sys, harness.execution.forkserver; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code]).returncode == (shutil.which("nvidia-smi") is None)
 
 
 def test_help_names_the_flags(capsys):

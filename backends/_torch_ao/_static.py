@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from backends._torch_ao._modules import (
     dynamic,
     quantized,
 )
+from backends.core.errors import UnsupportedError
 from backends.core.observing import counted
+from backends.core.packed import engine as kernels
 
 
 class StubbedModule(nn.Module):
@@ -108,6 +111,28 @@ def configuration(observer: str, reduce_range: bool, per_channel: bool) -> QConf
         activation=activation.with_args(quant_min=0, quant_max=127 if reduce_range else 255),
         weight=weight.with_args(dtype=torch.qint8, qscheme=qscheme),
     )
+
+
+def refuse_saturating_products(reduce_range: bool, engine: str) -> None:
+    """Raise `UnsupportedError` where this processor's sums of products of 8-bit codes are wrong."""
+    if not reduce_range and not products_are_exact(engine):
+        raise UnsupportedError(
+            "torch.ao: sums of 8-bit products saturate on this processor, which has no VNNI instructions: set the "
+            'option reduce_range = true for inputs of 7 bits, or engine = "qnnpack" where outputs are rounded'
+        )
+
+
+@cache
+def products_are_exact(engine: str) -> bool:
+    """Whether a kernel library adds up the largest products, of unsigned and signed codes, as integers should."""
+    weight = torch.quantize_per_tensor(torch.full((32, 64), 127.0), 1.0, 0, torch.qint8)
+    with kernels(engine):
+        layer = quantized.Linear(64, 32, bias_=False)  # type: ignore[no-untyped-call]
+        layer.set_weight_bias(weight, None)
+    exact = 64 * 127 * 255
+    layer.scale, layer.zero_point = exact / 250, 0
+    inputs = torch.quantize_per_tensor(torch.full((4, 64), 255.0), 1.0, 0, torch.quint8)
+    return bool((layer(inputs).int_repr() == 250).all())
 
 
 def quantized_counterpart(module: nn.Module, outputs: bool) -> Any:

@@ -83,8 +83,14 @@ class CTranslate2:
         reason = _refused(spec, wanted)
         if reason is not None:
             return Unsupported(reason)
-        import ctranslate2
+        from backends.ctranslate2._library import ctranslate2, saturates
 
+        if wanted == "int8" and saturates():
+            return Unsupported(
+                "CTranslate2's sums of 8-bit products saturate on this processor, which has no VNNI instructions: set "
+                "CT2_USE_MKL=1 in the environment before Python starts",
+                elsewhere=True,
+            )
         there = ctranslate2.get_supported_compute_types("cpu")
         if wanted not in there:
             reason = f"CTranslate2 has no {wanted} on this machine, only {', '.join(sorted(there))}"

@@ -14,11 +14,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-import ctranslate2
 import numpy as np
 import torch
-from ctranslate2.converters import TransformersConverter
 from torch import Tensor, nn
+
+from backends.ctranslate2._library import ctranslate2  # isort: skip
+from ctranslate2.converters import TransformersConverter  # isort: skip
 
 from backends.core.errors import ModelError, UnsupportedError
 from backends.core.generation import otherwise_forced, prompt_of, refusal, without

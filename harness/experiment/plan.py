@@ -223,4 +223,9 @@ def real_device(asked: str) -> str:
     """`auto` as `cuda` where an NVIDIA driver answers, else `cpu`; importing torch to ask takes a second."""
     if asked != "auto":
         return asked
-    return "cuda" if shutil.which("nvidia-smi") else "cpu"
+    return "cuda" if nvidia_driver() else "cpu"
+
+
+def nvidia_driver() -> bool:
+    """Whether an NVIDIA driver answers here."""
+    return shutil.which("nvidia-smi") is not None

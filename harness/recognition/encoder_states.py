@@ -16,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.experiment.cell import hash_of
 from harness.recognition.tensors import load_tensors, save_tensors
 from harness.records.files import seal, sealed
@@ -42,7 +44,7 @@ class EncoderStates:
         self._directory = self._all / hash_of([platform.node(), group])
         self._fingerprint, self._limit, self._wanted = fingerprint, limit, wanted
 
-    def of(self, batch: Any, encode: Callable[[], Any]) -> tuple[Any, bool]:
+    def of(self, batch: Any, encode: Callable[[], Any], device: torch.device) -> tuple[Any, bool]:
         """States of a batch, and whether they were read: as they were kept, or computed now and kept.
 
         One process at a time computes the states of a batch; others wait for it.
@@ -50,17 +52,18 @@ class EncoderStates:
         Args:
             batch: JSON value that names the batch and how it was prepared.
             encode: computes them: what the encoder returns, a dataclass of tensors.
+            device: where the caller's model is, and states that were read are put.
         """
         key = hash_of([self._fingerprint, batch])
         path = sealed(self._directory, key, _SUFFIX)
         if path is not None:
-            return _load(path), True
+            return _load(path, device), True
         if not self._wanted():
             return encode(), False
         with self._locked(key):
             path = sealed(self._directory, key, _SUFFIX)
             if path is not None:
-                return _load(path), True
+                return _load(path, device), True
             states = encode()
             if self._wanted() and self._size() + sum(tensor.nbytes for tensor in states.values()) <= self._limit:
                 seal(self._directory, key, _SUFFIX, partial(_save, states))
@@ -92,9 +95,10 @@ def _save(states: Any, path: Path) -> None:
     save_tensors(path, states, {"module": kind.__module__, "class": kind.__name__})
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, device: torch.device) -> Any:
     tensors, about = load_tensors(path)
-    return getattr(import_module(about["module"]), about["class"])(**tensors)
+    kind = getattr(import_module(about["module"]), about["class"])
+    return kind(**{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 @contextmanager

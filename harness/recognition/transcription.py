@@ -294,4 +294,4 @@ def _encoded(
     """The encoder's states of a group of a planned batch, and whether they were read."""
     kept = ("model", "data", "threads", "machine")
     how = [*(cell.identity[key] for key in kept), cell.identity["decoding"]["long_audio"]]
-    return states.of([how, list(batch), list(group.rows)], lambda: recognizer.encode(group))
+    return states.of([how, list(batch), list(group.rows)], lambda: recognizer.encode(group), recognizer.model.device)

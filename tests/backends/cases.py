@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from backends import (
@@ -25,13 +28,20 @@ FEW_WIDTHS = {"onnxruntime": (4, 8), "ptq": (2, 4, 8), "reference": (1, 4, 8), "
 """Of backends whose codes of all widths take one path; tests of their own try every width."""
 
 
-def saturates(backend: str, scheme: str, bits: int | None) -> bool:
-    """Whether torchao refuses these products on the processor that runs the tests, because it has no VNNI."""
-    if backend != "torchao" or scheme not in ("dynamic", "static") or bits != 8 or missing_package(get(backend)):
+def saturates(backend: str, scheme: str, bits: int | None, options: Mapping[str, Any] | None = None) -> bool:
+    """Whether a library refuses these products on the processor that runs the tests, because it has no VNNI."""
+    if scheme not in ("dynamic", "static") or bits != 8 or missing_package(get(backend)):
         return False
-    from backends.torchao._modules import products_are_exact
+    if backend == "torchao":
+        from backends.torchao._modules import products_are_exact
 
-    return not products_are_exact()
+        return not products_are_exact()
+    if backend == "torch_static":
+        from backends._torch_ao import _static
+
+        settings = {"reduce_range": False, "engine": "x86", **(options or {})}
+        return not (settings["reduce_range"] or _static.products_are_exact(settings["engine"]))
+    return False
 
 
 _TOKENS = Activations(8, granularity="per_token", symmetric=False)
@@ -42,6 +52,7 @@ _CONV = frozenset({"linear", "conv"})
 _TIED = frozenset({"linear", "tied"})
 _SMALL = ({"modules": ["tied"], "bits": 8}, {"parts": ["encoder"], "bits": 8}, {"match": "*decoder*fc1", "skip": True})
 """A recipe of another width for the tie and for the encoder, and of a layer that is left out."""
+_SEVEN = (("reduce_range", True),)
 _MORE = [
     Case("reference", QuantSpec(Scheme.DYNAMIC, PerChannel(), 4, modules=_TIED, rest="fp16")),
     Case("reference", QuantSpec(Scheme.STATIC, PerChannel(), 4, recipe=_SMALL, outputs=True)),
@@ -77,6 +88,7 @@ _MORE = [
     Case(
         "torch_static",
         QuantSpec(Scheme.STATIC, PerChannel(), 8, recipe=[_SMALL[2], {"parts": ["encoder"], "outputs": False}]),
+        _SEVEN,
     ),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8, modules=_WHOLE)),
     Case("ctranslate2", QuantSpec(Scheme.DYNAMIC, PerTensor(), 16, modules=_WHOLE)),
@@ -107,9 +119,10 @@ _MORE = [
     Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("engine", "onednn"),)),
     Case("torch_dynamic", QuantSpec(Scheme.DYNAMIC, PerChannel(), 8), (("engine", "qnnpack"),)),
     Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=frozenset({"linear", "head", "conv"}))),
-    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8), (("observer", "minmax"), ("reduce_range", True))),
-    Case("torch_static", QuantSpec(Scheme.STATIC, PerTensor(), 8, modules=_HEAD, outputs=False)),
-    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, outputs=False), (("observer", "minmax"),)),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8), (("observer", "minmax"), *_SEVEN)),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_CONV), (("engine", "qnnpack"),)),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerTensor(), 8, modules=_HEAD, outputs=False), _SEVEN),
+    Case("torch_static", QuantSpec(Scheme.STATIC, PerChannel(), 8, outputs=False), (("observer", "minmax"), *_SEVEN)),
     Case("reference", QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_WHOLE, outputs=True)),
     Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8, modules=frozenset({"linear", "head"}))),
     Case("quanto", QuantSpec(Scheme.WEIGHT_ONLY, PerGroup(64), 4, method="hqq")),
@@ -140,7 +153,7 @@ _MORE = [
 ]
 
 _ASKED = [case for backend in available() for case in asked(backend, FEW_WIDTHS.get(backend, INTEGER_BITS))]
-_POSSIBLE = [c for c in [*_ASKED, *_MORE] if not saturates(c.backend, c.spec.scheme, c.spec.bits)]
+_POSSIBLE = [c for c in [*_ASKED, *_MORE] if not saturates(c.backend, c.spec.scheme, c.spec.bits, dict(c.options))]
 _FORMS = [(case, case.form) for case in _POSSIBLE]
 SUPPORTED = [case for case, form in _FORMS if form is Form.LAYERS]
 """Those whose layers are modules."""
@@ -154,10 +167,10 @@ ENGINES = list(
 """Those that an engine outside torch computes, in whole or in part; each resolved spec once."""
 
 
-def require(backend: str, scheme: str = "weight_only", bits: int = 8) -> None:
+def require(backend: str, scheme: str = "weight_only", bits: int = 8, options: Mapping[str, Any] | None = None) -> None:
     """Skip the test where the library of `backend` is not installed, or cannot multiply on this processor."""
     missing = missing_package(get(backend))
     if missing is not None:
         pytest.skip(missing.reason)
-    if saturates(backend, scheme, bits):
-        pytest.skip("torchao's products of 8-bit codes saturate on this processor")
+    if saturates(backend, scheme, bits, options):
+        pytest.skip(f"products of 8-bit codes of {backend} saturate on this processor")

@@ -6,7 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-pytest.importorskip("ctranslate2", reason='ctranslate2 is not installed: pip install ".[ctranslate2]"')
+pytest.importorskip(
+    "backends.ctranslate2._library",
+    reason='ctranslate2 is not installed: pip install ".[ctranslate2]"',
+    exc_type=ImportError,
+)
 
 import ctranslate2
 

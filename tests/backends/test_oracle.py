@@ -8,8 +8,10 @@ from backends import Activations, NumberFormat, PerChannel, PerGroup, PerTensor,
 from backends.core.codes import WeightCode
 from backends.core.registry import get
 from backends.reference import ReferenceOptions, fake_quantize
+from tests.backends.cases import require
 
 INT = NumberFormat.INT
+FULL = {"full_range": True}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,8 @@ def test_the_reference_has_no_more_levels_than_its_bits_and_is_within_a_step(wei
 def test_torch_int8_is_symmetric_over_the_full_range(weight, backend, granularity):
     scheme = "dynamic" if backend == "torch_dynamic" else "static"
     expected = fake_quantize(weight, WeightCode(8, INT, granularity, True), ReferenceOptions(full_range=True))
-    assert agrees(dequantized(weight, backend, scheme, granularity, 8), expected)
+    settings = {"options": {"reduce_range": True}} if scheme == "static" else {}
+    assert agrees(dequantized(weight, backend, scheme, granularity, 8, **settings), expected)
 
 
 def test_torch_fp16_is_a_cast(weight):
@@ -154,11 +157,15 @@ def layer_and_inputs():
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
 @pytest.mark.parametrize("outputs", [True, False])
-def test_torch_static_computes_what_the_oracle_does(granularity, outputs):
-    made = []
-    for backend, options in (("torch_static", {"observer": "minmax"}), ("reference", {"full_range": True})):
+@pytest.mark.parametrize("seven", [True, False])
+def test_torch_static_computes_what_the_oracle_does(granularity, outputs, seven):
+    if not seven:
+        require("torch_static", "static")
+    made, inputs = [], Activations(7 if seven else 8, symmetric=False)
+    for backend, options in (("torch_static", {"observer": "minmax", "reduce_range": seven}), ("reference", FULL)):
         model, shown = layer_and_inputs()
         settings = {"backend": backend, "options": options, "calibration": [shown], "outputs": outputs}
+        settings["activations"] = inputs
         made.append(quantize(model, "static", granularity, 8, **settings).model[0])
     ours, oracle = made
     oracle.module.weight.copy_(get("torch_static").dequantize(ours))  # a row's largest lies on a border of two codes

@@ -9,8 +9,8 @@ from tests.backends.cases import require
 
 ADAPTERS = [
     ("quanto", {}),
-    ("torch_static", {}),
-    ("torch_static", {"outputs": False}),
+    ("torch_static", {"options": {"reduce_range": True}}),
+    ("torch_static", {"options": {"reduce_range": True}, "outputs": False}),
     ("ptq", {"method": "rtn"}),
     ("torchao", {}),
     ("torchao", {"method": "smoothquant"}),
@@ -38,14 +38,14 @@ def error(backend, asked, lengths):
 
 @pytest.mark.parametrize(("backend", "asked"), ADAPTERS)
 def test_ranges_are_those_of_speech(backend, asked):
-    require(backend, "static")
+    require(backend, "static", options=asked.get("options"))
     assert error(backend, asked, {"encoder": torch.tensor([3, 5])}) < 0.2
     assert error(backend, asked, {}) > 0.5
 
 
 @pytest.mark.parametrize(("backend", "asked"), ADAPTERS)
 def test_without_padding_nothing_changes(backend, asked):
-    require(backend, "static")
+    require(backend, "static", options=asked.get("options"))
     torch.manual_seed(2)
     vectors, test = torch.randn(2, 5, 32), torch.randn(1, 7, 32)
     outputs = []

@@ -10,6 +10,8 @@ from torch import nn
 from backends import quantize
 
 CASES = [("torch_dynamic", "dynamic"), ("torch_static", "static")]
+SEVEN = {"torch_dynamic": {}, "torch_static": {"reduce_range": True}}
+"""Options with which every processor multiplies exactly."""
 
 CAPABILITY = """
 import sys
@@ -80,7 +82,8 @@ def saved(tmp_path_factory):
     root = tmp_path_factory.mktemp("saved")
     for backend, scheme in CASES:
         model, inputs = nn.Sequential(nn.Linear(64, 64)), [torch.zeros(2, 64)]
-        quantize(model, scheme, "per_channel", 8, backend=backend, calibration=inputs).save(root / backend)
+        settings = {"calibration": inputs, "options": SEVEN[backend]}
+        quantize(model, scheme, "per_channel", 8, backend=backend, **settings).save(root / backend)
     return [root / backend for backend, _ in CASES]
 
 

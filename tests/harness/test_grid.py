@@ -50,6 +50,7 @@ bits = 8
 backend = "torch_static"
 scheme = "static"
 bits = 8
+options.torch_static.reduce_range = true # on any processor
 [[grid]]
 backend = "hqq"
 granularity = "per_group:96"

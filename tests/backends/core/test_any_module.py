@@ -14,7 +14,7 @@ THREE_LINES = [
     ("quanto", "static", "per_channel", 8, {"format": "fp8_e4m3", "activations": Activations(8, "fp8_e4m3")}),
     ("bitsandbytes", "weight_only", "per_group:32", 4, {"format": "nf4"}),
     ("torch_dynamic", "dynamic", "per_channel", 8, {}),
-    ("torch_static", "static", "per_channel", 8, {}),
+    ("torch_static", "static", "per_channel", 8, {"options": {"reduce_range": True}}),
     ("reference", "weight_only", "per_group:32", 3, {}),
     ("quanto", "weight_only", "per_group:32", 4, {}),
     ("torchao", "weight_only", "per_channel", 8, {}),
@@ -63,7 +63,7 @@ def build_wav2vec2():
 @pytest.mark.parametrize("build", [build_moonshine, build_wav2vec2], ids=["moonshine", "wav2vec2"])
 @pytest.mark.parametrize(("backend", "scheme", "granularity", "bits", "settings"), THREE_LINES, ids=lambda v: str(v))
 def test_transformers_models(build, backend, scheme, granularity, bits, settings, tmp_path):
-    require(backend, scheme, bits)
+    require(backend, scheme, bits, settings.get("options"))
     model, inputs = build()
     result = quantize(model, scheme, granularity, bits, backend=backend, calibration=[inputs], **settings)
     result.save(tmp_path)
@@ -77,7 +77,7 @@ def test_transformers_models(build, backend, scheme, granularity, bits, settings
 
 @pytest.mark.parametrize(("backend", "scheme", "granularity", "bits", "settings"), THREE_LINES, ids=lambda v: str(v))
 def test_plain_modules(backend, scheme, granularity, bits, settings, tmp_path):
-    require(backend, scheme, bits)
+    require(backend, scheme, bits, settings.get("options"))
 
     def build():
         return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 16, bias=False))

@@ -78,7 +78,7 @@ def test_float8_rows_must_not_be_zero():
 def test_static_needs_calibration():
     model = nn.Sequential(nn.Linear(64, 8))
     with pytest.raises(ModelError, match="calibration"):
-        quantize(model, "static", "per_channel", 8, backend="torch_static")
+        quantize(model, "static", "per_channel", 8, backend="torch_static", options={"reduce_range": True})
 
 
 def test_nothing_to_quantize():
@@ -114,9 +114,10 @@ def test_calibration_must_reach_every_module():
         def forward(self, inputs):
             return self.used(inputs)
 
-    for backend in ("torch_static", "quanto", "reference"):
+    for backend, options in (("torch_static", {"reduce_range": True}), ("quanto", {}), ("reference", {})):
+        settings = {"backend": backend, "options": options, "calibration": [torch.randn(4, 64)]}
         with pytest.raises(ModelError, match="did not reach unused"):
-            quantize(Half(), "static", "per_channel", 8, backend=backend, calibration=[torch.randn(4, 64)])
+            quantize(Half(), "static", "per_channel", 8, **settings)
 
 
 def test_a_module_in_two_places():

@@ -44,6 +44,7 @@ limit = 4
 backend = "torch_static"
 scheme = "static"
 bits = 8
+options.torch_static.reduce_range = true # on any processor
 [[grid]]
 backend = "hqq"
 granularity = "per_group:64"

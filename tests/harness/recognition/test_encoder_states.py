@@ -96,6 +96,9 @@ def test_another_weight_is_another_fingerprint():
     assert printed(found) != before
 
 
+CPU = torch.device("cpu")
+
+
 def output(*shape):
     return BaseModelOutput(last_hidden_state=torch.randn(*shape))
 
@@ -107,22 +110,24 @@ def states(tmp_path):
 
 def test_states_are_computed_once_and_mapped(states):
     own = output(2, 3, 4)
-    kept, read = states("a", wanted=lambda: True).of("batch", lambda: own)
+    kept, read = states("a", wanted=lambda: True).of("batch", lambda: own, CPU)
     assert (kept, read) == (own, False)
-    again, read = states("a", wanted=lambda: True).of("batch", lambda: pytest.fail("they are there"))
+    again, read = states("a", wanted=lambda: True).of("batch", lambda: pytest.fail("they are there"), CPU)
     assert (torch.equal(again.last_hidden_state, own.last_hidden_state), type(again), read) == (True, type(own), True)
-    assert states("b", wanted=lambda: True).of("batch", lambda: own)[1] is False
+    elsewhere, _ = states("a", wanted=lambda: True).of("batch", lambda: own, torch.device("meta"))
+    assert elsewhere.last_hidden_state.device.type == "meta"
+    assert states("b", wanted=lambda: True).of("batch", lambda: own, CPU)[1] is False
 
 
 def test_nothing_is_kept_that_nobody_wants_or_that_has_no_room(states, tmp_path):
-    states("a", wanted=lambda: False).of("batch", lambda: output(2))
+    states("a", wanted=lambda: False).of("batch", lambda: output(2), CPU)
     assert not (tmp_path / ENCODER_STATES).exists()
-    EncoderStates(tmp_path, "group", "a", 7, lambda: True).of("batch", lambda: output(2))
+    EncoderStates(tmp_path, "group", "a", 7, lambda: True).of("batch", lambda: output(2), CPU)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_they_go_with_the_last_who_wants_them(states, tmp_path):
-    states("a", wanted=lambda: True).of("batch", lambda: output(2))
+    states("a", wanted=lambda: True).of("batch", lambda: output(2), CPU)
     states("a", wanted=lambda: True).remove()
     assert list(tmp_path.rglob("*.safetensors"))
     states("a", wanted=lambda: False).remove()

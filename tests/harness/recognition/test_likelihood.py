@@ -103,8 +103,8 @@ def test_answers_beside_the_baselines(recognizer, tmp_path):
         ("ptq", "weight_only", {"method": "rtn"}),
         ("torch_dynamic", "dynamic", {}),
         ("torchao", "dynamic", {}),
-        ("torch_static", "static", {"outputs": True}),
-        ("torch_static", "static", {"outputs": False}),
+        ("torch_static", "static", {"options": {"reduce_range": True}, "outputs": True}),
+        ("torch_static", "static", {"options": {"reduce_range": True}, "outputs": False}),
         ("reference", "weight_only", {}),
     ],
 )

@@ -6,7 +6,11 @@ import numpy as np
 import pandas
 import pytest
 
-pytest.importorskip("ctranslate2", reason='ctranslate2 is not installed: pip install ".[ctranslate2]"')
+pytest.importorskip(
+    "backends.ctranslate2._library",
+    reason='ctranslate2 is not installed: pip install ".[ctranslate2]"',
+    exc_type=ImportError,
+)
 
 from backends import UnsupportedError, quantize
 from backends.core.spec import EVERYTHING
