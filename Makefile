@@ -23,6 +23,7 @@ check: $(SETUP)
 figures: $(SETUP)
 	$(BIN)/python -m harness.figures experiments/results/study_tiny_en --out figures
 	$(BIN)/python -m harness.figures experiments/results/frontier_tiny_en --out figures/frontier_tiny_en
+	$(BIN)/python -m harness.figures experiments/results/frontier_base --out figures/frontier_base
 
 readme: $(SETUP)
 	$(BIN)/python -m experiments.readme

@@ -78,6 +78,10 @@ class TorchStatic(LayerwiseBackend):
             return Unsupported("torch.ao static offers the scheme static only")
         if not spec.modules <= self.kinds:
             return Unsupported("torch.ao static does not quantize embeddings: leave embedding out")
+        if ModuleKind.CONV in spec.modules and options.engine == "qnnpack":
+            return Unsupported(
+                "torch does not give back the weights of a convolution that qnnpack packed: leave conv out"
+            )
         if spec.format is not NumberFormat.INT or spec.bits != 8 or spec.method != "rtn":
             return Unsupported("torch.ao static has 8-bit integer weights, method rtn")
         if isinstance(spec.granularity, PerGroup):

@@ -74,6 +74,7 @@ def environment(threads: int, command: str, seed: int | None = None) -> dict[str
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
+        "instructions": _instructions(),
         "gpu": sys.modules["torch"].cuda.get_device_name() if _uses_gpu() else None,
         "cores": os.cpu_count(),
         "threads": threads,
@@ -104,6 +105,17 @@ def _processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor()
+
+
+def _instructions() -> list[str] | None:
+    """Which of the instructions on which products of 8-bit codes depend this processor has, as Linux names them."""
+    path = Path("/proc/cpuinfo")
+    line = (
+        next((line for line in path.read_text().splitlines() if line.startswith("flags")), None)
+        if path.exists()
+        else None
+    )
+    return None if line is None else sorted({"avx2", "avx512_vnni", "avx_vnni", "amx_int8"} & set(line.split()))
 
 
 def processor_mhz() -> float | None:

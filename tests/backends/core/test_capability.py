@@ -111,6 +111,11 @@ def test_float_outputs_need_an_engine_that_has_them(engine):
     assert "x86 or fbgemm" in capability(asked, "torch_static", {"engine": engine}).reason
 
 
+def test_qnnpack_has_no_convolutions():
+    asked = QuantSpec(Scheme.STATIC, PerChannel(), 8, modules=_CONV)
+    assert "leave conv out" in capability(asked, "torch_static", {"engine": "qnnpack"}).reason
+
+
 def test_weight_only_int8_of_bitsandbytes_is_for_the_cpu():
     spec = QuantSpec(Scheme.WEIGHT_ONLY, PerChannel(), 8)
     assert isinstance(capability(spec, "bitsandbytes", device="cpu"), Supported)
