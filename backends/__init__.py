@@ -36,7 +36,9 @@ True
 >>> config = MoonshineConfig(encoder_num_hidden_layers=1, decoder_num_hidden_layers=1, vocab_size=128, pad_token_id=0)
 >>> model = MoonshineForConditionalGeneration(config).eval()
 >>> inputs = {"input_values": torch.randn(1, 16000), "decoder_input_ids": torch.ones(1, 4, dtype=torch.long)}
->>> quantized = quantize(model, "static", "per_channel", 8, backend="torch_static", calibration=[inputs])
+>>> seven = {"reduce_range": True}  # bits of inputs, which every processor multiplies exactly
+>>> settings = {"backend": "torch_static", "options": seven, "calibration": [inputs]}
+>>> quantized = quantize(model, "static", "per_channel", 8, **settings)
 >>> tuple(quantized.model(**inputs).logits.shape)
 (1, 4, 128)
 

@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 RESULTS = ROOT / "experiments" / "results"
 CLAIMS = ROOT / "experiments" / "claims.toml"
 STUDIES = ("study_tiny_en", "study_base")
+ENGINES = ("engines_tiny_en", "engines_base")
 FRONTIERS = ("frontier_tiny_en", "frontier_base", "static_tiny_en")
 SPLITS = ("test-clean", "test-other")
 G64 = {"granularity": "per_group", "group_size": 64}
@@ -57,6 +58,39 @@ MAIN_ROWS = (
     "GPTQ int3 g64",
 )
 """What README.md shows of them."""
+DEPLOYED: dict[str, dict[str, Any]] = {
+    "PyTorch float32": {"backend": "none"},
+    "PyTorch, Quanto int8": {"backend": "quanto"},
+    "CTranslate2 float32": {"backend": "ctranslate2", "format": "fp32"},
+    "CTranslate2 int8": {"backend": "ctranslate2", "bits": 8},
+    "ONNX Runtime float32": {"backend": "onnxruntime", "format": "fp32"},
+    "ONNX Runtime int8, dynamic": {"backend": "onnxruntime", "scheme": "dynamic", "bits": 8},
+    "ONNX Runtime int8, static": {"backend": "onnxruntime", "scheme": "static"},
+    "ONNX Runtime int4 g64, GPTQ": {"backend": "onnxruntime", "scheme": "weight_only", "bits": 4},
+    "ONNX Runtime int4 g64, GPTQ, 8-bit inputs": {"backend": "onnxruntime", "scheme": "dynamic", "bits": 4},
+    "whisper.cpp F16": {"backend": "ggml", "format": "fp16"},
+    "whisper.cpp Q8_0": {"backend": "ggml", "format": "int", "bits": 8},
+    "whisper.cpp Q5_0": {"backend": "ggml", "format": "int", "bits": 5},
+    "whisper.cpp Q4_0": {"backend": "ggml", "format": "int", "bits": 4},
+    "whisper.cpp IQ4_NL, imatrix": {"backend": "ggml", "format": "iq4_nl"},
+    "whisper.cpp Q4_K": {"backend": "ggml", "format": "q4_k", "method": "ggml"},
+    "whisper.cpp Q4_K, imatrix": {"backend": "ggml", "format": "q4_k", "method": "imatrix"},
+    "OpenVINO int8 encoder, PyTorch decoder": {"backend": "openvino"},
+}
+"""Rows of the table of engines, as `ROWS`."""
+MAIN_ENGINES = (
+    "PyTorch float32",
+    "PyTorch, Quanto int8",
+    "CTranslate2 float32",
+    "CTranslate2 int8",
+    "ONNX Runtime float32",
+    "ONNX Runtime int8, dynamic",
+    "ONNX Runtime int4 g64, GPTQ",
+    "whisper.cpp F16",
+    "whisper.cpp Q8_0",
+    "whisper.cpp Q5_0",
+)
+"""What README.md shows of them."""
 MAIN_CLAIMS = (
     "quanto_int8_as_good",
     "quanto_int8_saves_57",
@@ -78,10 +112,15 @@ def main(arguments: Sequence[str]) -> int:
     claims = claims_of(CLAIMS)
     main_claims = [found for name in MAIN_CLAIMS for found in claims if found.claim.name == name]
     tables = {
-        README: {"study": study_table(MAIN_ROWS), "claims": as_markdown(main_claims, brief=True)},
+        README: {
+            "study": study_table(MAIN_ROWS),
+            "engines": engine_table(ENGINES[:1], MAIN_ENGINES),
+            "claims": as_markdown(main_claims, brief=True),
+        },
         ROOT / "experiments" / "README.md": {
             "study": study_table(tuple(ROWS)),
             "frontiers": frontier_table(),
+            "engines": engine_table(ENGINES, tuple(DEPLOYED)),
             "keys": key_table(),
             "claims": as_markdown(claims),
         },
@@ -136,6 +175,29 @@ def frontier_table() -> str:
             size = next(iter(own.values()))["size_bytes"] / 1e6
             scores = " | ".join(_score(own[split]) if split in own else "" for split in splits)
             lines.append(f"| {label.replace('|', '/')} | {size:.1f} | {scores} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def engine_table(runs: Sequence[str], names: Sequence[str]) -> str:
+    """What engines make of the real models on a processor: size, word errors, and speed where it was timed."""
+    lines = []
+    for run in runs:
+        if not (RESULTS / run).is_dir():
+            continue
+        rows = [row for row in open_run(RESULTS / run).results() if row["status"] == "done"]
+        lines += [
+            f"| {rows[0]['model']} | MB | {' | '.join(SPLITS)} | seconds of audio a second |",
+            f"|---|---|{'---|' * len(SPLITS)}---|",
+        ]
+        for name in names:
+            own = {row["split"]: row for row in rows if _fits(row, DEPLOYED[name])}
+            if not own:
+                continue
+            one = next(iter(own.values()))
+            scores = " | ".join(_score(own[split]) if split in own else "" for split in SPLITS)
+            speed = next((f"{row['timed_rtfx']:.1f}" for row in own.values() if row.get("timed_rtfx")), "")
+            lines.append(f"| {name} | {one['size_bytes'] / 1e6:.1f} | {scores} | {speed} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from harness.report.page._averages import averages_section
 from harness.report.page._chart import chart
 from harness.report.page._effects import effects_section
 from harness.report.page._layers import layers
+from harness.report.page._noise import noise_picture
 from harness.report.page._overview import overview
 from harness.report.page._provenance import provenance
 from harness.report.page._run import PageRun
@@ -42,6 +43,7 @@ def _sections(run: PageRun) -> dict[str, Any]:
         "overview": overview(run),
         "findings": findings(run.study),
         "table": table,
+        "noise": noise_picture(run),
         "averages": averages_section(run),
         "effects": effects_section(run),
         "analyses": analyses(run),
