@@ -1,11 +1,12 @@
-# `make demo` runs the embedded benchmark, `make test` the test suite, `make docs` writes the API page, docs/index.html.
+# `make demo` runs the embedded benchmark, `make test` the test suite, `make test-slow` what starts clusters, several runs or
+# whole studies, `make docs` writes the API page, docs/index.html.
 # Each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 API := backends $(patsubst backends/%/__init__.py,backends.%,$(filter-out backends/core/%,$(wildcard backends/[a-z]*/__init__.py))) $(patsubst backends/%.py,backends.%,$(wildcard backends/[a-z]*.py)) '!backends.*[.]_' harness.datasets harness.records.store
 
-.PHONY: demo test check figures notebooks readme docs clean
+.PHONY: demo test test-slow check figures notebooks readme docs clean
 
 demo: $(SETUP)
 	$(BIN)/python -m harness.grid experiments/embedded.toml
@@ -13,6 +14,9 @@ demo: $(SETUP)
 
 test: $(SETUP)
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+test-slow: $(SETUP)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder -m slow tests
 
 check: $(SETUP)
 	$(BIN)/ruff check .

@@ -39,6 +39,7 @@ def test_the_readme_shows_it():
     assert f"```python\n{shown}```" in (PACKAGE.parents[1] / "backends" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract(environment, tmp_path):
     code = "import sys, pathlib; from backends.testing import check_backend as check; "
     code += "print(*check('rowwise', pathlib.Path(sys.argv[1])))"

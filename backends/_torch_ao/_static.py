@@ -125,13 +125,13 @@ def refuse_saturating_products(reduce_range: bool, engine: str) -> None:
 @cache
 def products_are_exact(engine: str) -> bool:
     """Whether a kernel library adds up the largest products, of unsigned and signed codes, as integers should."""
-    weight = torch.quantize_per_tensor(torch.full((32, 64), 127.0), 1.0, 0, torch.qint8)
+    weight = torch._make_per_tensor_quantized_tensor(torch.full((32, 64), 127, dtype=torch.int8), 1.0, 0)
     with kernels(engine):
         layer = quantized.Linear(64, 32, bias_=False)  # type: ignore[no-untyped-call]
         layer.set_weight_bias(weight, None)
     exact = 64 * 127 * 255
     layer.scale, layer.zero_point = exact / 250, 0
-    inputs = torch.quantize_per_tensor(torch.full((4, 64), 255.0), 1.0, 0, torch.quint8)
+    inputs = torch._make_per_tensor_quantized_tensor(torch.full((4, 64), 255, dtype=torch.uint8), 1.0, 0)
     return bool((layer(inputs).int_repr() == 250).all())
 
 

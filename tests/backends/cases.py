@@ -24,7 +24,13 @@ from backends.core.registry import get
 from backends.core.spec import EVERYTHING
 from backends.testing import Case, asked
 
-FEW_WIDTHS = {"onnxruntime": (4, 8), "ptq": (2, 4, 8), "reference": (1, 4, 8), "torchao": (2, 4, 7, 8)}
+FEW_WIDTHS = {
+    "hqq": (8, 4, 3),
+    "onnxruntime": (4, 8),
+    "ptq": (4,),
+    "reference": (4,),
+    "torchao": (4, 7, 8),
+}
 """Of backends whose codes of all widths take one path; tests of their own try every width."""
 
 

@@ -74,6 +74,7 @@ def test_a_text_ends_where_transformers_ends_it(whisper_inputs):
     assert generated(engine, features).tolist() == generated(model, features).tolist()
 
 
+@pytest.mark.slow
 def test_moonshines_utterances_do_not_depend_on_the_padding_beside_them():
     model = _moonshine()
     generator = torch.Generator().manual_seed(0)

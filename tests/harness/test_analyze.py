@@ -43,6 +43,7 @@ def run(tmp_path_factory):
     return root / "why"
 
 
+@pytest.mark.slow
 def test_an_analysis_is_stored_under_its_configuration(run):
     (path,) = (run / "analysis").iterdir()
     document = json.loads(path.read_text())

@@ -196,6 +196,7 @@ def test_a_repeated_cell_gives_the_same_digits(finished, tmp_path):
         assert tables[0].equals(tables[1])
 
 
+@pytest.mark.slow
 def test_a_saved_model_transcribes_alike_in_a_new_process(finished, tmp_path):
     code = """
 import sys
@@ -242,6 +243,7 @@ def crashing(tmp_path):
     return path, {**os.environ, "PYTHONPATH": str(package)}
 
 
+@pytest.mark.slow
 def test_a_crash_costs_one_configuration(crashing, tmp_path):
     path, environment = crashing
     command = [sys.executable, "-m", "harness.grid", str(path), "--out", str(tmp_path), "--set", "run.stall_timeout=20"]
@@ -266,6 +268,7 @@ def test_a_crash_costs_one_configuration(crashing, tmp_path):
         assert statuses == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_its_children_and_goes_on_later(crashing, tmp_path, number):
     path, environment = crashing

@@ -87,6 +87,7 @@ def run(experiment, endpoint, cache, out):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_from_the_hub_then_from_the_cache_alone(repositories, tmp_path):
     experiment = tmp_path / "hub.toml"
     experiment.write_text(EXPERIMENT)

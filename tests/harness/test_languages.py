@@ -108,6 +108,7 @@ def run(place, endpoint, out, *more):
     return pandas.read_csv(place / out / "languages" / "results.csv").set_index("split")
 
 
+@pytest.mark.slow
 def test_three_scripts_told_and_heard(place):
     hub = {
         ("datasets", "google/fleurs"): place / "fleurs",

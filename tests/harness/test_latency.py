@@ -137,6 +137,7 @@ def rows_of(finished, backend, bits=8):
     return [row for row in rows if row["configuration"].startswith(f"{backend} weight_only int{bits}")]
 
 
+@pytest.mark.slow
 def test_every_configuration_has_its_times_or_a_reason(finished):
     assert finished.answer.returncode == 1, finished.answer.stderr
     assert "Traceback" not in finished.answer.stderr
@@ -169,6 +170,7 @@ def test_the_results_show_the_ratios_of_what_was_timed(finished):
     assert list(LATENCY.values())[3:5] == ["rtfx_ratio", "latency_encoder_ratio_batch"]
 
 
+@pytest.mark.slow
 def test_only_what_is_timed_again_is_replaced(finished):
     before = rows_of(finished, "quanto")
     assert finished.run("harness.latency", "--only", "backend=reference", "--threads", "1", "2").returncode == 0

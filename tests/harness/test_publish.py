@@ -39,6 +39,7 @@ def test_it_is_small(whole_run):
     assert sum(path.stat().st_size for path in whole_run[1].iterdir()) < 100_000
 
 
+@pytest.mark.slow
 def test_a_study_of_the_usual_size_is_small(tmp_path):
     """35 configurations on 580 utterances of 20 words, a third of which every configuration transcribes otherwise."""
     rng = random.Random(0)

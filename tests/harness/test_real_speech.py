@@ -6,6 +6,8 @@ import pytest
 from harness.grid import main
 from tests.harness.checkpoints import save_moonshine, save_whisper
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = """
 name = "real"
 model = "{model}"

@@ -166,6 +166,7 @@ def test_full_precision_does_not_diverge_from_itself(recognizer, batches):
     assert (loss.divergence, loss.nll, loss.agreement) == (0, 0, 1)
 
 
+@pytest.mark.slow
 def test_every_library_can_be_analysed(recognizer, batches):
     for backend, scheme, granularity, bits in (
         ("quanto", "weight_only", "per_channel", 8),

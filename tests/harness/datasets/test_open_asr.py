@@ -120,6 +120,7 @@ def test_every_set_loads_without_what_is_not_scored(repositories, tmp_path):
         assert (speakers == {None}) is not name.startswith("librispeech")
 
 
+@pytest.mark.slow
 def test_a_grid_over_the_leaderboard(repositories, tmp_path):
     data = "\n".join(f'[[data]]\ndataset = "open_asr"\nsplit = "{name}"' for name in SETS)
     experiment = tmp_path / "leaderboard.toml"

@@ -75,7 +75,7 @@ def plugged_in(path):
     registry.get.cache_clear()
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=WITHOUT_RAY)])
+@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=[WITHOUT_RAY, pytest.mark.slow])])
 def workbench(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
     pid = install(root / "plugin")

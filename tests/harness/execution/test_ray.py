@@ -24,7 +24,7 @@ from harness.resolution.identity import cells_of, resolve
 from tests.harness.clusters import LOOPBACK, ROOT, WITHOUT_RAY, cluster, work_without_sharing
 from tests.harness.runs import as_asked
 
-pytestmark = WITHOUT_RAY
+pytestmark = [WITHOUT_RAY, pytest.mark.slow]
 
 EXPERIMENT = """
 name = "small"

@@ -17,6 +17,8 @@ from harness.experiment.config import load_experiment
 from harness.experiment.plan import configurations
 from harness.records.store import StoredRun
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENT = """
 name = "shared"
 model = "embedded"

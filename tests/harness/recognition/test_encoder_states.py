@@ -134,6 +134,7 @@ def test_they_go_with_the_last_who_wants_them(states, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_none_after_the_next(tmp_path):
     path = tmp_path / "killed.toml"
     path.write_text(

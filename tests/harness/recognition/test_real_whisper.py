@@ -15,6 +15,8 @@ from harness.metrics import ErrorRate, Normaliser, count_errors
 from harness.recognition.loading import load_recognizer
 from harness.report.outputs import rounded_outputs
 
+pytestmark = pytest.mark.slow
+
 DECODING = Decoding(max_new_tokens=80)
 SEVEN = {"observer": "minmax", "reduce_range": True}
 """Inputs of 7 bits, which every processor multiplies exactly."""

@@ -64,6 +64,7 @@ def test_it_is_drawn_open_and_compared_with_nothing(stopped, root):
     assert sum(line.get_fillstyle() == "none" for line in figure.axes[0].lines) == 1
 
 
+@pytest.mark.slow
 def test_a_second_run_leaves_it_and_one_without_stops_goes_on(stopped, root):
     first = open_run(root / "hopeless").utterances(stopped["hqq"]["cell_id"])
     stamp = open_run(root / "hopeless").stamp(stopped["hqq"]["cell_id"])

@@ -62,6 +62,7 @@ def runs(tmp_path_factory):
     return {strategy: run(strategy, directory) for strategy in ("plain", "draft", "auto")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["draft", "auto"])
 def test_the_same_cells_say_the_same(strategy, runs):
     plain, other = (pandas.read_parquet(runs[s] / "results.parquet") for s in ("plain", strategy))

@@ -132,6 +132,7 @@ def test_meagre_runs(shape, expected, tmp_path):
     assert expected in " ".join("".join(Reader(page_of(stored_run(tmp_path, **shape))).text).split())
 
 
+@pytest.mark.slow
 def test_many_rows_and_models(tmp_path):
     models = [
         replace(configuration, model=configuration.model.model_copy(update={"path": f"model-{number}"}))
