@@ -26,7 +26,7 @@ from backends.testing import Case, asked
 
 FEW_WIDTHS = {
     "hqq": (8, 4, 3),
-    "onnxruntime": (4, 8),
+    "onnxruntime": (4,),
     "ptq": (4,),
     "reference": (4,),
     "torchao": (4, 7, 8),

@@ -92,6 +92,7 @@ def test_codes_and_scales_are_torchao_s(name, number_format):
     equals_torchao(WEIGHTS[name](), number_format)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_codes_and_scales_of_real_weights_are_torchao_s(number_format, real_whisper):
     from transformers import WhisperForConditionalGeneration

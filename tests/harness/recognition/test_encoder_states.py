@@ -47,7 +47,7 @@ def run(tmp_path, model, shared):
     return open_run(tmp_path / f"shared{shared}")
 
 
-@pytest.mark.parametrize("model", ["embedded", "embedded-moonshine"])
+@pytest.mark.parametrize("model", ["embedded", pytest.param("embedded-moonshine", marks=pytest.mark.slow)])
 def test_hypotheses_are_equal_bit_for_bit_with_fewer_passes(tmp_path, model):
     apart, shared = (run(tmp_path, model, shared) for shared in (False, True))
     before, after = ({row["cell_id"]: row for row in one.results()} for one in (apart, shared))

@@ -223,6 +223,7 @@ def onnxruntime():
     return recognizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_onnxruntime_honours_a_rule_or_refuses_it_by_name(name, onnxruntime):
     from backends.onnxruntime._generator import HONOURED
