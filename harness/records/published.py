@@ -125,9 +125,9 @@ class PublishedRun:
         return written(self.path / CHECKSUMS) if cell_id in self.cells else None
 
     def environment(self, cell_id: str) -> Row:
-        """Versions, machine and command of a finished cell."""
+        """Versions, machine and command of a finished cell; empty where it was answered without being computed."""
         own = self.cells[cell_id]
-        found = dict(self._environments[own["environment"]])
+        found = {} if own["environment"] is None else dict(self._environments[own["environment"]])
         return found if own["finished"] is None else {**found, "finished": own["finished"]}
 
     def utterances(self, cell_id: str) -> list[Row]:

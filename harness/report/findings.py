@@ -11,15 +11,24 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from harness.report.complete import (
+    SIGNIFICANT,
+    Complete,
+    complete,
+    described,
+    is_worse,
+    joined,
+    listed,
+    megabytes,
+    names_of,
+    relative,
+)
 from harness.report.frontier import frontier
-from harness.report.labels import label, telling
 from harness.report.numbers import points_interval
 from harness.report.units import unit_of
 from harness.stats import MARGIN, Effect, Study, smallest_p
 
 Row = Mapping[str, Any]
-_SIGNIFICANT = 0.05
-_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -30,41 +39,13 @@ class Finding:
     answer: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Configuration:
-    """One configuration with its rows by split."""
-
-    label: str
-    rows: Mapping[str, Row]
-
-    @property
-    def any(self) -> Row:
-        return next(iter(self.rows.values()))
-
-    @property
-    def size(self) -> int:
-        return int(self.any["size_bytes"])
-
-    @property
-    def is_baseline(self) -> bool:
-        return bool(self.any["backend"] == "none")
-
-    @property
-    def as_good(self) -> bool:
-        """On every split."""
-        return all(row["non_inferior"] for row in self.rows.values())
-
-    def cost(self, split: str) -> str:
-        return _cost(self.rows[split])
-
-
 def findings(study: Study) -> list[Finding]:
     """All questions that the run can answer, most asked first; empty where no quantized cell is done."""
     splits = list(dict.fromkeys(row["split"] for row in study.scored))
-    everything = _configurations(study, splits)
+    everything = complete(study, splits)
     if not any(not c.is_baseline for c in everything):
         return []
-    asked: list[Callable[[Study, Sequence[_Configuration], Sequence[str]], Finding | None]] = [
+    asked: list[Callable[[Study, Sequence[Complete], Sequence[str]], Finding | None]] = [
         _eight_bits,
         _smallest,
         _four_bits,
@@ -77,41 +58,26 @@ def findings(study: Study) -> list[Finding]:
     return [found for question in asked if (found := question(study, everything, splits)) is not None]
 
 
-def _configurations(study: Study, splits: Sequence[str]) -> list[_Configuration]:
-    """Configurations that are done on every split, smallest first."""
-    by_id: dict[str, dict[str, Row]] = {}
-    for row in study.scored:
-        by_id.setdefault(row["configuration_id"], {})[row["split"]] = row
-    shown = telling(study.scored)
-    complete = [rows for rows in by_id.values() if len(rows) == len(splits) and all(map(_is_compared, rows.values()))]
-    labelled = [_Configuration(label(next(iter(rows.values())), shown), rows) for rows in complete]
-    return sorted(labelled, key=lambda c: c.size)
-
-
-def _is_compared(row: Row) -> bool:
-    return row["backend"] == "none" or row["difference"] is not None
-
-
-def _frontier(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
+def _frontier(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding:
     names = {c.any["configuration_id"]: c.label for c in everything}
     sentences = []
     for split in splits:
         best = frontier(c.rows[split] for c in everything)
-        listed = [f"{names[r['configuration_id']]} ({_megabytes(r['size_bytes'])}, {r['wer']:.2%})" for r in best]
+        listed = [f"{names[r['configuration_id']]} ({megabytes(r['size_bytes'])}, {r['wer']:.2%})" for r in best]
         sentences.append(f"On {split}, from small to large: {'; '.join(listed)}.")
     sentences.append("Neighbours on this line may differ by chance only: compare them with python -m harness.compare.")
     rate = unit_of(study.scored).rate
     return Finding(f"Which configurations are on the Pareto frontier of size and {rate}?", tuple(sentences))
 
 
-def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+def _eight_bits(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding | None:
     own = [c for c in everything if c.any["bits"] == 8 and c.any["format"] == "int"]
     if not own:
         return None
     good, rest = [c for c in own if c.as_good], [c for c in own if not c.as_good]
-    where = f"on {_joined(splits)}"
+    where = f"on {joined(splits)}"
     sentences = [
-        f"Shown to be as good {where} (certainly fewer than {MARGIN:.0%} more errors): {_names(good)}."
+        f"Shown to be as good {where} (certainly fewer than {MARGIN:.0%} more errors): {names_of(good)}."
         if good
         else f"No configuration is shown to be as good {where}: to make certainly fewer than {MARGIN:.0%} more errors."
     ]
@@ -119,35 +85,35 @@ def _eight_bits(study: Study, everything: Sequence[_Configuration], splits: Sequ
     for split in splits if len(splits) > 1 else ():
         here = [c for c in partly if c.rows[split]["non_inferior"]]
         if here:
-            sentences.append(f"On {split} alone also: {_names(here)}.")
-    worse = [c for c in rest if any(_is_worse(row) for row in c.rows.values())]
+            sentences.append(f"On {split} alone also: {names_of(here)}.")
+    worse = [c for c in rest if any(is_worse(row) for row in c.rows.values())]
     if worse:
-        sentences.append(f"Shown to be worse than full precision: {_names(worse)}.")
+        sentences.append(f"Shown to be worse than full precision: {names_of(worse)}.")
     if any(c not in worse for c in rest):
         sentences.append("For the others this test set is too small to tell.")
     sentences.append("Each configuration is judged for itself; of many, one may pass by chance.")
     return Finding("Which 8-bit integer model is as good as full precision?", tuple(sentences))
 
 
-def _smallest(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
+def _smallest(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding:
     quantized = [c for c in everything if not c.is_baseline]
     shown = next((c for c in quantized if c.as_good), None)
-    close = next((c for c in quantized if all(_relative(r) <= MARGIN for r in c.rows.values())), None)
+    close = next((c for c in quantized if all(relative(r) <= MARGIN for r in c.rows.values())), None)
     sentences = [
-        f"Shown with confidence on every split: {_described(shown)}."
+        f"Shown with confidence on every split: {described(shown)}."
         if shown
         else "With confidence on every split: none of those tried."
     ]
     if close is not None and close is not shown:
-        changes = _joined([f"{_relative(close.rows[s]):+.1%} on {s}" for s in splits])
+        changes = joined([f"{relative(close.rows[s]):+.1%} on {s}" for s in splits])
         sentences.append(
-            f"By the measured errors alone: {_described(close)}, with {changes}; "
+            f"By the measured errors alone: {described(close)}, with {changes}; "
             "its interval reaches beyond the margin, so a larger test set could say otherwise."
         )
     return Finding(f"What is the smallest model within {MARGIN:.0%} of the baseline's errors?", tuple(sentences))
 
 
-def _four_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+def _four_bits(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding | None:
     own = [c for c in everything if c.any["bits"] == 4]
     if not own:
         return None
@@ -155,25 +121,25 @@ def _four_bits(study: Study, everything: Sequence[_Configuration], splits: Seque
     sentences = []
     for split in sorted(splits, key=lambda s: -max(base[s])):
         costs = [f"{c.label} {c.cost(split)}" for c in sorted(own, key=lambda c: c.rows[split]["difference"])]
-        rates = _joined([f"{wer:.2%}" for wer in base[split]], "or")
+        rates = joined([f"{wer:.2%}" for wer in base[split]], "or")
         own_unit = unit_of(r for r in study.scored if r["split"] == split)
-        sentences.append(f"On {split} (full precision {rates}), in points of {own_unit.rate}: {_listed(costs)}.")
-    clear = [c for c in own if any(_is_worse(row) for row in c.rows.values())]
+        sentences.append(f"On {split} (full precision {rates}), in points of {own_unit.rate}: {listed(costs)}.")
+    clear = [c for c in own if any(is_worse(row) for row in c.rows.values())]
     sentences.append(
-        f"Of these, worse than full precision after adjustment for all tests: {_names(clear)}."
+        f"Of these, worse than full precision after adjustment for all tests: {names_of(clear)}."
         if clear
         else "Not one of these is shown to be worse than full precision once all tests of the run are adjusted for."
     )
     return Finding("What do 4 bits cost, most difficult speech first?", tuple(sentences))
 
 
-def _sixteen_bits(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+def _sixteen_bits(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding | None:
     casts = [c for c in everything if c.any["backend"] == "cast"]
     if not casts:
         return None
     sentences = []
     for cast in casts:
-        costs = _joined([f"{cast.cost(s)} on {s}" for s in splits])
+        costs = joined([f"{cast.cost(s)} on {s}" for s in splits])
         verdict = "as good as full precision" if cast.as_good else "not shown to be as good as full precision"
         sentences.append(f"{cast.label} saves {cast.any['size_reduction']:.1%} at {costs}: {verdict}.")
     smaller = [c for c in everything if c.as_good and c.size < min(cast.size for cast in casts)]
@@ -187,7 +153,7 @@ def _sixteen_bits(study: Study, everything: Sequence[_Configuration], splits: Se
     return Finding("Is a plain 16-bit cast the better bargain?", (*sentences, *_work([*casts, *smaller], splits[0])))
 
 
-def _work(compared: Sequence[_Configuration], split: str) -> list[str]:
+def _work(compared: Sequence[Complete], split: str) -> list[str]:
     """What else they cost, where it was counted or timed."""
     sentences = []
     for key, what, unit in (
@@ -200,12 +166,12 @@ def _work(compared: Sequence[_Configuration], split: str) -> list[str]:
     return sentences
 
 
-def _granularity(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+def _granularity(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding | None:
     own = [e for e in study.effects if e.factor == "granularity"]
     return Finding("Does granularity matter?", tuple(_changes(own, study))) if own else None
 
 
-def _factors(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding | None:
+def _factors(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding | None:
     own = [e for e in study.effects if e.factor != "granularity"]
     silent = study.unmatched
     if not own and not silent:
@@ -213,7 +179,7 @@ def _factors(study: Study, everything: Sequence[_Configuration], splits: Sequenc
     sentences = _changes(own, study)
     if silent:
         sentences.append(
-            f"No two cells differ in nothing but {_joined(silent, 'or')}: about these alone the run says nothing."
+            f"No two cells differ in nothing but {joined(silent, 'or')}: about these alone the run says nothing."
         )
     sentences.append("These intervals, and those of granularity, are each for itself, not adjusted for their number.")
     return Finding("What do the other factors do, all else equal?", tuple(sentences))
@@ -227,19 +193,19 @@ def _changes(own: Sequence[Effect], study: Study) -> list[str]:
     clear = {change: found for change, found in by_change.items() if any(e.is_clear for e in found)}
     sentences = [f"{change}: {_by_split(found, study)}." for change, found in clear.items()]
     unclear = [change for change in by_change if change not in clear]
-    return [*sentences, f"No difference shown for {_listed(unclear)}."] if unclear else sentences
+    return [*sentences, f"No difference shown for {listed(unclear)}."] if unclear else sentences
 
 
 def _by_split(found: Sequence[Effect], study: Study) -> str:
     costs = [(points_interval(effect.difference, effect.low, effect.high), effect.split) for effect in found]
-    points = _joined([f"{cost} points on {split}" for cost, split in costs])
+    points = joined([f"{cost} points on {split}" for cost, split in costs])
     if found[0].pairs > 1:
         return f"{points} (mean of {found[0].pairs} pairs)"
     base = next(r for r in study.scored if r["cell_id"] == found[0].cells[0][0])
     return f"{points} (one pair, from {base['configuration']})"
 
 
-def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[str]) -> Finding:
+def _power(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding:
     sentences = []
     for split in splits:
         rows = [r for r in study.scored if r["split"] == split and r["detectable"] is not None]
@@ -250,49 +216,12 @@ def _power(study: Study, everything: Sequence[_Configuration], splits: Sequence[
                 f"difference of a single test is {smallest:.2f} points in half of the comparisons (80 % power)."
             )
     tested = [r for r in study.scored if r["p_permutation"] is not None]
-    blind = [r for r in tested if len(tested) * smallest_p(r["blocks"]) >= _SIGNIFICANT]
+    blind = [r for r in tested if len(tested) * smallest_p(r["blocks"]) >= SIGNIFICANT]
     if blind:
         sentences.append(
             f"With {blind[0]['blocks']} {blind[0]['blocked_by']}s no permutation test can reach "
-            f"{_SIGNIFICANT} after adjustment for all {len(tested)} tests, whatever the difference."
+            f"{SIGNIFICANT} after adjustment for all {len(tested)} tests, whatever the difference."
         )
     if not sentences:
         sentences.append("That cannot be estimated: too few cells differ from full precision, or in too few places.")
     return Finding("How small a difference could be seen at all?", tuple(sentences))
-
-
-def _is_worse(row: Row) -> bool:
-    """Whether more errors than the baseline's are shown, after Holm's adjustment."""
-    return row["p_holm"] is not None and row["p_holm"] < _SIGNIFICANT and row["difference"] > 0
-
-
-def _relative(row: Row) -> float:
-    return float("inf") if row["relative"] is None else float(row["relative"])
-
-
-def _cost(row: Row) -> str:
-    if row["identical"]:
-        return "identical"
-    return points_interval(row["difference"], row["difference_low"], row["difference_high"])
-
-
-def _described(configuration: _Configuration) -> str:
-    row = configuration.any
-    return f"{configuration.label} ({_megabytes(row['size_bytes'])}, {row['size_reduction']:.1%} smaller)"
-
-
-def _names(configurations: Sequence[_Configuration]) -> str:
-    return _listed([c.label for c in configurations])
-
-
-def _listed(items: Sequence[str]) -> str:
-    more = len(items) - _LISTED
-    return "; ".join([*items[:_LISTED], *([f"and {more} more"] if more > 0 else [])])
-
-
-def _joined(words: Sequence[str], conjunction: str = "and") -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -36,11 +36,14 @@ def render(stored: RecordedRun) -> str:
 def _sections(run: PageRun) -> dict[str, Any]:
     """What the templates and the scripts are given, section by section."""
     from harness.report.findings import findings
+    from harness.report.short import in_short, unmeasured
 
     table = results_table(run)
     return {
         "unit": run.unit,
         "overview": overview(run),
+        "short": in_short(run.study),
+        "unmeasured": unmeasured(run.study, run.name),
         "findings": findings(run.study),
         "table": table,
         "noise": noise_picture(run),

@@ -37,6 +37,10 @@ def test_ids_are_hashes_of_identities(documents):
         assert id_of(document["identity"]) == document["cell_id"]
 
 
+def test_what_was_computed_has_its_machine_and_what_was_refused_none(run, documents):
+    assert all(("processor" in run.environment(d["cell_id"])) is (d["status"] == "done") for d in documents)
+
+
 def test_the_experiments_file_still_plans_these_configurations(run, documents):
     planned = configurations(load_experiment(Path(f"experiments/{run.path.name}.toml")))
     assert {document["configuration_id"] for document in documents} <= {c.id for c in planned}
