@@ -12,6 +12,7 @@ import difflib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +22,8 @@ from harness._command import run_command
 from harness.errors import ConfigError
 from harness.metrics import AUTO, NORMALIZERS, Scorer
 from harness.records.reading import open_run, study_of
-from harness.report.comparison import as_json, as_text
+from harness.report.comparison import as_json, as_text, strata_table
+from harness.report.strata import Stratum, strata
 from harness.report.units import Unit, unit_of
 from harness.stats import Sample, Study, compare
 
@@ -35,13 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.show < 0:
         raise ConfigError(f"--show is {options.show}; it must be 0 or more")
-    names, samples, unit = _systems(options)
+    names, samples, unit, found = _systems(options)
     comparison = compare(*samples)
     if options.json:
-        print(json.dumps(as_json(comparison), indent=1))
+        print(json.dumps({**as_json(comparison), "strata": [asdict(stratum) for stratum in found]}, indent=1))
     else:
         console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
         console.print(as_text(comparison, names, samples, options.show, unit))
+        if found:
+            console.print(strata_table(found, unit))
     return 0
 
 
@@ -72,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample], Unit]:
+Systems = tuple[list[str], list[Sample], Unit, list[Stratum]]
+
+
+def _systems(options: argparse.Namespace) -> Systems:
     if options.ref is not None:
         scorer = Scorer(options.normalizer or "none", options.error_unit or AUTO, options.language or "en")
         return _from_files(options.ref, options.systems, scorer)
@@ -87,7 +94,7 @@ def _systems(options: argparse.Namespace) -> tuple[list[str], list[Sample], Unit
     return _from_run(Path(options.systems[0]), options.systems[1:])
 
 
-def _from_files(reference: Path, files: Sequence[str], scorer: Scorer) -> tuple[list[str], list[Sample], Unit]:
+def _from_files(reference: Path, files: Sequence[str], scorer: Scorer) -> Systems:
     from harness.records.transcripts import read_sample
 
     if len(files) != 2:
@@ -95,15 +102,18 @@ def _from_files(reference: Path, files: Sequence[str], scorer: Scorer) -> tuple[
             f"--ref takes two files of hypotheses, A and B; there {'is 1' if len(files) == 1 else f'are {len(files)}'}"
         )
     samples = [read_sample(reference, Path(file), scorer) for file in files]
-    return list(files), samples, unit_of([{"error_unit": scorer.unit()}])
+    return list(files), samples, unit_of([{"error_unit": scorer.unit()}]), []
 
 
-def _from_run(path: Path, names: Sequence[str]) -> tuple[list[str], list[Sample], Unit]:
+def _from_run(path: Path, names: Sequence[str]) -> Systems:
     run = open_run(path)
     study = study_of(run)
     rows = [_cell(study, name, path) for name in names]
     called = [f"{row['configuration']} @ {row['split']}" for row in rows]
-    return called, [study.sample(row["cell_id"]) for row in rows], unit_of(rows)
+    own, theirs = (run.utterances(row["cell_id"]) for row in rows)
+    same = {row["id"] for row in own} == {row["id"] for row in theirs}
+    found = strata(own, theirs) if same else []
+    return called, [study.sample(row["cell_id"]) for row in rows], unit_of(rows), found
 
 
 def _cell(study: Study, name: str, path: Path) -> dict[str, str]:

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness._printing import counted, printable
+from harness.report.numbers import percent, points_interval
+from harness.report.strata import Stratum
 from harness.report.units import WORDS, Unit
 from harness.stats import FEWEST_BLOCKS, MARGIN, Comparison, Sample, System, Transcribed
 
@@ -71,6 +73,18 @@ def as_text(
         *(Text(sentence) for sentence in sentences(comparison, unit)),
         *_utterances(names, samples, shown),
     )
+
+
+def strata_table(found: Sequence[Stratum], unit: Unit = WORDS) -> Table:
+    """The first system beside the second in parts of the test set, with the interval of the difference, in points."""
+    table = Table(title="by stratum")
+    for heading in ("by", "which", "utterances", f"{unit.rate} of the first, %", "of the second, %", "difference"):
+        table.add_column(heading)
+    for one in found:
+        gap = points_interval(one.wer - one.baseline_wer, one.low, one.high)
+        rates = (percent(one.wer), percent(one.baseline_wer))
+        table.add_row(one.by, Text(printable(one.name)), str(one.utterances), *rates, gap)
+    return table
 
 
 def _table(comparison: Comparison, names: Sequence[str], unit: Unit) -> Table:

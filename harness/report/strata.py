@@ -1,4 +1,4 @@
-"""Errors by stratum: a cell beside full precision by length, noise and speaker, and in hallucination loops."""
+"""Errors by stratum: a cell beside another one by length, noise, speech rate, speaker, kind of word, and in loops."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from harness.stats import difference
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]
@@ -18,13 +20,24 @@ SPEAKERS = 3
 
 @dataclass(frozen=True)
 class Stratum:
-    """Some utterances of a cell: how many, and word error rates of the cell and of its baseline, fractions."""
+    """Some utterances, or some words, of a cell.
+
+    Attributes:
+        by: what they are told apart by.
+        name: which ones.
+        utterances: in how many they are.
+        wer, baseline_wer: word error rates of the cell and of the other one, fractions.
+        low, high: the 95 % interval of their difference, over speakers where there are several, else over utterances;
+            `None` where there are too few, or where nothing differs.
+    """
 
     by: str
     name: str
     utterances: int
     wer: float
     baseline_wer: float
+    low: float | None
+    high: float | None
 
 
 def strata(cell: Sequence[Row], baseline: Sequence[Row]) -> list[Stratum]:
@@ -34,6 +47,8 @@ def strata(cell: Sequence[Row], baseline: Sequence[Row]) -> list[Stratum]:
     return [
         *_by_number("length", "s", pairs, lambda row: row["seconds"]),
         *_by_number("estimated SNR", "dB", pairs, lambda row: row.get("estimated_snr_db")),
+        *_by_number("speech rate", "words/s", pairs, _rate),
+        *_by_word(pairs),
         *_by_speaker(pairs),
         *_by_fate(pairs),
     ]
@@ -47,6 +62,36 @@ def _by_number(by: str, unit: str, pairs: Sequence[Pair], value: Callable[[Row],
     for part in np.array_split(order, PARTS):
         own = [float(values[i]) for i in part]  # type: ignore[arg-type]
         yield from _stratum(by, f"{min(own):.1f} to {max(own):.1f} {unit}", [pairs[i] for i in part])
+
+
+def _rate(row: Row) -> float | None:
+    return row["reference_words"] / row["seconds"] if row["seconds"] else None
+
+
+def _by_word(pairs: Sequence[Pair]) -> Iterator[Stratum]:
+    """Numbers, which normalised references write in digits, apart from all other words; what is inserted is neither's.
+
+    An error is a word of the reference that is deleted or substituted.
+    """
+    if any(row.get("alignment") is None for pair in pairs for row in pair):
+        return
+    if not any(_number(word) for row, _ in pairs for word in row["normalised_reference"].split()):
+        return
+    for name, is_number in (("numbers", True), ("other words", False)):
+        counted = [(pair, [_missed(row, is_number) for row in pair]) for pair in pairs]
+        own = [(pair, counts) for pair, counts in counted if counts[0][1]]
+        yield from _measured("word", name, [pair for pair, _ in own], [counts for _, counts in own])
+
+
+def _missed(row: Row, is_number: bool) -> tuple[int, int]:
+    """Words of the kind that were not heard, and all of the kind."""
+    steps = [step for step in row["alignment"] if step != "I"]
+    own = [s for s, word in zip(steps, row["normalised_reference"].split(), strict=True) if _number(word) is is_number]
+    return sum(step != "C" for step in own), len(own)
+
+
+def _number(word: str) -> bool:
+    return any(character.isdigit() for character in word)
 
 
 def _by_speaker(pairs: Sequence[Pair]) -> Iterator[Stratum]:
@@ -72,10 +117,27 @@ def _by_fate(pairs: Sequence[Pair]) -> Iterator[Stratum]:
 
 
 def _stratum(by: str, name: str, pairs: Sequence[Pair]) -> Iterator[Stratum]:
-    words = sum(row["reference_words"] for row, _ in pairs)
+    yield from _measured(by, name, pairs, [[(_errors(row), row["reference_words"]) for row in pair] for pair in pairs])
+
+
+def _measured(
+    by: str, name: str, pairs: Sequence[Pair], counts: Sequence[Sequence[tuple[int, int]]]
+) -> Iterator[Stratum]:
+    """The stratum of these utterances, of whose cell and baseline errors and words are counted."""
+    speakers = [row["speaker"] for row, _ in pairs]
+    blocked = None not in speakers and len(set(speakers)) > 1
+    blocks: dict[Any, Any] = {}
+    for i, (speaker, own) in enumerate(zip(speakers, np.array(counts), strict=True)):
+        key = speaker if blocked else i
+        blocks[key] = blocks.get(key, 0) + own
+    if not blocks:
+        return
+    cell, baseline = np.array(list(blocks.values())).swapaxes(0, 1)
+    words = cell[:, 1].sum()
     if words:
-        own, baseline = (sum(map(_errors, rows)) / words for rows in zip(*pairs, strict=True))
-        yield Stratum(by, name, len(pairs), own, baseline)
+        found = difference(cell, baseline)
+        around = (None, None) if np.isnan(found.low) else (found.low, found.high)
+        yield Stratum(by, name, len(pairs), cell[:, 0].sum() / words, baseline[:, 0].sum() / words, *around)
 
 
 def _errors(row: Row) -> int:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from harness.analyze import main
@@ -9,6 +10,7 @@ from harness.grid import main as grid
 from harness.report.__main__ import main as report
 from harness.report.departures import departures
 from harness.report.strata import strata
+from harness.stats import difference
 
 EXPERIMENT = """
 name = "why"
@@ -125,6 +127,33 @@ def test_strata():
     assert found["transcript", "hallucination loop"].wer == 0.5
     assert found["transcript", "empty"].utterances == 1
     assert found["transcript", "neither"].utterances == 4
+
+
+def test_a_difference_in_a_stratum_has_its_interval_over_speakers():
+    rng = np.random.default_rng(0)
+    cell = [utterance(i, wrong=int(rng.integers(0, 5)), speaker=f"s{i % 9}") for i in range(1, 91)]
+    baseline = [utterance(i, wrong=1, speaker=f"s{i % 9}") for i in range(1, 91)]
+    longest = next(s for s in strata(cell, baseline) if s.name == "61.0 to 90.0 s")
+    blocks = [
+        np.array([[sum(r["substitutions"] for r in own), 10 * len(own)] for own in by_speaker(rows[60:])])
+        for rows in (cell, baseline)
+    ]
+    expected = difference(*blocks)
+    assert (longest.low, longest.high) == (expected.low, expected.high)
+    assert longest.low < longest.wer - longest.baseline_wer < longest.high
+
+
+def by_speaker(rows):
+    return [[row for row in rows if row["speaker"] == name] for name in dict.fromkeys(row["speaker"] for row in rows)]
+
+
+def test_numbers_are_apart_from_other_words():
+    heard = {"normalised_reference": "she paid 20 dollars", "alignment": "CCISC"}
+    cell = [utterance(i, wrong=2, **heard) for i in range(1, 7)]
+    baseline = [utterance(i, wrong=1, **{**heard, "alignment": "CSCC"}) for i in range(1, 7)]
+    found = {s.name: s for s in strata(cell, baseline) if s.by == "word"}
+    assert (found["numbers"].wer, found["numbers"].baseline_wer, found["numbers"].utterances) == (1, 0, 6)
+    assert (found["other words"].wer, found["other words"].baseline_wer) == (0, pytest.approx(1 / 3))
 
 
 def test_strata_leave_out_what_is_not_known():

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness._printing import counted
 from harness.report.departures import departures
-from harness.report.numbers import DASH, fixed, percent
+from harness.report.numbers import DASH, fixed, percent, points_interval
 from harness.report.outputs import rounded_outputs
 from harness.report.page._run import PageRun
 from harness.report.strata import strata
@@ -163,7 +163,7 @@ def _split(run: PageRun, row: Row) -> SplitLines | None:
                 str(s.utterances),
                 percent(s.baseline_wer),
                 percent(s.wer),
-                percent(s.wer - s.baseline_wer, sign=True),
+                points_interval(s.wer - s.baseline_wer, s.low, s.high),
             )
             for s in strata(own, theirs)
         ),
