@@ -40,7 +40,8 @@ def _run(options: argparse.Namespace) -> int:
     names, samples, unit, found = _systems(options)
     comparison = compare(*samples)
     if options.json:
-        print(json.dumps({**as_json(comparison), "strata": [asdict(stratum) for stratum in found]}, indent=1))
+        parts = {"strata": [asdict(stratum) for stratum in found]} if found else {}
+        print(json.dumps({**as_json(comparison), **parts}, indent=1))
     else:
         console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
         console.print(as_text(comparison, names, samples, options.show, unit))

@@ -13,6 +13,8 @@ import pytest
 
 from harness.embedded import SPEECH_DIRECTORY
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = Path("notebooks")
 SPEAKERS, UTTERANCES = 6, 2
 EXPERIMENT = """

@@ -71,6 +71,7 @@ def test_a_method_on_the_engine_is_the_method_exported(gptq, whisper_inputs):
     assert found.spec == gptq.spec
 
 
+@pytest.mark.slow
 def test_divided_inputs_are_exported_too(whisper_inputs):
     asked = {"method": "awq", "calibration": [whisper_inputs] * 2}
     ours = quantize(build_prompted_whisper(), **CODES, **asked, backend="ptq")

@@ -55,6 +55,7 @@ def test_an_analysis_is_stored_under_its_configuration(run):
     assert [part["name"] for part in document["parts"]] == ["encoder", "decoder", "all"]
 
 
+@pytest.mark.slow
 def test_the_page_leads_from_the_cell_to_its_layers(run):
     assert report([str(run)]) == 0
     page = (run / "report.html").read_text()
@@ -66,6 +67,7 @@ def test_the_page_leads_from_the_cell_to_its_layers(run):
     assert page.count("estimated SNR") >= 6
 
 
+@pytest.mark.slow
 def test_a_run_without_analysis_has_no_such_section(run, tmp_path):
     experiment = tmp_path / "why.toml"
     experiment.write_text(EXPERIMENT)

@@ -8,6 +8,8 @@ from backends import quantize
 from harness import publish
 from harness.records.reading import open_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(published_root, tmp_path_factory):

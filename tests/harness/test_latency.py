@@ -157,6 +157,7 @@ def test_every_configuration_has_its_times_or_a_reason(finished):
     assert all(row["load_at_start"] >= 0 and row["data"] for row in document["rows"])
 
 
+@pytest.mark.slow
 def test_the_results_show_the_ratios_of_what_was_timed(finished):
     frame = pandas.read_parquet(finished.directory.path / "results.parquet").set_index("backend")
     ratios = {row["measure"]: row["ratio_median"] for row in rows_of(finished, "quanto")}

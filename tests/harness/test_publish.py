@@ -24,6 +24,7 @@ from harness.records.reading import open_run
 from harness.records.store import StoredRun
 
 
+@pytest.mark.slow
 def test_the_table_of_spellings_is_published_once_and_used(whole_run, tmp_path, monkeypatch):
     """Another version of the table in a later package changes nothing of what was published."""
     (row,) = pq.read_table(whole_run[1] / "spellings.parquet").to_pylist()

@@ -76,6 +76,7 @@ def test_the_same_cells_say_the_same(strategy, runs):
         assert [list(tokens) for tokens in one["tokens"]] == [list(tokens) for tokens in two["tokens"]]
 
 
+@pytest.mark.slow
 def test_drafts_are_used_where_they_are_exact(runs):
     frame = pandas.read_parquet(runs["draft"] / "results.parquet").set_index("backend")
     assert (frame.loc[["ptq", "quanto"], "drafted"] == 1).all()

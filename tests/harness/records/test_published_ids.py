@@ -42,7 +42,10 @@ def test_what_was_computed_has_its_machine_and_what_was_refused_none(run, docume
 
 
 def test_the_experiments_file_still_plans_these_configurations(run, documents):
-    planned = configurations(load_experiment(Path(f"experiments/{run.path.name}.toml")))
+    """On the device on which they were computed."""
+    asked = load_experiment(Path(f"experiments/{run.path.name}.toml"))
+    device = {"device": recorded_experiment(run).run.device}
+    planned = configurations(asked.model_copy(update={"run": asked.run.model_copy(update=device)}))
     assert {document["configuration_id"] for document in documents} <= {c.id for c in planned}
 
 
