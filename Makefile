@@ -36,7 +36,7 @@ notebooks: $(SETUP)
 	$(BIN)/python notebooks/execute.py
 
 docs: $(SETUP)
-	$(BIN)/python -W error -W "ignore:Error parsing type annotation Calibration" -m pdoc --docformat google $(API) --output-directory docs
+	$(BIN)/python -W error -W "ignore:Error parsing type annotation Calibration" -W 'ignore:`torch.jit.script_method` is deprecated' -m pdoc --docformat google $(API) --output-directory docs
 
 $(SETUP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
