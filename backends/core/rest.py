@@ -60,7 +60,7 @@ def store_rest(model: nn.Module, rest: Rest, quantized: Sequence[str]) -> str:
     inside: dict[str, Any] = {name: model.get_submodule(name) for name in quantized}
     biases = [Place(name, module, "bias", module.bias) for name, module in inside.items() if _widens_bias(module)]
     tensors = {id(place.tensor): place.tensor for place in [*places, *biases]}
-    stored = _narrowest(list(tensors.values())) if rest is Rest.PUBLISHED else _DTYPES.get(rest)
+    stored = _dtype_of(rest, list(tensors.values()))
     if stored is None:
         return ""
     _check([*places, *biases], rest, stored)
@@ -71,6 +71,17 @@ def store_rest(model: nn.Module, rest: Rest, quantized: Sequence[str]) -> str:
     if not changed:
         return ""
     return f"of what is not quantized {changed} numbers of {sum(t.numel() for t in tensors.values())} were rounded"
+
+
+def bytes_saved(model: nn.Module, rest: Rest) -> int:
+    """Bytes that all floats of `model` that are wider than 16 bits will have less, stored as `rest` says."""
+    tensors = {id(place.tensor): place.tensor for place in places_of(model, ())}.values()
+    return 0 if _dtype_of(rest, list(tensors)) is None else sum(tensor.nbytes for tensor in tensors) // 2
+
+
+def _dtype_of(rest: Rest, tensors: Sequence[Tensor]) -> torch.dtype | None:
+    """As what `tensors` are stored; `None` where they stay as they are."""
+    return _narrowest(tensors) if rest is Rest.PUBLISHED else _DTYPES.get(rest)
 
 
 @dataclass(frozen=True)

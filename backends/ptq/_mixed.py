@@ -23,8 +23,9 @@ from backends.core.base import CalibrationInput
 from backends.core.codes import PerGroup, PerTensor, WeightCode
 from backends.core.errors import ModelError
 from backends.core.report import size_bytes
+from backends.core.rest import bytes_saved
 from backends.core.selection import Candidate
-from backends.core.spec import Part, QuantSpec
+from backends.core.spec import Part, QuantSpec, Rest
 from backends.ptq._engine import Engine, as_input
 from backends.ptq._method import Layer, Request
 from backends.ptq._options import PtqOptions
@@ -109,14 +110,17 @@ def budget_bits(model: nn.Module, targets: Sequence[Candidate], spec: QuantSpec,
         return options.target_bits * sum(c.weight.numel() for c in targets)
     scaled = options.smooth > 0 or spec.method in ("awq", "smoothquant")
     scales = 4 * sum(c.weight.shape[1] for c in targets) if scaled else 0
-    return 8 * (1e6 * options.target_size_mb - _rest_bytes(model, targets) - scales)
+    return 8 * (1e6 * options.target_size_mb - _rest_bytes(model, targets, spec.rest) - scales)
 
 
-def _rest_bytes(model: nn.Module, targets: Sequence[Candidate]) -> int:
-    """Of the model without the chosen weights; a head's stays with the embedding, unless the tie of both is chosen."""
+def _rest_bytes(model: nn.Module, targets: Sequence[Candidate], rest: Rest) -> int:
+    """Of the model without the chosen weights, stored as `rest` says.
+
+    A head's weight stays with the embedding, unless the tie of both is chosen.
+    """
     ties = [model.get_submodule(c.lookup) for c in targets if c.lookup]
     with _weights(dict.fromkeys([*(c.module for c in targets), *ties])):
-        return size_bytes(model)
+        return size_bytes(model) - bytes_saved(model, rest)
 
 
 def layer_bits(candidate: Candidate, code: WeightCode, options: PtqOptions) -> int:

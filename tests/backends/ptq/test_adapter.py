@@ -140,12 +140,12 @@ def test_bits_are_allotted_within_a_hundredth_of_the_target(target, method, whis
     ("method", "options", "modules"),
     [("gptq", {}, ["linear", "head"]), ("awq", {}, ["linear"]), ("rtn", {"low_rank": 2, "smooth": 0.5}, ["linear"])],
 )
-def test_a_size_is_met_within_a_hundredth(method, options, modules, whisper_inputs):
-    least, most = (quantized(whisper_inputs, bits=bits, modules=modules).report.size_bytes for bits in (3, 6))
+@pytest.mark.parametrize("rest", ["fp32", "fp16"])
+def test_a_size_is_met_within_a_hundredth(method, options, modules, rest, whisper_inputs):
+    own = {"modules": modules, "rest": rest}
+    least, most = (quantized(whisper_inputs, bits=bits, **own).report.size_bytes for bits in (3, 6))
     target = (least + most) / 2e6
-    result = quantized(
-        whisper_inputs, bits=None, method=method, modules=modules, options={"target_size_mb": target, **options}
-    )
+    result = quantized(whisper_inputs, bits=None, method=method, options={"target_size_mb": target, **options}, **own)
     assert 0.99 * target <= result.report.size_bytes / 1e6 <= 1.001 * target
 
 
