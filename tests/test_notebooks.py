@@ -89,7 +89,6 @@ def executed(tmp_path, request):
     return execute
 
 
-@pytest.mark.slow
 def test_size_vs_wer(small_run, executed):
     shown = executed("size_vs_wer.ipynb", ASRQUANT_RUN=str(small_run))
     assert "'done': 10" in shown
@@ -103,7 +102,6 @@ def test_disentangling(small_run, executed):
     assert f"over {SPEAKERS} speakers" in shown
 
 
-@pytest.mark.slow
 def test_use_an_adapter(executed):
     shown = executed("use_an_adapter.ipynb")
     assert shown.count("transcript:") == 3

@@ -12,6 +12,8 @@ from harness.stats import Study
 
 Row = Mapping[str, Any]
 SIGNIFICANT = 0.05
+CATASTROPHE = 2.5
+"""More than so many times the errors of full precision is a catastrophe."""
 _LISTED = 12
 
 

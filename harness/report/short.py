@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness._printing import counted
-from harness.report.complete import Complete, complete, described, is_worse, joined, relative
+from harness.report.complete import CATASTROPHE, Complete, complete, described, is_worse, joined, relative
 from harness.report.units import unit_of
 from harness.stats import MARGIN, Study
 
 Row = Mapping[str, Any]
 _HALF = 0.5
-_CATASTROPHE = 2.5
-"""More than so many times the errors of full precision is to be avoided."""
 _NAMED = 3
 
 
@@ -60,11 +58,11 @@ def _to_avoid(bad: Sequence[Complete]) -> str:
         return ""
     named = [one.label for one in sorted(bad, key=lambda one: -max(map(relative, one.rows.values())))[:_NAMED]]
     more = f" and {len(bad) - len(named)} more" if len(bad) > len(named) else ""
-    return f"To be avoided: {'; '.join(named)}{more}, with over {_CATASTROPHE:g} times the errors on a test set."
+    return f"To be avoided: {'; '.join(named)}{more}, with over {CATASTROPHE:g} times the errors on a test set."
 
 
 def _is_catastrophe(row: Row) -> bool:
-    return row["relative"] is not None and row["relative"] > _CATASTROPHE - 1
+    return row["relative"] is not None and row["relative"] > CATASTROPHE - 1
 
 
 def _untold(quantized: Sequence[Complete]) -> str:
@@ -90,6 +88,6 @@ def unmeasured(study: Study, name: str) -> list[str]:
 
 def _where(study: Study) -> str:
     models = joined(list(dict.fromkeys(str(row["model"]) for row in study.scored)))
-    sets = {row["split"]: row for row in reversed(study.scored)}
-    sizes = joined([f"{sets[split]['utterances']} utterances of {split}" for split in reversed(sets)])
+    utterances = {row["split"]: row["utterances"] for row in study.scored}
+    sizes = joined([f"{number} utterances of {split}" for split, number in utterances.items()])
     return f"This holds for {models} and {sizes}; other models and other speech were not measured."

@@ -19,7 +19,6 @@ def model(published_root, tmp_path_factory):
     return directory
 
 
-@pytest.mark.slow
 def test_it_says_what_was_measured_and_how(whole_run, model, tmp_path, capsys):
     assert publish.main([str(whole_run[0]), str(tmp_path / "published"), "--card", str(model)]) == 0
     assert str(model / "README.md") in capsys.readouterr().out

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from harness.report.complete import CATASTROPHE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -48,8 +50,6 @@ _SETTINGS = {
     "lines.linewidth": 0.9,
     "svg.hashsalt": "asrquant",
 }
-_CATASTROPHE = 2.5
-"""More than so many times the errors of full precision is a catastrophe, and drawn at the edge."""
 _FILLS = ("full", "open", "left", "top", "right", "bottom")
 
 
@@ -175,7 +175,7 @@ def baseline(rows: Sequence[Row]) -> float:
 def ceiling(rows: Sequence[Row]) -> float:
     """The word error rate on one split beyond which a cell is a catastrophe."""
     usual = baseline(rows)
-    return max(usual * _CATASTROPHE, usual + 0.01)
+    return max(usual * CATASTROPHE, usual + 0.01)
 
 
 def by_split(rows: Iterable[Row]) -> dict[str, list[Row]]:
