@@ -108,17 +108,17 @@ def baseline_of(configuration: Configuration) -> Configuration:
 def select(planned: Sequence[Configuration], only: str) -> list[Configuration]:
     """The configurations that match `only`, such as `backend=hqq,bits=4|3`, with their baselines.
 
-    Values are spelled as in the experiment file.
+    Values are spelled as in the experiment file; `id` is the `configuration_id` of the results.
 
     Raises:
         ConfigError: an unknown column, or nothing matches.
     """
-    conditions = list(_conditions(only, spec_columns(planned[0])))
+    conditions = list(_conditions(only, ["id", *spec_columns(planned[0])]))
     for key, values in conditions:
         unmet = [value for value in values if not any(_matches(c, key, [value]) for c in planned)]
         for value in unmet:
             if len(unmet) == len(values) or not value.isdigit():  # a width may well be absent among several
-                there = sorted({str(spec_columns(c)[key]) for c in planned})
+                there = sorted({str(_asked(c, key)) for c in planned})
                 near = "" if value.isdigit() else did_you_mean(value, there)
                 near = near or f"; it is {' or '.join(there[:8])}"
                 raise ConfigError(f"--only {only}: {key} is never {value}{near}")
@@ -153,11 +153,15 @@ def _conditions(only: str, columns: Collection[str]) -> Iterator[tuple[str, list
 
 
 def _matches(configuration: Configuration, key: str, values: Sequence[str]) -> bool:
-    value = spec_columns(configuration)[key]
+    value = _asked(configuration, key)
     spellings = {str(value), str(value).lower()}
     if key == "granularity":
         spellings.add(str(configuration.spec.granularity))
     return bool(spellings & set(values))
+
+
+def _asked(configuration: Configuration, key: str) -> Any:
+    return configuration.id if key == "id" else spec_columns(configuration)[key]
 
 
 def _of_block(model: Model, block: Grid, number: int, experiment: Experiment) -> Iterator[Configuration]:

@@ -129,6 +129,11 @@ def missing(run: RecordedRun) -> list[Place]:
     return [place for key, place in planned.items() if key not in there] if there <= set(planned) else []
 
 
+def published_points(run: RecordedRun) -> list[dict[str, Any]]:
+    """The experiment's `[[point]]` tables: models that others measured, to be drawn beside the run's."""
+    return run.experiment().get("point", []) if (run.path / EXPERIMENT).is_file() else []
+
+
 def study_of(run: RecordedRun, rows: Sequence[Mapping[str, Any]] | None = None) -> Study:
     """The statistics of a run's finished cells; of `rows` of its results, or of all.
 

@@ -82,9 +82,11 @@ def cost_of(row: Row) -> str:
 
 
 def described(configuration: Complete) -> str:
-    """Its name, size, and what it saves."""
+    """Its name, size, what it saves, and what most of the rest is."""
     row = configuration.any
-    return f"{configuration.label} ({megabytes(row['size_bytes'])}, {row['size_reduction']:.1%} smaller)"
+    of_it = row.get("largest_part")
+    rest = f"; of it {of_it}" if of_it else ""
+    return f"{configuration.label} ({megabytes(row['size_bytes'])}, {row['size_reduction']:.1%} smaller{rest})"
 
 
 def names_of(configurations: Sequence[Complete]) -> str:

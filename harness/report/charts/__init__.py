@@ -7,11 +7,10 @@ say the library, filling says the model; the colours are Okabe and Ito's, which 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import OutputError
-from harness.records.layout import EXPERIMENT
-from harness.records.reading import RecordedRun, study_of
+from harness.records.reading import RecordedRun, published_points, study_of
 from harness.report.charts._bits import degradation_by_bits
 from harness.report.charts._blocks import block_similarity
 from harness.report.charts._effects import forest
@@ -41,12 +40,6 @@ __all__ = [
 ]
 
 
-def _published(run: RecordedRun) -> list[dict[str, Any]]:
-    """The published points that the experiment names."""
-    asked = (run.path / EXPERIMENT).is_file()
-    return run.experiment().get("point", []) if asked else []
-
-
 def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
     """Name and figure of all that the run has something for.
 
@@ -59,7 +52,7 @@ def figures(run: RecordedRun) -> Iterator[tuple[str, Figure]]:
             f"{run.path}: no configuration is finished, so there is nothing to draw; python -m harness.report says why"
         )
     drawn = {
-        "size_vs_wer": size_vs_wer(study, _published(run)),
+        "size_vs_wer": size_vs_wer(study, published_points(run)),
         "speed_vs_wer": speed_vs_wer(study),
         "degradation_by_bits": degradation_by_bits(study),
         "effects": forest(study),

@@ -16,7 +16,6 @@ from harness.report.charts._style import (
     by_split,
     ceiling,
     filling,
-    finite,
     legend,
     libraries,
     points,
@@ -24,6 +23,7 @@ from harness.report.charts._style import (
     styled,
 )
 from harness.report.frontier import frontier
+from harness.report.numbers import beside_baseline
 from harness.report.units import unit_of
 from harness.stats import Study
 
@@ -62,7 +62,7 @@ _WIDE = 4.0
 
 @styled
 def size_vs_wer(study: Study, published: Sequence[Row] = ()) -> Figure | None:
-    """Size against word error rate with intervals and frontier, one panel a split; `None` where nothing is done.
+    """Size against word error rate with paired intervals and frontier, one panel a split; `None` where nothing is done.
 
     Full precision is a line as well as a mark; catastrophes stand at the upper edge with their value.
 
@@ -91,7 +91,7 @@ def _drawn(
     kinds = list(dict.fromkeys(models.values()))
     lines = [
         Line2D([], [], color=GREY, linewidth=0.8, label="Pareto frontier"),
-        Line2D([], [], linestyle="", color=GREY, marker="|", markersize=7, label="95 % interval"),
+        Line2D([], [], linestyle="", color=GREY, marker="|", markersize=7, label="95 % interval of the difference"),
     ]
     if stopped:
         lines.append(Line2D([], [], linestyle="", color=GREY, marker="o", fillstyle="none", label="stopped early"))
@@ -122,9 +122,9 @@ def _panel(axes: Axes, axis: _Axis, rows: Sequence[Row], model: dict[str, int]) 
     styles, top = libraries(rows), _top(rows)
     for row in rows:
         style, place = styles[row["backend"]], axis.of(row)
-        wer, low, high = points(row, "wer", "wer_low", "wer_high")
-        if wer <= top:
-            axes.vlines(place, low, high, color=style.colour, linewidth=0.7, alpha=0.5)
+        (wer,), bounds = points(row, "wer"), beside_baseline(row)
+        if wer <= top and bounds is not None:
+            axes.vlines(place, 100 * bounds[0], 100 * bounds[1], color=style.colour, linewidth=0.7, alpha=0.5)
         fill = filling(model[row["cell_id"]], style.colour)
         axes.plot(place, min(wer, top), linestyle="", marker=style.marker, zorder=3, clip_on=False, **fill)
         if row["backend"] == "none":
@@ -156,7 +156,7 @@ def _top(rows: Sequence[Row]) -> float:
     """The upper edge: what all but the catastrophes need, with their intervals as far as these stay near."""
     limit = ceiling(rows)
     usual = [row for row in rows if row["wer"] <= limit] or rows[:1]
-    highest = max(finite(value for row in usual for value in points(row, "wer", "wer_high")))
+    highest = max(100 * value for row in usual for value in (row["wer"], *(beside_baseline(row) or ())))
     return 1.06 * max(min(highest, 100 * limit * 1.5), 100 * baseline(rows), 1.0)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.records.reading import published_points
 from harness.report.frontier import frontier
+from harness.report.numbers import beside_baseline
 from harness.report.page._run import PageRun, Row
 from harness.report.page._table import ResultsTable, filter_levels
 from harness.report.units import unit_of
@@ -86,12 +88,17 @@ def _panel(run: PageRun, table: ResultsTable, split: str, rows: list[Row]) -> di
             "size": [row["cell_id"] for row in frontier(rows)],
             "speed": [row["cell_id"] for row in frontier(filter(_speed, rows), lambda row: -row["timed_rtfx"])],
         },
+        "published": [
+            {"label": f"{point['label']} ({point['source']})", "size": point["size_mb"], "wer": point["wer"][split]}
+            for point in published_points(run.stored)
+            if split in point["wer"]
+        ],
         "cells": [_cell(run, table, row) for row in rows],
     }
 
 
 def _cell(run: PageRun, table: ResultsTable, row: Row) -> dict[str, Any]:
-    low, high = row.get("wer_low"), row.get("wer_high")
+    bounds = beside_baseline(row)
     return {
         "id": row["cell_id"],
         "configuration": row["configuration_id"],
@@ -101,7 +108,7 @@ def _cell(run: PageRun, table: ResultsTable, row: Row) -> dict[str, Any]:
         "size": row["size_bytes"] / 1e6,
         "speed": _speed(row),
         "wer": row["wer"] * 100,
-        "low": None if low is None else low * 100,
-        "high": None if high is None else high * 100,
+        "low": None if bounds is None else bounds[0] * 100,
+        "high": None if bounds is None else bounds[1] * 100,
         "details": [pair for pair in table.details(row["cell_id"]) if pair[0] != "test set"],
     }

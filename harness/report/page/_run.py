@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.experiment.cell import CellStatus
 from harness.records.reading import RecordedRun, study_of
 from harness.records.results import DIFFERENCE
 from harness.report.labels import label, telling
+from harness.report.remaining import largest_part
 from harness.report.units import Unit, unit_of
 from harness.stats import Study
 
@@ -22,7 +24,8 @@ class PageRun:
 
     Attributes:
         stored: where its cells lie.
-        rows: of the results, in their order; what is missing or not a finite number is `None`.
+        rows: of the results, in their order; what is missing or not a finite number is `None`;
+            `largest_part` is what most of the bytes are.
         study: the statistics of its finished cells.
     """
 
@@ -37,7 +40,10 @@ class PageRun:
         Raises:
             OutputError: it has no results, or they cannot be read.
         """
-        rows = tuple(_finite({**dict.fromkeys(DIFFERENCE), **row}) for row in stored.results())
+        rows = tuple(
+            {**_finite({**dict.fromkeys(DIFFERENCE), **row}), "largest_part": _largest_part(stored, row)}
+            for row in stored.results()
+        )
         return cls(stored, rows, study_of(stored, rows))
 
     @property
@@ -62,6 +68,11 @@ class PageRun:
     def label(self, row: Row) -> str:
         """A configuration's name, with what tells the run's models and devices apart."""
         return label(row, telling(self.rows))
+
+
+def _largest_part(stored: RecordedRun, row: Row) -> str | None:
+    done = row["status"] == CellStatus.DONE
+    return largest_part(row["size_bytes"], stored.layers(row["cell_id"])) if done else None
 
 
 def _finite(row: Row) -> dict[str, Any]:

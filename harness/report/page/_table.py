@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.report.labels import remarks_of
 from harness.report.numbers import DASH, MINUS, fixed, interval, percent, points_interval, probability
+from harness.report.page._made import Made, made
 from harness.report.page._run import PageRun, Row
 from harness.report.units import Unit
 from harness.stats import MARGIN
@@ -44,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: what the filters ask for, why it is not done, and its entries under the columns."""
+    """One row: what the filters ask for, why it is not done, how it came about, and its entries under the columns."""
 
     cell_id: str
     label: str
@@ -52,6 +53,7 @@ class TableRow:
     status: str
     reason: str
     filters: dict[str, str]
+    made: Made | None
     entries: tuple[Entry, ...]
 
 
@@ -153,6 +155,7 @@ _COLUMNS = (
     Column("divergence_max", "divergence, most", lambda row: fixed(row.get("divergence_max"), 2), "of all tokens"),
     Column("utterances_changed", "changed", _changes, "utterances with other words: worse, better"),
     Column("size_bytes", "size, MB", _scaled("size_bytes", 1e6, 2), "distinct bytes, scales included"),
+    Column("largest_part", "most of it is", lambda row: row.get("largest_part") or DASH, "of the size", numeric=False),
     Column("size_reduction", "saved, %", _rate("size_reduction"), "of the size of full precision as it was loaded"),
     Column(
         "size_reduction_published",
@@ -238,6 +241,7 @@ def _row(run: PageRun, row: Row, columns: tuple[Column, ...]) -> TableRow:
         str(row["status"]).replace("_", " "),
         "; ".join(remarks_of(row["reason"])) if done else row["reason"] or "",
         filter_levels(row),
+        made(run, row),
         tuple(Entry(column.shown(row), _order(row, column)) for column in columns),
     )
 

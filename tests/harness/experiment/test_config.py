@@ -200,6 +200,15 @@ def test_only_takes_the_spellings_of_the_file(experiment_file, capsys):
         assert "hqq weight_only int4" in capsys.readouterr().out
 
 
+def test_only_takes_the_id_of_the_results(experiment_file, capsys):
+    path = experiment_file()
+    one = next(c for c in configurations(load_experiment(path)) if not c.is_baseline)
+    assert main([str(path), "--list", "--only", f"id={one.id}"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line for line in listed if one.label in line]
+    assert "id is never c0; it is" in sentence_of(capsys, [path, "--dry-run", "--only", "id=c0"])
+
+
 def test_recordings_are_part_of_a_local_corpus_revision(tmp_path):
     import soundfile
 

@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from selenium import webdriver
@@ -15,8 +16,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from harness.records.reading import open_run
 from harness.report.__main__ import main
 from harness.report.numbers import DASH
+from harness.report.page import render
 from harness.report.page._assets import embedded_json
 from tests.harness.pages import HOSTILE, HOSTILE_WORD, PLANNED, stored_run
 
@@ -116,6 +119,33 @@ def test_columns_that_are_empty_everywhere_are_left_out(page):
     assert "bits per weight" in headings
     assert "step time ÷" not in headings
     assert "TBOP" not in headings
+
+
+def test_published_pages_say_how_every_row_was_made_and_what_its_bytes_are():
+    page = render(open_run(Path("experiments/results/frontier_tiny_en")))
+    text = " ".join("".join(Reader(page).text).split())
+    made = re.findall(r"python -m harness.grid experiments/frontier_tiny_en.toml --set \S+[^<]*? --only id=(\w+)", page)
+    done = re.search(r"(\d+) done", text)[1]
+    assert len(made) == int(done)
+    assert "transformers 5.23.0, Python 3.11.7, AMD EPYC with 1 thread, 2026-11-26" in text
+    assert "53% embedding, 32 bits" in text
+    assert "57% embedding, 6.06 bits" in text
+
+
+def test_the_chart_has_paired_intervals_and_published_points():
+    run = open_run(Path("experiments/results/frontier_tiny_en"))
+    data = json.loads(re.search(r'id="data">(.*?)</script>', render(run), re.DOTALL)[1])
+    panel = data["chart"]["panels"][0]
+    rows = {row["cell_id"]: row for row in run.results()}
+    for cell in panel["cells"]:
+        row = rows[cell["id"]]
+        if row["backend"] == "none":
+            assert cell["low"] is None
+        else:
+            assert cell["high"] - cell["wer"] == pytest.approx(100 * (row["difference_high"] - row["difference"]))
+    published = [(point["label"].partition(" (")[0], point["size"], point["wer"]) for point in panel["published"]]
+    assert published[0] == ("ggml Q8_0", 44.0, 5.72)
+    assert len(published) == 4
 
 
 @pytest.mark.parametrize(

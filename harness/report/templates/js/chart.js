@@ -21,8 +21,10 @@ class Chart {
     const [width, height] = [plot.clientWidth, plot.clientHeight];
     const across = { name: this.view.across, ...this.data.axes[this.view.across] };
     const drawn = panel.cells.filter((cell) => cell[across.name] !== null);
-    const x = priceAxis(drawn, across, EDGES.left + 10, width - EDGES.right - 10);
+    const published = across.name === "size" ? panel.published : [];
+    const x = priceAxis([...drawn, ...published], across, EDGES.left + 10, width - EDGES.right - 10);
     const y = errorAxis(panel, this.data.margin, this.view.scale, height - EDGES.bottom, EDGES.top);
+    const near = published.filter(({ wer }) => wer <= y.high);
     const cells = drawn.filter(this.view.matches);
     const frontier = panel.frontiers[across.name];
     const important = (cell) => (cell.library === "none" ? 2 : frontier.includes(cell.id) ? 1 : 0);
@@ -34,6 +36,7 @@ class Chart {
       ...drawBaselines(panel, this.data.margin, y, width),
       drawFrontier(panel, frontier, across, x, y, width),
       ...marks.map((mark) => this.drawInterval(mark, y)),
+      ...drawPublished(near, x, y),
       ...marks.flatMap(drawLeader),
       ...marks.map((mark) => this.drawFocusable(figure, mark))
     );

@@ -79,6 +79,16 @@ function drawFrontier(panel, frontier, across, x, y, width) {
   return svg("path", { class: "frontier", d: steps.length ? `${steps.join("")}H${end}` : "" });
 }
 
+/** Models that others measured: crosses that say what they are when pointed at. */
+function drawPublished(published, x, y) {
+  return published.map(({ label, size, wer }) => {
+    const [cx, cy, r] = [x.place(size), y.place(wer), 4];
+    const text = `published: ${label}, ${tickText(size)} MB, ${fixed(wer, 2)} %`;
+    const strokes = `M${cx - r},${cy - r}L${cx + r},${cy + r}M${cx - r},${cy + r}L${cx + r},${cy - r}`;
+    return svg("g", { class: "published", role: "img", "aria-label": text }, svg("title", {}, text), svg("path", { d: strokes }));
+  });
+}
+
 /** The interval of a cell; without a cap where it goes on beyond the axis. */
 function drawWhisker({ cell, trueX: x, beyond }, y) {
   if (cell.low === null || beyond) return [];
