@@ -1,12 +1,12 @@
 # `make demo` runs the embedded benchmark, `make test` the test suite, `make test-slow` what starts clusters, several runs or
-# whole studies, `make docs` writes the API page, docs/index.html.
+# whole studies, `make gate` what a change does to a slice of the benchmark, `make docs` writes the API page, docs/index.html.
 # Each sets up .venv when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.installed
 API := backends $(patsubst backends/%/__init__.py,backends.%,$(filter-out backends/core/%,$(wildcard backends/[a-z]*/__init__.py))) $(patsubst backends/%.py,backends.%,$(wildcard backends/[a-z]*.py)) '!backends.*[.]_' harness.datasets harness.records.store
 
-.PHONY: demo test test-slow check figures notebooks readme docs clean
+.PHONY: demo test test-slow check gate figures notebooks readme docs clean
 
 demo: $(SETUP)
 	$(BIN)/python -m harness.grid experiments/embedded.toml
@@ -23,6 +23,12 @@ check: $(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A slice of the embedded benchmark, done anew and judged against the published one.
+gate: $(SETUP)
+	rm -rf runs/gate
+	$(BIN)/python -m harness.grid experiments/embedded.toml --only "backend=quanto|bitsandbytes,scheme=weight_only,format=int|nf4,bits=8|4,modules=linear" --limit 200 --out runs/gate
+	$(BIN)/python -m harness.gate runs/gate/embedded-limit200 --baseline experiments/results/embedded_gate --limits .ci/limits.toml
 
 figures: $(SETUP)
 	$(BIN)/python -m harness.figures experiments/results/study_tiny_en --out figures
