@@ -27,8 +27,8 @@ check: $(SETUP)
 # A slice of the embedded benchmark, done anew and judged against the published one.
 gate: $(SETUP)
 	rm -rf runs/gate
-	$(BIN)/python -m harness.grid experiments/embedded.toml --only "backend=quanto|bitsandbytes,scheme=weight_only,format=int|nf4,bits=8|4,modules=linear" --limit 200 --out runs/gate
-	$(BIN)/python -m harness.gate runs/gate/embedded-limit200 --baseline experiments/results/embedded_gate --limits .ci/limits.toml
+	$(BIN)/python -m harness.grid experiments/embedded_gate.toml --out runs/gate
+	$(BIN)/python -m harness.gate runs/gate/embedded_gate --baseline experiments/results/embedded_gate --limits .ci/limits.toml
 
 figures: $(SETUP)
 	$(BIN)/python -m harness.figures experiments/results/study_tiny_en --out figures

@@ -67,7 +67,8 @@ def test_cells_of_today_have_the_ids_of_then(run, documents, monkeypatch):
         corpora[data] = Corpus(known["id"], (), commit=known["revision"])
         batches[data] = batch_plan({name: lengths[name] for name in own}, experiment.decoding.batch_size)
     models = {m: ResolvedModel(Path(), a_cell["model"]["revision"], "whisper") for m in experiment.model}
-    seeds = {draw.seed: Corpus("", ()) for draw in experiment.calibration.draws}
+    draws = experiment.calibration.draws if experiment.calibration else ()
+    seeds = {draw.seed: Corpus("", ()) for draw in draws}
     resolved = Resolved(models, experiment.decoding.batch_size, batches, corpora, seeds)
     found = 0
     for configuration, data in planned_cells(experiment):
