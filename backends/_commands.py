@@ -75,17 +75,20 @@ def add_card(commands: Any) -> None:
     parser.add_argument("directory", type=Path, help="that quantize made")
     parser.add_argument("--base-model", default="", metavar="NAME", help="on the hub, such as openai/whisper-tiny.en")
     parser.add_argument("--license", default="", help="of the base model, such as apache-2.0")
-    parser.add_argument("--push", metavar="REPOSITORY", help="on the hub; says what would be sent")
+    parser.add_argument("--push", metavar="REPOSITORY", help="on the hub; says what would be sent, with the card that is there")
     parser.add_argument("--upload", action="store_true", help="with --push: send it, with the token in HF_TOKEN")
     parser.set_defaults(action=_card)
 
 
 def _card(options: argparse.Namespace) -> None:
-    from backends.core.card import Evaluated, card_of, push, write_card
+    from backends.core.card import CARD, Evaluated, card_of, push, write_card
 
     if options.upload and not options.push:
         raise SpecError("--upload wants --push REPOSITORY")
-    print(write_card(options.directory, card_of(options.directory, options.base_model, options.license, Evaluated())))
+    card = card_of(options.directory, options.base_model, options.license, Evaluated())
+    told = options.base_model or options.license
+    if told or not options.push or not (options.directory / CARD).exists():  # one may say what was measured
+        print(write_card(options.directory, card))
     if options.push:
         print(push(options.directory, options.push, upload=options.upload))
 

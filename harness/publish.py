@@ -50,17 +50,20 @@ def _run(run: Path, directory: Path, model: Path | None) -> int:
     if places:
         print(unfinished_sentence(written, places))
     if model is not None:
-        print(_write_card(written, model))
+        for path in _write_card(written, model):
+            print(path)
     return 0
 
 
-def _write_card(run: RecordedRun, directory: Path) -> Path:
-    """The card of a saved model with what the published run measured of it."""
+def _write_card(run: RecordedRun, directory: Path) -> list[Path]:
+    """The card of a saved model with what the published run measured of it; and what the Open ASR Leaderboard takes."""
     from backends.core.card import card_of, write_card
+    from harness.report import leaderboard
     from harness.report.card import measured
 
-    model, evaluated = measured(run, directory)
-    return write_card(directory, card_of(directory, model.path, model.license or "", evaluated))
+    model, evaluated, entries = measured(run, directory)
+    written = [write_card(directory, card_of(directory, model.path, model.license or "", evaluated))]
+    return [*written, leaderboard.write(directory, entries)] if entries else written
 
 
 def publish(run: Path, directory: Path) -> None:

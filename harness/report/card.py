@@ -15,10 +15,11 @@ from harness.errors import ConfigError
 from harness.experiment.planned import planned_cells
 from harness.experiment.tables import Model
 from harness.records.asked import recorded_experiment
+from harness.report.leaderboard import entries
 from harness.report.numbers import DASH, percent, points_interval
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
+    from huggingface_hub import EvalResult, EvalResultEntry
 
     from harness.records.reading import RecordedRun
 
@@ -26,10 +27,11 @@ Row = dict[str, Any]
 
 
 class Measured(NamedTuple):
-    """The model that was quantized, and what was measured of it."""
+    """The model that was quantized, what was measured of it, and what of this the Open ASR Leaderboard takes."""
 
     model: Model
     evaluated: Evaluated
+    entries: Sequence[EvalResultEntry]
 
 
 def measured(run: RecordedRun, directory: Path) -> Measured:
@@ -41,9 +43,10 @@ def measured(run: RecordedRun, directory: Path) -> Measured:
     """
     manifest = read_manifest(directory)
     own = (manifest["backend"], manifest["spec"], manifest["options"])
+    experiment = recorded_experiment(run)
     models = {
         configuration.id: configuration.model
-        for configuration, _ in planned_cells(recorded_experiment(run))
+        for configuration, _ in planned_cells(experiment)
         if (configuration.backend, _as_stored(spec_to_dict(configuration.spec)), configuration.option_values) == own
     }
     size = manifest["report"]["size_bytes"]
@@ -56,7 +59,10 @@ def measured(run: RecordedRun, directory: Path) -> Measured:
     (configuration,) = found
     baselines = {row["cell_id"]: row for row in results}
     text = "\n\n".join([_table(rows, baselines), _conditions(run, rows), _left_out(rows)])
-    return Measured(models[configuration], Evaluated(tuple(map(_result, rows)), text))
+    date = str(run.environment(rows[0]["cell_id"])["finished"])
+    return Measured(
+        models[configuration], Evaluated(tuple(map(_result, rows)), text), entries(rows, experiment, date)
+    )
 
 
 def _as_stored(value: Any) -> Any:

@@ -30,7 +30,7 @@ def largest_part(size: int, layers: Iterable[Row]) -> str | None:
     bits: dict[str, float] = defaultdict(float)
     weights: dict[str, float] = defaultdict(float)
     for layer in known:
-        called = _CALLED.get(layer["kind"], layer["kind"])
+        called = _CALLED.get(layer["kind"], str(layer["kind"]))
         bits[called] += layer["stored_bits"]
         weights[called] += layer["stored_bits"] / layer["effective_bits"]
     if not bits:

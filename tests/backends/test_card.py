@@ -75,6 +75,16 @@ def test_nothing_is_sent_unless_it_is_said_twice(saved, capsys, monkeypatch):
     assert "secret" not in capsys.readouterr().out
 
 
+def test_sending_keeps_a_card_that_says_what_was_measured(saved, capsys):
+    directory, _ = saved
+    card = cards.card_of(directory, "openai/whisper-tiny", "", cards.Evaluated((), "## What was measured\n\nWER 5.2 %"))
+    cards.write_card(directory, card)
+    assert main(["card", str(directory), "--push", "me/small"]) == 0
+    assert "WER 5.2 %" in (directory / "README.md").read_text()
+    assert main(["card", str(directory), "--push", "me/small", "--license", "mit"]) == 0
+    assert "Nothing: this card is of the model alone." in (directory / "README.md").read_text()
+
+
 def test_what_the_hub_refuses_is_a_sentence(saved, capsys, monkeypatch):
     def refuse(*args, **named):
         raise OSError("no route to the hub\nTraceback of something")
