@@ -75,7 +75,9 @@ def add_card(commands: Any) -> None:
     parser.add_argument("directory", type=Path, help="that quantize made")
     parser.add_argument("--base-model", default="", metavar="NAME", help="on the hub, such as openai/whisper-tiny.en")
     parser.add_argument("--license", default="", help="of the base model, such as apache-2.0")
-    parser.add_argument("--push", metavar="REPOSITORY", help="on the hub; says what would be sent, with the card that is there")
+    parser.add_argument(
+        "--push", metavar="REPOSITORY", help="on the hub; says what would be sent, with the card that is there"
+    )
     parser.add_argument("--upload", action="store_true", help="with --push: send it, with the token in HF_TOKEN")
     parser.set_defaults(action=_card)
 

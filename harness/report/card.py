@@ -60,9 +60,7 @@ def measured(run: RecordedRun, directory: Path) -> Measured:
     baselines = {row["cell_id"]: row for row in results}
     text = "\n\n".join([_table(rows, baselines), _conditions(run, rows), _left_out(rows)])
     date = str(run.environment(rows[0]["cell_id"])["finished"])
-    return Measured(
-        models[configuration], Evaluated(tuple(map(_result, rows)), text), entries(rows, experiment, date)
-    )
+    return Measured(models[configuration], Evaluated(tuple(map(_result, rows)), text), entries(rows, experiment, date))
 
 
 def _as_stored(value: Any) -> Any:

@@ -72,7 +72,9 @@ def write(directory: Path, found: Sequence[EvalResultEntry]) -> Path:
     with writing(path):
         path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(eval_result_entries_to_yaml(list(found)), sort_keys=False), encoding="utf-8")
+        temporary.write_text(
+            yaml.safe_dump(eval_result_entries_to_yaml(list(found)), sort_keys=False), encoding="utf-8"
+        )
     return path
 
 

@@ -57,7 +57,7 @@ def points_interval(value: float | None, low: float | None, high: float | None) 
 def beside_baseline(row: Mapping[str, Any]) -> tuple[float, float] | None:
     """Where a row's error rate lies beside full precision's: that rate as it was measured plus the paired interval.
 
-    The interval of the rate itself is wide since speakers differ; this one says what quantizing does to it. `None` where
+    The interval of the rate itself is wide since speakers differ; this says what quantizing does to it. `None` where
     there is no difference with an interval, as of full precision.
 
     >>> beside_baseline({"wer": 0.06, "difference": 0.01, "difference_low": -0.01, "difference_high": 0.03})

@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
-_CALLED = {"embedding": "embedding", "tied": "embedding", "head": "head", "linear": "linear layers", "conv": "convolutions"}
+_CALLED = {
+    "embedding": "embedding",
+    "tied": "embedding",
+    "head": "head",
+    "linear": "linear layers",
+    "conv": "convolutions",
+}
 
 
 def largest_part(size: int, layers: Iterable[Row]) -> str | None:

@@ -31,7 +31,9 @@ def made(run: PageRun, row: Row) -> Made | None:
     environment = run.stored.environment(row["cell_id"]) if row["status"] == "done" else {}
     if not environment.get("finished"):
         return None
-    return Made(command_of(environment.get("command") or "", row["configuration_id"]), ", ".join(_facts(row, environment)))
+    return Made(
+        command_of(environment.get("command") or "", row["configuration_id"]), ", ".join(_facts(row, environment))
+    )
 
 
 def command_of(recorded: str, configuration_id: str) -> str:

@@ -8,7 +8,16 @@ from harness.errors import OutputError
 from harness.experiment.config import load_experiment
 from harness.report.leaderboard import FILE, entries, write
 
-SETS = ("ami", "earnings22", "gigaspeech", "librispeech-clean", "librispeech-other", "spgispeech", "tedlium", "voxpopuli")
+SETS = (
+    "ami",
+    "earnings22",
+    "gigaspeech",
+    "librispeech-clean",
+    "librispeech-other",
+    "spgispeech",
+    "tedlium",
+    "voxpopuli",
+)
 DATE = "2026-11-27T05:00:00+00:00"
 
 
