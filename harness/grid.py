@@ -30,6 +30,7 @@ from harness.execution.preparation import (
 from harness.experiment.cell import Cell, CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.experiment.plan import configurations, select
+from harness.report.tracking import check_tracker, track
 
 if TYPE_CHECKING:
     from harness.records.published import PublishedRun
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--from", type=Path, dest="source", metavar="DIR", help="take over what is finished in a published run"
     )
     parser.add_argument("--retry", action="store_true", help="try again what is recorded as not done")
+    parser.add_argument("--track", metavar="PROJECT", help="log what is finished to a project of trackio, on this machine")
     return parser
 
 
@@ -81,7 +83,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         shown = chosen if options.list else looked_at(chosen, experiment)
         _print_plan(shown, experiment, console, brief=options.list)
         return 0 if options.list or any(isinstance(c.capability, Supported) for c in shown) else 2
-    return _run_planned(experiment, planned, chosen, console, source=source, retry=options.retry)
+    if options.track is not None:
+        check_tracker()
+    return _run_planned(
+        experiment, planned, chosen, console, source=source, retry=options.retry, project=options.track
+    )
 
 
 def _source(path: Path | None) -> PublishedRun | None:
@@ -125,8 +131,12 @@ def _run_planned(
     *,
     source: PublishedRun | None,
     retry: bool,
+    project: str | None,
 ) -> int:
-    """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models."""
+    """Do what is missing of `chosen`; the results list all that is finished of `planned`, for the chosen models.
+
+    Where there is a project of a tracker, what is finished of `chosen` is logged to it.
+    """
     from harness.records.results import make_results
     from harness.records.scratch import sweep
 
@@ -148,6 +158,8 @@ def _run_planned(
     ids = {cell.cell_id for cell in own}
     mine = [row for row in rows if row["cell_id"] in ids]
     status = _print_results(mine, directory, console)
+    if project is not None:
+        console.print(f"{counted(track(mine, project), 'configuration')} logged to trackio's {printable(project)}")
     models = {model.label for model in run.resolved.models}
     if others := directory.others({cell.cell_id for cell in run.every}, models):
         sentence = (
