@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         "--from", type=Path, dest="source", metavar="DIR", help="take over what is finished in a published run"
     )
     parser.add_argument("--retry", action="store_true", help="try again what is recorded as not done")
-    parser.add_argument("--track", metavar="PROJECT", help="log what is finished to a project of trackio, on this machine")
+    parser.add_argument(
+        "--track", metavar="PROJECT", help="log what is finished to a project of trackio, on this machine"
+    )
     return parser
 
 
@@ -85,9 +87,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         return 0 if options.list or any(isinstance(c.capability, Supported) for c in shown) else 2
     if options.track is not None:
         check_tracker()
-    return _run_planned(
-        experiment, planned, chosen, console, source=source, retry=options.retry, project=options.track
-    )
+    return _run_planned(experiment, planned, chosen, console, source=source, retry=options.retry, project=options.track)
 
 
 def _source(path: Path | None) -> PublishedRun | None:

@@ -1,5 +1,6 @@
 """Small handmade runs for the tests of the page."""
 
+from html.parser import HTMLParser
 from pathlib import Path
 
 from harness.experiment.cell import Cell, hash_of
@@ -99,3 +100,20 @@ def stored_run(path, chosen=PLANNED[:6], splits=("clean", "other"), failing=(5,)
     rows[len(rows) // 4]["configuration"] = f"cast {HOSTILE}"
     directory.write_results(rows)
     return path
+
+
+class Reader(HTMLParser):
+    """The elements of a page, and its text outside scripts and styles."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.text, self.within = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        self.within = tag
+
+    def handle_data(self, data):
+        if self.within not in ("script", "style"):
+            self.text.append(data)

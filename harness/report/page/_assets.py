@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -14,12 +15,12 @@ from markupsafe import Markup
 from harness.report import numbers
 
 _STYLES = ("base", "controls", "chart", "tables", "sections", "print")
-_SCRIPTS = ("dom", "scale", "shapes", "tooltip", "panel", "chart", "filters", "table", "layers", "utterances", "main")
+SCRIPTS = ("dom", "scale", "shapes", "tooltip", "panel", "chart", "filters", "table", "layers", "utterances", "main")
 _DANGEROUS = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
-def environment() -> Environment:
-    """The templates, with autoescape on and every missing name an error."""
+def environment(scripts: Sequence[str] = SCRIPTS) -> Environment:
+    """The templates, with autoescape on and every missing name an error; and these scripts for a page."""
     templates = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,
@@ -27,7 +28,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _joined("js", _SCRIPTS)
+    script = _joined("js", scripts)
     templates.globals.update(style=Markup(_joined("css", _STYLES)), script=Markup(script), script_hash=_hash(script))
     templates.filters["json"] = embedded_json
     templates.filters["points_interval"] = numbers.points_interval
@@ -47,7 +48,7 @@ def embedded_json(value: Any) -> Markup:
     return Markup(text.translate(_DANGEROUS))
 
 
-def _joined(kind: str, names: tuple[str, ...]) -> str:
+def _joined(kind: str, names: Sequence[str]) -> str:
     directory = resources.files("harness.report") / "templates" / kind
     return "\n".join((directory / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)
 

@@ -95,7 +95,8 @@ def _rate(key: str, digits: int = 1) -> Shown:
     return lambda row: percent(row.get(key), digits)
 
 
-def _difference(row: Row) -> str:
+def difference(row: Row) -> str:
+    """From full precision, in points with its interval, or "identical"."""
     return "identical" if row["identical"] else points_interval(row["difference"], *_bounds(row, "difference"))
 
 
@@ -133,7 +134,7 @@ _COLUMNS = (
     Column("split", "test set", lambda row: row["split"], numeric=False),
     Column("wer", "{0.rate}, %", lambda row: percent(row["wer"]), "errors over reference {0.plural}"),
     Column("wer_low", "95 % interval", lambda row: interval(*_bounds(row, "wer")), "of the {0.rate}"),
-    Column("difference", "difference, points", _difference, "{0.rate} minus that of full precision, 95 % interval"),
+    Column("difference", "difference, points", difference, "{0.rate} minus that of full precision, 95 % interval"),
     Column("relative", "change of errors, %", _relative, "relative to full precision"),
     Column("p_holm", "p (Holm)", lambda row: probability(row["p_holm"]), "permutation test, adjusted for all tests"),
     Column("non_inferior", "as good?", as_good, f"certainly fewer than {MARGIN:.0%} more errors", numeric=False),

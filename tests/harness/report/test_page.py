@@ -2,16 +2,11 @@
 
 import base64
 import json
-import os
 import re
-import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -21,29 +16,12 @@ from harness.report.__main__ import main
 from harness.report.numbers import DASH
 from harness.report.page import render
 from harness.report.page._assets import embedded_json
-from tests.harness.pages import HOSTILE, HOSTILE_WORD, PLANNED, stored_run
+from tests.harness.pages import HOSTILE, HOSTILE_WORD, PLANNED, Reader, stored_run
 
 
 def page_of(run):
     assert main([str(run)]) == 0
     return (run / "report.html").read_text(encoding="utf-8")
-
-
-class Reader(HTMLParser):
-    """The elements of a page, and its text outside scripts and styles."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.text, self.within = [], [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-        self.within = tag
-
-    def handle_data(self, data):
-        if self.within not in ("script", "style"):
-            self.text.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -173,23 +151,6 @@ def test_many_rows_and_models(tmp_path):
     assert page.count("<tr data-cell=") == 160
     assert "model-3 full precision" in page
     assert len(page) < 1_000_000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        if "CI" in os.environ:
-            pytest.fail("chromium and chromedriver are not installed")
-        pytest.skip("chromium and chromedriver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,900"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=Service(driver))
-    yield started
-    started.quit()
 
 
 @pytest.fixture
