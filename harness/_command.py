@@ -17,6 +17,7 @@ from backends import AsrQuantError
 from backends.core.commands import command_parser
 from backends.core.quiet import hush_torchao
 from harness._printing import printable
+from harness.embedded import EXPERIMENT as EMBEDDED
 from harness.errors import ConfigError
 from harness.experiment.config import Experiment, load_experiment
 
@@ -26,7 +27,7 @@ def experiment_parser(
 ) -> argparse.ArgumentParser:
     """`command_parser` for what works on the configurations of an experiment: its file, `--only`, `--set`, `--out`."""
     parser = command_parser(program, purpose, examples, done=done, failed=failed)
-    parser.add_argument("file", type=Path, help="experiment, such as experiments/embedded.toml")
+    parser.add_argument("file", type=Path, help="experiment, such as mine.toml; or embedded, the benchmark inside")
     parser.add_argument(
         "--only", metavar="KEY=VALUE,...", help='only matching configurations, such as "backend=hqq,bits=4|3"'
     )
@@ -48,7 +49,8 @@ def experiment_of(options: argparse.Namespace, *overrides: str) -> Experiment:
         raise ConfigError(f"--limit is {options.limit}; it must be at least 1")
     out = [] if options.out is None else [f"run.output={json.dumps(options.out)}"]
     changes = [*options.set, *overrides, *out]
-    experiment = load_experiment(options.file, changes)
+    inside = str(options.file) == EMBEDDED.stem and not options.file.exists()
+    experiment = load_experiment(EMBEDDED if inside else options.file, changes)
     if options.limit is None:
         return experiment
     data = [one.model_copy(update={"limit": options.limit}) for one in experiment.data]

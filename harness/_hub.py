@@ -62,6 +62,6 @@ def offline_sentence(repository: str, kind: str) -> str:
     key = "path" if kind == "model" else "root"
     table = "[[model]]" if kind == "model" else "[[data]]"
     return (
-        f"{repository} is not in the cache and the hub cannot be reached: try experiments/embedded.toml, which needs "
+        f"{repository} is not in the cache and the hub cannot be reached: try the experiment embedded, which needs "
         f'no network, or give {key} = "path/to/directory" in {table}'
     )

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "harness.grid",
         __doc__,
         [
-            "experiments/embedded.toml",
+            "embedded",
             "experiments/whisper_small.toml --dry-run",
             'mine.toml --only "backend=hqq,bits=4|3" --limit 100 --set decoding.batch_size=8',
         ],

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(
         "harness.latency",
         __doc__,
-        ["experiments/embedded.toml", 'mine.toml --only "backend=quanto" --repeats 20', "mine.toml --threads 1 2"],
+        ["embedded", 'mine.toml --only "backend=quanto" --repeats 20', "mine.toml --threads 1 2"],
         done="all is timed that can be",
         failed="some failed",
     )

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         [
             "mine.toml --max-size 60MB",
             "mine.toml --max-loss 1.0 --save my-whisper-small-enough",
-            "experiments/embedded.toml --max-size 5MB --data clean --set decoding.batches=speakers",
+            "embedded --max-size 5MB --data clean --set decoding.batches=speakers",
         ],
         done="there is a winner",
         failed="nothing is possible, or some configurations failed",

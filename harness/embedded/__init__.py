@@ -10,6 +10,8 @@ _HERE = Path(__file__).parent
 MODEL_DIRECTORY = _HERE / "model"
 MOONSHINE_DIRECTORY = _HERE / "moonshine"
 SPEECH_DIRECTORY = _HERE / "speech"
+EXPERIMENT = _HERE / "embedded.toml"
+"""The benchmark as an experiment, which commands call `embedded`."""
 MODELS = {"embedded": MODEL_DIRECTORY, "embedded-moonshine": MOONSHINE_DIRECTORY}
 """The models, by the path that an experiment gives."""
 PLANTED = {"embedded-outliers": 20.0, "embedded-outliers-60": 60.0}

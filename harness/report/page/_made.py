@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from backends import available
 from backends.core.quantize import versions
+from harness.embedded import EXPERIMENT
 from harness.report.page._run import PageRun, Row
 
 _REPEATED = ("--set", "--limit")
@@ -43,7 +44,7 @@ def command_of(recorded: str, configuration_id: str) -> str:
     'python -m harness.grid mine.toml --set run.device=cpu --only id=c12 --out again'
     """
     words = shlex.split(recorded)
-    file = next((word for word in words if word.endswith(".toml")), None)
+    file = next((word for word in words if word.endswith(".toml") or word == EXPERIMENT.stem), None)
     if file is None:
         return ""
     asked = shlex.join([file, *_repeated(words)])

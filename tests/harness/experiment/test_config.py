@@ -200,6 +200,15 @@ def test_only_takes_the_spellings_of_the_file(experiment_file, capsys):
         assert "hqq weight_only int4" in capsys.readouterr().out
 
 
+def test_the_benchmark_inside_has_a_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["embedded", "--list"]) == 0
+    assert "quanto weight_only int8 per_channel" in capsys.readouterr().out
+    (tmp_path / "embedded").write_text("")
+    assert main(["embedded", "--list"]) == 2  # a file of one's own
+    assert "embedded" in capsys.readouterr().err
+
+
 def test_only_takes_the_id_of_the_results(experiment_file, capsys):
     path = experiment_file()
     one = next(c for c in configurations(load_experiment(path)) if not c.is_baseline)
