@@ -10,6 +10,7 @@ from backends.core.errors import did_you_mean
 from harness.datasets._audio import SAMPLE_RATE, Waveform
 from harness.datasets._base import Corpus, Dataset, Extent, Utterance, check_split, corpus_of
 from harness.datasets._conditioned import check_noise, conditioned
+from harness.datasets._joined import joined
 from harness.errors import ConfigError
 from harness.experiment.tables import Data
 
@@ -57,7 +58,7 @@ def get(name: str) -> Dataset:
 
 
 def load(data: Data, *, cached_only: bool = False) -> Corpus:
-    """The utterances that `data` asks for, under its condition; with `cached_only` without the network.
+    """The utterances that `data` asks for, joined if it says so, under its condition; `cached_only` without network.
 
     Raises:
         ConfigError: there is no such data set.
@@ -65,6 +66,9 @@ def load(data: Data, *, cached_only: bool = False) -> Corpus:
         HubUnreachableError: neither the hub nor the cache has it.
     """
     corpus = get(data.dataset).load(data, cached_only=cached_only)
+    if data.join_seconds is not None:
+        assert isinstance(data.join_seconds, float)
+        corpus = joined(corpus, data.join_seconds, data.seed)
     whole = Data(dataset=data.dataset, split=data.split, root=data.root, revision=data.revision)
     return conditioned(corpus, data, partial(_whole, whole, cached_only=cached_only))
 

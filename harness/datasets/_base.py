@@ -61,6 +61,7 @@ class Utterance:
         text: the reference as the corpus writes it.
         audio: a file, or a function that returns the bytes of one.
         language: code of what is spoken; `None` where that is not said.
+        parts: ids of the utterances that it is joined from; empty where it is one.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Utterance:
     text: str
     audio: Path | Callable[[], bytes]
     language: str | None = None
+    parts: tuple[str, ...] = ()
 
     def waveform(self) -> Waveform:
         """Decode to float32 mono at 16 kHz, shape (samples,); several channels are averaged.

@@ -259,7 +259,18 @@ def identifying(columns: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in columns.items() if key not in LATER_COLUMNS or value != LATER_COLUMNS[key]}
 
 
-_NOT_SAID = ("root", "revision", "name", "limit", "seed", "max_seconds", "normalizer", "error_unit", *KEYS)
+_NOT_SAID = (
+    "root",
+    "revision",
+    "name",
+    "limit",
+    "seed",
+    "max_seconds",
+    "join_seconds",
+    "normalizer",
+    "error_unit",
+    *KEYS,
+)
 """Keys of calibration speech that change no cell's id."""
 _LATER_DECODING = {"batches": "length"}
 """Keys of `[decoding]` that were added later: the values that change no cell's id."""

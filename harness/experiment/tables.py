@@ -47,6 +47,7 @@ class Model(Table):
 _Speed = Annotated[float, Field(ge=0.25, le=4)]
 _Padding = Annotated[float, Field(ge=0, le=600)]
 _Reverb = Annotated[float, Field(ge=0, le=10)]
+_Length = Annotated[float, Field(gt=0, le=7200)]
 _Ratio = Annotated[float, Field(ge=-100)]
 _Noise = Annotated[str, Field(min_length=1)]
 _Gain = Annotated[float, Field(ge=-100, le=100)]
@@ -62,8 +63,10 @@ class Data(Table):
         root: local directory of the corpus; without it, a corpus that has one is taken from the hub.
         revision: of the hub's data set.
         limit: only so many utterances: a sample that is balanced over speakers, drawn with `seed`.
-        seed: of that draw, and of noises and rooms.
+        seed: of that draw, of the order in which utterances are joined, and of noises and rooms.
         max_seconds: only utterances of at most so many seconds as they are recorded; none is cut.
+        join_seconds: joins utterances, of all speakers in random order, to recordings of so many seconds, with half a
+            second of silence between two; with a list, the test set is taken in each length.
         speed: so many times as fast, pitch with it. With lists here and below, the test set is taken under every
             combination.
         pad_seconds: so much digital silence before the speech and as much behind it.
@@ -87,6 +90,7 @@ class Data(Table):
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    join_seconds: _Length | Several[_Length] | None = None
     speed: _Speed | Several[_Speed] = 1.0
     pad_seconds: _Padding | Several[_Padding] = 0.0
     reverb: _Reverb | Several[_Reverb] = 0.0
@@ -112,7 +116,8 @@ class Data(Table):
     @property
     def test_set(self) -> str:
         """What it is called whatever the condition."""
-        return self.name or self.split
+        joined = "" if self.join_seconds is None else f" joined to {self.join_seconds:g} s"
+        return f"{self.name or self.split}{joined}"
 
     @property
     def label(self) -> str:
@@ -120,9 +125,14 @@ class Data(Table):
         return " + ".join(filter(None, (self.test_set, self.condition.name)))
 
     def multiplied(self) -> list[Data]:
-        """The test set under each of its conditions, once."""
+        """The test set in each of its lengths under each of its conditions, once."""
+        lengths = self.join_seconds if isinstance(self.join_seconds, list) else [self.join_seconds]
         found = combinations({key: getattr(self, key) for key in KEYS})
-        return list(dict.fromkeys(self.model_copy(update=one) for one in found))
+        return list(
+            dict.fromkeys(
+                self.model_copy(update={**one, "join_seconds": length}) for one in found for length in lengths
+            )
+        )
 
 
 class Decoding(Table):

@@ -129,7 +129,8 @@ def _check_different(corpora: Mapping[Data, Corpus]) -> None:
 def _recordings(data: Data, corpus: Corpus) -> set[str]:
     """What tells recordings apart: what is in local ones, and the ids that corpora with names give theirs."""
     name = datasets.get(data.dataset).corpus(data)
-    ids = set() if corpus.id in _UNNAMED else {f"{name} {utterance.id}" for utterance in corpus.utterances}
+    own = (id for utterance in corpus.utterances for id in utterance.parts or [utterance.id])
+    ids = set() if data.dataset in _UNNAMED else {f"{name} {id}" for id in own}
     return ids if corpus.commit else ids | set(corpus.digests)
 
 
