@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,11 @@ from harness.stats import difference
 
 Row = Mapping[str, Any]
 Pair = tuple[Row, Row]
+_KINDS = ("numbers", "names", "rare words", "other words")
+_LETTERS = 5
+"""Of the longest word at least; else characters are the unit."""
+_ENDS = ".!?"
+_MARKS = ".,;:!?\"'()[]-"
 PARTS = 3
 """Equal parts into which utterances are sorted by a number."""
 SPEAKERS = 3
@@ -69,29 +75,58 @@ def _rate(row: Row) -> float | None:
 
 
 def _by_word(pairs: Sequence[Pair]) -> Iterator[Stratum]:
-    """Numbers, which normalised references write in digits, apart from all other words; what is inserted is neither's.
+    """Numbers, names, rare words and all others; what is inserted is of no kind.
 
-    An error is a word of the reference that is deleted or substituted.
+    Numbers are what normalised references write in digits. Names are words that references with both cases write with a
+    capital, never without and not only where a sentence begins. Rare are words that occur once in the references of the
+    test set. An error is a word of the reference that is deleted or substituted.
     """
     if any(row.get("alignment") is None for pair in pairs for row in pair):
         return
-    if not any(_number(word) for row, _ in pairs for word in row["normalised_reference"].split()):
+    words = Counter(word for row, _ in pairs for word in row["normalised_reference"].split())
+    if max(map(len, words), default=0) < _LETTERS:
         return
-    for name, is_number in (("numbers", True), ("other words", False)):
-        counted = [(pair, [_missed(row, is_number) for row in pair]) for pair in pairs]
+    names = _names([row["reference"] for row, _ in pairs if row.get("reference")])
+    kinds = {word: _kind(word, names, count) for word, count in words.items()}
+    if len(set(kinds.values())) < 2:
+        return
+    for kind in _KINDS:
+        counted = [(pair, [_missed(row, kinds, kind) for row in pair]) for pair in pairs]
         own = [(pair, counts) for pair, counts in counted if counts[0][1]]
-        yield from _measured("word", name, [pair for pair, _ in own], [counts for _, counts in own])
+        yield from _measured("word", kind, [pair for pair, _ in own], [counts for _, counts in own])
 
 
-def _missed(row: Row, is_number: bool) -> tuple[int, int]:
+def _kind(word: str, names: Collection[str], count: int) -> str:
+    if any(character.isdigit() for character in word):
+        return "numbers"
+    if word in names:
+        return "names"
+    return "rare words" if count == 1 else "other words"
+
+
+def _names(references: Sequence[str]) -> set[str]:
+    """Words, in small letters, that are written with a capital where no sentence begins, and never without one."""
+    capital, small = set(), set()
+    for reference in references:
+        if reference.isupper() or reference.islower():  # there is one case
+            continue
+        begins = True
+        for token in reference.split():
+            word = token.strip(_MARKS)
+            if word[:1].isupper() and not begins and len(word) > 1:
+                capital.add(word.lower())
+            elif word[:1].islower():
+                small.add(word)
+            begins = token[-1] in _ENDS
+    return capital - small
+
+
+def _missed(row: Row, kinds: Mapping[str, str], kind: str) -> tuple[int, int]:
     """Words of the kind that were not heard, and all of the kind."""
     steps = [step for step in row["alignment"] if step != "I"]
-    own = [s for s, word in zip(steps, row["normalised_reference"].split(), strict=True) if _number(word) is is_number]
+    words = row["normalised_reference"].split()
+    own = [step for step, word in zip(steps, words, strict=True) if kinds[word] == kind]
     return sum(step != "C" for step in own), len(own)
-
-
-def _number(word: str) -> bool:
-    return any(character.isdigit() for character in word)
 
 
 def _by_speaker(pairs: Sequence[Pair]) -> Iterator[Stratum]:

@@ -1,6 +1,7 @@
 """The command, and its place on the page."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -156,6 +157,26 @@ def test_numbers_are_apart_from_other_words():
     found = {s.name: s for s in strata(cell, baseline) if s.by == "word"}
     assert (found["numbers"].wer, found["numbers"].baseline_wer, found["numbers"].utterances) == (1, 0, 6)
     assert (found["other words"].wer, found["other words"].baseline_wer) == (0, pytest.approx(1 / 3))
+
+
+def test_names_and_rare_words():
+    texts = ["Yesterday Mary went to Rome.", "Rome is large. Mary said: I may go", "Then may we go to Mary", "MARY MAY GO"]
+    rows = [
+        utterance(i, wrong=0, reference=text, normalised_reference=re.sub(r"[.:]", "", text.lower()))
+        for i, text in enumerate(texts, 1)
+    ]
+    said = [{**row, "alignment": "C" * len(row["normalised_reference"].split())} for row in rows]
+    wrong = [{**row, "alignment": "SDCCS"} if row["id"] == "1" else row for row in said]
+    found = {s.name: s for s in strata(wrong, said) if s.by == "word"}
+    assert found["names"].wer == pytest.approx(2 / 6)  # Mary four times, Rome twice
+    assert found["rare words"].wer == pytest.approx(1 / 8)  # yesterday went is large said i then we
+    assert found["other words"].wer == 0
+    assert "numbers" not in found
+
+
+def test_characters_are_no_words():
+    rows = [utterance(i, wrong=0, normalised_reference="今 日 は 晴", alignment="CCCC") for i in range(1, 4)]
+    assert not [s for s in strata(rows, rows) if s.by == "word"]
 
 
 def test_strata_leave_out_what_is_not_known():
