@@ -160,7 +160,12 @@ def test_numbers_are_apart_from_other_words():
 
 
 def test_names_and_rare_words():
-    texts = ["Yesterday Mary went to Rome.", "Rome is large. Mary said: I may go", "Then may we go to Mary", "MARY MAY GO"]
+    texts = [
+        "Yesterday Mary went to Rome.",
+        "Rome is large. Mary said: I may go",
+        "Then may we go to Mary",
+        "MARY MAY GO",
+    ]
     rows = [
         utterance(i, wrong=0, reference=text, normalised_reference=re.sub(r"[.:]", "", text.lower()))
         for i, text in enumerate(texts, 1)
