@@ -47,9 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-new-tokens", type=int, default=225, metavar="N", help="of a file; default: 225")
     parser.add_argument(
         "--long-audio",
-        choices=["truncate", "sequential"],
+        choices=["truncate", "sequential", "chunked"],
         default="truncate",
-        help="of audio longer than Whisper's window: the beginning (default, with a note), or window after window",
+        help="of audio longer than Whisper's window: the beginning (default, with a note), window after window, or "
+        "overlapping pieces",
     )
     return parser
 

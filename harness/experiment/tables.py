@@ -152,7 +152,8 @@ class Decoding(Table):
             it to the model, whatever the data says, and counts its errors.
         task: forced on multilingual Whisper checkpoints.
         long_audio: what happens to audio longer than the model's window: `truncate` cuts it, `sequential` decodes it
-            window after window (Whisper checkpoints with timestamps).
+            window after window, `chunked` in windows that overlap by a third, each by itself, whose texts are joined
+            where they meet (both for Whisper checkpoints with timestamps).
     """
 
     strategy: Literal["auto", "plain", "draft"] = "auto"
@@ -163,7 +164,7 @@ class Decoding(Table):
     tokens_per_second: float | None = Field(default=None, gt=0)
     language: str = "en"
     task: Literal["transcribe", "translate"] = "transcribe"
-    long_audio: Literal["truncate", "sequential"] = "truncate"
+    long_audio: Literal["truncate", "sequential", "chunked"] = "truncate"
 
     @property
     def code(self) -> str:

@@ -130,7 +130,8 @@ class WhisperPreparation:
         last_text = getattr(model.generation_config, "no_timestamps_token_id", None)
         if last_text is None or last_text + 1 >= model.config.vocab_size:
             raise UnsupportedError(
-                'long_audio = "sequential" needs a checkpoint with timestamp tokens after no_timestamps_token_id, and '
+                f'long_audio = "{decoding.long_audio}" needs a checkpoint with timestamp tokens after '
+                "no_timestamps_token_id, and "
                 'this one has none: use long_audio = "truncate"'
             )
         return {**forced, "return_timestamps": True, "temperature": 0.0, "condition_on_prev_tokens": False}

@@ -28,8 +28,8 @@ class Group:
 
     Attributes:
         rows: their places in the batch.
-        whole: whether they are decoded window after window.
-        inputs: arguments of `generate`, float32 on the processor.
+        whole: whether they are longer than a window and decoded whole: window after window, or one utterance in pieces.
+        inputs: arguments of `generate`, float32 on the processor; of pieces one row each.
     """
 
     rows: tuple[int, ...]

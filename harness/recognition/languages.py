@@ -79,7 +79,9 @@ def _detected(recognizer: Recognizer, group: Group, states: Any) -> tuple[list[s
     first = group
     if group.whole:
         frames = recognizer.processor.feature_extractor.nb_max_frames
-        first = Group(group.rows, False, {"input_features": group.inputs["input_features"][..., :frames]})
+        first = Group(
+            group.rows, False, {"input_features": group.inputs["input_features"][: len(group.rows), ..., :frames]}
+        )
         recognizer.windows += len(group.rows)
     heard = recognizer.encode(first) if states is None else states
     began = time.perf_counter()

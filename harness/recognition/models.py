@@ -20,6 +20,7 @@ from harness.datasets import SAMPLE_RATE, Utterance, Waveform
 from harness.errors import DataError
 from harness.experiment.tables import Decoding
 from harness.metrics import estimated_snr
+from harness.recognition.chunks import merged, pieces
 from harness.recognition.drafts import DraftedGeneration
 from harness.recognition.encoder_states import given
 from harness.recognition.families import Preparation, cap
@@ -100,14 +101,17 @@ class Recognizer:
     def prepare(self, waveforms: Sequence[Waveform], decoding: Decoding) -> PreparedBatch:
         """Features of a batch of utterances (float32 mono, 16 kHz, any lengths), as `decoding.long_audio` wants it."""
         began = time.perf_counter()
-        cut = decoding.long_audio == "truncate"
+        cut, chunked = decoding.long_audio == "truncate", decoding.long_audio == "chunked"
         at_once = [cut or self.family.fits(self.processor, len(waveform)) for waveform in waveforms]
         groups = []
         for whole in (False, True):
             rows = tuple(i for i, fits in enumerate(at_once) if fits is not whole)
-            apart = [(i,) for i in rows] if self.family.any_length else [rows] if rows else []
-            for own in apart:
-                inputs = self.family.inputs(self.processor, [waveforms[i] for i in own], whole=whole)
+            alone = self.family.any_length or (whole and chunked)
+            for own in [(i,) for i in rows] if alone else [rows] if rows else []:
+                heard = [waveforms[i] for i in own]
+                if whole and chunked:
+                    heard = pieces(heard[0], self.family.window(self.processor))
+                inputs = self.family.inputs(self.processor, heard, whole=whole and not chunked)
                 groups.append(Group(own, whole, inputs))
         samples, noise = tuple(map(len, waveforms)), tuple(map(estimated_snr, waveforms))
         return PreparedBatch(samples, noise, tuple(groups), time.perf_counter() - began)
@@ -163,9 +167,9 @@ class Recognizer:
         loop = None if drafts is None or group.whole else DraftedGeneration(drafts)
         limit = max(cap(self.family, decoding, samples[i]) for i in group.rows)
         if states is None or self.inside is None:
-            return self._decoded(group, limit, decoding, loop)
+            return self._decoded(group, samples[group.rows[0]], limit, decoding, loop)
         with given(self.inside.get_encoder(), states):
-            return self._decoded(group, limit, decoding, loop)
+            return self._decoded(group, samples[group.rows[0]], limit, decoding, loop)
 
     def encode(self, group: Group) -> Any:
         """What the encoder returns for a group, its states with it; adds to `decode_seconds` and `encode_seconds`."""
@@ -182,7 +186,7 @@ class Recognizer:
         return time.perf_counter() if self.model.device.type == "cuda" else time.process_time()
 
     def _decoded(
-        self, group: Group, limit: int, decoding: Decoding, loop: DraftedGeneration | None
+        self, group: Group, samples: int, limit: int, decoding: Decoding, loop: DraftedGeneration | None
     ) -> list[Transcript]:
         if group.whole and self.inside is None:
             raise UnsupportedError('this engine takes one window of audio at a time: use long_audio = "truncate"')
@@ -199,13 +203,21 @@ class Recognizer:
             self.prompt = prompt if loop is None else loop.prompt
         self.decode_seconds += time.perf_counter() - began
         self.decoder_seconds += self._clock() - worked
-        texts = self.processor.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         rows = [_up_to(self.ends, row) for row in sequences.tolist()]
+        if group.whole and decoding.long_audio == "chunked":
+            return [self._merged(rows, samples)]
+        texts = self.processor.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         written = [len(generated(row, self.prompt)) for row in rows]
         return [
             Transcript(text, row, not group.whole and count >= limit)
             for text, row, count in zip(texts, rows, written, strict=True)
         ]
+
+    def _merged(self, rows: Sequence[Sequence[int]], samples: int) -> Transcript:
+        """The transcript of one utterance of so many samples, which was heard in pieces."""
+        tokenizer = self.processor.tokenizer
+        text = merged(tokenizer, rows, samples, self.family.window(self.processor))
+        return Transcript(text, tuple(tokenizer(text, add_special_tokens=False).input_ids))
 
     def _generate(self, arguments: Mapping[str, Any]) -> tuple[Tensor, list[int]]:
         """What the model generates, and the tokens that its decoder was started with."""

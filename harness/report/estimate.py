@@ -107,7 +107,7 @@ def time_sentence(planned: Sequence[Configuration], experiment: Experiment, meas
     pace = f"the encoder alone takes {_paces(encoders)} a recording, measured now"
     if not known.extents:
         return f"{unknown}: {known.missing}; {pace}"
-    whole = experiment.decoding.long_audio == "sequential"
+    whole = experiment.decoding.long_audio != "truncate"
     times = [encoders[c.model] * known.passes(c.model, whole=whole) for c in counting]
     wall = _wall(times, workers)
     about = [

@@ -5,11 +5,14 @@ import pandas
 import pytest
 from transformers import GenerationConfig
 
+from harness.datasets import load
 from harness.embedded import MODEL_DIRECTORY
 from harness.experiment.config import load_experiment
 from harness.experiment.plan import configurations
-from harness.experiment.tables import Decoding
+from harness.experiment.tables import Data, Decoding
 from harness.grid import main
+from harness.metrics import Normaliser, count_errors
+from harness.recognition.chunks import pieces
 from harness.recognition.loading import load_recognizer
 from harness.resolution import identity
 from tests.harness.checkpoints import save_moonshine, save_whisper
@@ -79,6 +82,34 @@ def test_truncating_is_one_pass_and_sequential_several(whisper):
     assert passes(recognizer, [noise(3), noise(29)], "sequential") == [2]
 
 
+def test_chunks_overlap_and_each_recording_is_heard_by_itself(whisper):
+    recognizer = load_recognizer(whisper, "float32", "cpu")
+    calls = passes(recognizer, [noise(34.96), noise(3), noise(62)], "chunked")
+    assert calls[:2] == [1, 2]
+    assert 3 in calls
+    assert [len(piece) / 16000 for piece in pieces(noise(62), 480_000)] == [30, 30, 22]
+    assert [len(piece) / 16000 for piece in pieces(noise(30), 480_000)] == [30]
+
+
+def test_chunks_of_real_speech_are_one_text(real_whisper, librispeech_root):
+    """What is heard of utterances joined to a minute and a half is what is heard one by one, but for the seams."""
+    data = Data(dataset="librispeech", split="test-clean", root=str(librispeech_root), limit=16)
+    alone = load(data).utterances
+    (together,) = load(data.model_copy(update={"join_seconds": 600.0})).utterances
+    recognizer = load_recognizer(real_whisper, "float32", "cpu")
+    normalise = Normaliser()
+    heard = recognizer.transcribe([together.waveform()], Decoding(long_audio="chunked"))
+    errors = count_errors(normalise(together.text), normalise(heard[0].text)).words
+    by_one = recognizer.transcribe([utterance.waveform() for utterance in alone], Decoding())
+    separate = [
+        count_errors(normalise(utterance.text), normalise(transcript.text)).words
+        for utterance, transcript in zip(alone, by_one, strict=True)
+    ]
+    lost = errors.substitutions + errors.deletions + errors.insertions
+    lost -= sum(one.substitutions + one.deletions + one.insertions for one in separate)
+    assert lost <= 0.03 * errors.reference
+
+
 def test_moonshine_hears_any_length_at_once(tmp_path):
     recognizer = load_recognizer(save_moonshine(tmp_path), "float32", "cpu")
     assert passes(recognizer, [noise(34.96)], "sequential") == [1]
@@ -96,7 +127,7 @@ def write_corpus(root, seconds):
     return root
 
 
-@pytest.mark.parametrize("policy", ["truncate", "sequential"])
+@pytest.mark.parametrize("policy", ["truncate", "sequential", "chunked"])
 def test_a_run_says_what_it_did(policy, whisper, tmp_path):
     root = write_corpus(tmp_path / "speech", [3, 31])
     path = tmp_path / "long.toml"
