@@ -13,6 +13,7 @@ from harness.experiment.cell import CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.report.averages import Average, averages, corpora, languages
 from harness.report.labels import label, remarks_of, telling
+from harness.report.numbers import fixed
 from harness.report.units import unit_of
 
 _LONGEST_REASON = 240
@@ -38,7 +39,8 @@ def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Tabl
 def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Finished configurations by size: WER, difference from full precision and likelihood per split, size, bits.
 
-    A difference has its 95 % interval in brackets, and `=` where it is as good as full precision.
+    A difference has its 95 % interval in brackets, and `=` where it is as good as full precision. Where nothing is said
+    in a test set, it is words a minute that are told.
     """
     splits = list(dict.fromkeys(row["split"] for row in rows))
     table = Table(
@@ -49,8 +51,9 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Table:
     )
     table.add_column("configuration", overflow="fold")
     for split in splits:
-        own = unit_of(row for row in rows if row["split"] == split)
-        table.add_column(f"{own.rate} {split}", justify="right")
+        own = [row for row in rows if row["split"] == split]
+        rate = unit_of(own).rate if any(_has_words(row) for row in own) else "words a minute,"
+        table.add_column(f"{rate} {split}", justify="right")
         table.add_column("difference", justify="right")
         table.add_column("NLL", justify="right")
     means = averages(rows)
@@ -152,7 +155,22 @@ def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str, str]
     row = cells.get(split)
     if row is None:
         return "", "", ""
+    if not _has_words(row):
+        return fixed(row["hallucinated_per_minute"]), _more_words(row), _likelihood(row)
     return f"{row['wer']:.2%}", _difference(row), _likelihood(row)
+
+
+def _has_words(row: dict[str, Any]) -> bool:
+    return row.get("reference_words") != 0
+
+
+def _more_words(row: dict[str, Any]) -> str:
+    more, low, high = (row.get(f"hallucinated_{key}") for key in ("difference", "low", "high"))
+    if more is None or more != more:
+        return ""
+    return fixed(more, sign=True) + (
+        f" [{fixed(low, sign=True)}, {fixed(high, sign=True)}]" if low is not None and low == low else ""
+    )
 
 
 def _likelihood(row: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What people look at: tables and progress lines."""
 
 import io
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -65,6 +66,21 @@ def test_results_are_sorted_by_size_with_differences_from_full_precision():
     assert "certainly fewer than 5% more errors" in text
     assert "75.0%" in text
     assert "quanto" not in text
+
+
+def test_where_nothing_is_said_words_a_minute_are_told():
+    nothing = {"reference_words": 0, "nll": None}
+    more = {"hallucinated_difference": 2.5, "hallucinated_low": 1.0, "hallucinated_high": 4.0}
+    rows = [
+        row("none", "nonspeech", math.nan, 20e6, hallucinated_per_minute=1.5, **nothing),
+        row("hqq", "nonspeech", math.nan, 5e6, hallucinated_per_minute=4.0, **nothing, **more),
+        row("hqq", "clean", 0.05, 5e6, reference_words=9),
+    ]
+    text = printed(results_table(rows))
+    assert "words a minute, nonspeech" in text
+    assert "WER clean" in text
+    assert "4.00 │ +2.50 [+1.00, +4.00] │" in text
+    assert "nan" not in text
 
 
 def test_what_is_not_done_is_there_once_with_its_reason_as_text():
