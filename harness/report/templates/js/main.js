@@ -59,11 +59,11 @@ function setUpSection(section) {
   SHOW[section](select.value);
 }
 
-/** Open what is folded up while the page is printed, except how single rows were made. */
+/** Open all that is folded up while the page is printed. */
 function setUpPrinting() {
   let folded = [];
   window.addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open], .made)")];
+    folded = [...document.querySelectorAll("details:not([open])")];
     folded.forEach((details) => (details.open = true));
   });
   window.addEventListener("afterprint", () => folded.forEach((details) => (details.open = false)));
