@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -10,12 +11,13 @@ from typing import Any
 from harness._printing import counted
 from harness.errors import ConfigError, DataError
 from harness.execution.engines import Engine
+from harness.execution.kept import place_of
 from harness.execution.preparation import Prepared, baselines_of, engine_of, groups_of, workers_of
 from harness.execution.runner import Observer, Runner
 from harness.execution.task import Task
 from harness.experiment.cell import Cell, CellStatus
 from harness.experiment.tables import Data
-from harness.records.layout import LEASES
+from harness.records.layout import LEASES, MODELS
 from harness.records.leases import Leases
 from harness.records.parts import Parts
 from harness.resolution.batching import drawn_speakers
@@ -35,7 +37,7 @@ class Spent:
 
     Attributes:
         utterances: that were transcribed.
-        quantized: how many times a model was loaded and quantized.
+        quantized: how many times a model was quantized.
         quantize_seconds: that this took, all workers together.
     """
 
@@ -204,13 +206,16 @@ class Racing:
     def _do(self, tasks: Sequence[Task]) -> None:
         cells = [(task, cell) for task in tasks for cell in task.cells]
         kept = {cell.cell_id: len(self._finished(cell.cell_id)) for _, cell in cells}
+        there = {cell.cell_id for _, cell in cells if place_of(self._run.directory.path, cell.cell_id).is_dir()}
         with self._observing(len(cells), sum(task.utterances(cell) for task, cell in cells)) as observer:
             runner = Runner(self._run.directory, self._leases, self._engine, observer, self._before)
             runner.run(tasks)
         for _, cell in cells:
             now, paused = self._done(cell), runner.paused.get(cell.cell_id)
             self.spent.utterances += sum(map(len, cell.batches[kept[cell.cell_id] : now]))
-            self.spent.quantized += not cell.configuration.is_baseline
+            if cell.configuration.is_baseline or cell.cell_id in there:
+                continue
+            self.spent.quantized += 1
             self.spent.quantize_seconds += (
                 self._measured(cell.cell_id).get("quantize_seconds", 0.0) if paused is None else paused.quantize_seconds
             )
@@ -223,7 +228,7 @@ class Racing:
 
 @contextmanager
 def racing(run: Prepared, data: Data, observing: Observing, *, retry: bool) -> Iterator[Racing]:
-    """The cells of a split, with all that is needed to work on them."""
+    """The cells of a split, with all that is needed to work on them; models that were kept go in the end."""
     experiment, directory = run.experiment, run.directory
     workers = workers_of(experiment, groups_of([cell for cell in run.own if cell.data == data]))
     with (
@@ -231,3 +236,4 @@ def racing(run: Prepared, data: Data, observing: Observing, *, retry: bool) -> I
         engine_of(experiment, workers, directory) as engine,
     ):
         yield Racing(run, data, engine, leases, workers, observing, retry=retry)
+    shutil.rmtree(directory.path / MODELS, ignore_errors=True)

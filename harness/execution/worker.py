@@ -27,6 +27,7 @@ from harness.cost.counting import Counts
 from harness.embedded import PLANTED
 from harness.embedded.outliers import plant
 from harness.execution.guarded import Stopped, guarded, stop_requested, text_of
+from harness.execution.kept import kept_or
 from harness.execution.measured import apart, layer_rows, operations_of, published, remarks, sizes, speed, traffic
 from harness.execution.task import (
     Analysed,
@@ -157,12 +158,9 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     cost.reset_peak_memory()
     if not configuration.is_baseline:
         channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
-    began = time.perf_counter()
-    quantized = _quantize(task, recognizer)
-    seconds = time.perf_counter() - began
-    quantizing = {"quantize_seconds": seconds, "quantize_peak_bytes": cost.peak_memory()}
+    quantized, quantizing = kept_or(task, partial(_measured, task, recognizer))
     recognizer.model = quantized.model
-    leave = partial(_leave, task, channel, quantized.report.size_bytes, seconds)
+    leave = partial(_leave, task, channel, quantized.report.size_bytes, quantizing["quantize_seconds"])
     if task.largest is not None and quantized.report.size_bytes > task.largest:
         for cell in task.cells:
             leave(cell)
@@ -284,6 +282,13 @@ def _answers(cell: Cell, parts: Parts) -> bytes:
         return b""
     files = [path for index in range(len(cell.batches)) if (path := parts.answers(index)) is not None]
     return save({name: tensor for path in files for name, tensor in load_file(path).items()})
+
+
+def _measured(task: Task, recognizer: Recognizer) -> tuple[Quantized, dict[str, Any]]:
+    """Quantized, and what that took."""
+    began = time.perf_counter()
+    quantized = _quantize(task, recognizer)
+    return quantized, {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
 
 
 def _quantize(task: Task, recognizer: Recognizer) -> Quantized:

@@ -23,6 +23,8 @@ ENCODER_STATES = "encoder_states"
 LEASES = "leases"
 """Who does what now."""
 ANSWERS = "answers.safetensors"
+MODELS = "models"
+"""Quantized models between the rounds of a search."""
 PARTS = "parts"
 """Finished batches of unfinished cells."""
 

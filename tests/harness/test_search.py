@@ -1,11 +1,15 @@
 """A search end to end on the embedded benchmark: who is never transcribed, who is left, and what goes on."""
 
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from harness import grid, search, transcribe
 from harness.embedded import SPEECH_DIRECTORY
 from harness.execution.racing import stages
+from harness.records.layout import MODELS
 from harness.records.parts import Parts
 from harness.records.reading import open_run
 from harness.resolution.batching import speaker_plan
@@ -110,6 +114,45 @@ def test_the_grid_goes_on_from_there(run, root):
         assert len(tokens) == 24
         assert part is None or all(tokens[row["id"]] == row["tokens"] for row in part.rows)
     assert run("--max-size", "5.6MB")[0] == 0
+
+
+CALIBRATED = """
+name = "calibrated"
+model = "embedded"
+data = [{ dataset = "embedded", split = "clean", limit = 24 }]
+decoding = { batch_size = 4, max_new_tokens = 40, batches = "speakers" }
+calibration = { data = { dataset = "embedded", split = "calibration" }, utterances = 8 }
+run = { device = "cpu", workers = 1 }
+[[grid]]
+backend = "ptq"
+granularity = "per_group:64"
+bits = 4
+method = ["rtn", "gptq", "awq"]
+"""
+
+
+@pytest.mark.slow
+def test_a_calibrated_model_is_made_once_for_all_rounds(root, tmp_path, monkeypatch, capsys):
+    """And what later rounds hear is what one round hears."""
+    file = tmp_path / "calibrated.toml"
+    file.write_text(CALIBRATED)
+    places = []
+
+    def gone(path, **named):
+        places.extend(sorted(found.name for found in path.iterdir()) if path.name == MODELS else [])
+        shutil.rmtree(path, **named)
+
+    monkeypatch.setattr("harness.execution.racing.shutil", SimpleNamespace(rmtree=gone))
+    assert search.main([str(file), "--out", str(tmp_path), "--max-size", "9MB"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "rounds of 16, 24 speakers" in said
+    assert "quantized 4 times now" in said or "quantized 3 times now" in said
+    assert len(places) == 2, "the calibrated ones"
+    assert grid.main([str(file), "--out", str(tmp_path / "again")]) == 0
+    heard = [open_run(path / "calibrated") for path in (tmp_path, tmp_path / "again")]
+    for row in heard[0].results():
+        own, others = ({u["id"]: u["tokens"] for u in run.utterances(row["cell_id"])} for run in heard)
+        assert all(list(others[name]) == list(tokens) for name, tokens in own.items())
 
 
 @pytest.mark.parametrize(
