@@ -16,7 +16,7 @@ from harness.execution.preparation import Prepared, baselines_of, engine_of, gro
 from harness.execution.runner import Observer, Runner
 from harness.execution.task import Task
 from harness.experiment.cell import Cell, CellStatus
-from harness.experiment.tables import Data
+from harness.experiment.tables import Data, scorer_of
 from harness.records.layout import LEASES, MODELS
 from harness.records.leases import Leases
 from harness.records.parts import Parts
@@ -112,6 +112,12 @@ class Racing:
         self.stages = stages(self.speakers, next(iter(self.cells.values())).batches)
         self.spent = Spent()
         self._parts: dict[str, list[list[Row]]] = {}
+
+    @property
+    def error_unit(self) -> str:
+        """What errors are counted in, `word` or `character`."""
+        experiment = self._run.experiment
+        return scorer_of(experiment.scoring, self.data, experiment.decoding).unit()
 
     def baseline(self, cell_id: str) -> str:
         """The id of a cell's full precision; of full precision its own."""

@@ -14,6 +14,7 @@ from harness._printing import counted, printable
 from harness.execution.racing import Racing
 from harness.execution.searching import Found, Wanted
 from harness.report.numbers import duration, percent, points_interval
+from harness.report.units import unit_of
 from harness.stats import CONFIDENCE, Difference
 from harness.stats.paired import difference
 from harness.stats.race import Round
@@ -104,7 +105,7 @@ def outcome(found: Found, racing: Racing, wanted: Wanted) -> Iterator[str | Tabl
     else:
         winner = entrants.pop(found.winner)
         yield from _winner(winner, racing, wanted, len(found.rounds))
-        yield _runners_up(winner, list(entrants.values()), wanted)
+        yield _runners_up(winner, list(entrants.values()), wanted, _rate(racing))
     yield _cost(found, racing)
 
 
@@ -142,38 +143,42 @@ def _winner(winner: Entrant, racing: Racing, wanted: Wanted, rounds: int) -> Ite
     interval = points_interval(loss.wer, loss.low, loss.high)
     yield f"winner: {winner.label}"
     yield (
-        f"  {megabytes(winner.size)}, WER {winner.wer} %, {interval} points from full precision "
+        f"  {megabytes(winner.size)}, {_rate(racing)} {winner.wer} %, {interval} points from full precision "
         f"({CONFIDENCE:.0%} interval over speakers), on {winner.speakers} of {len(racing.speakers)} speakers"
     )
     yield (
         f"  {100 * wanted.confidence:.4g} % certain, over all configurations and {counted(rounds, 'round')}: on "
-        f"{racing.data.label} {_claim(wanted)}"
+        f"{racing.data.label} {_claim(wanted, _rate(racing))}"
     )
 
 
-def _claim(wanted: Wanted) -> str:
+def _rate(racing: Racing) -> str:
+    """WER or CER."""
+    return unit_of([{"error_unit": racing.error_unit}]).rate
+
+
+def _claim(wanted: Wanted, rate: str) -> str:
     if wanted.limit is None:
-        return (
-            f"none of at most {megabytes(wanted.largest or 0)} is better by more than {points(wanted.tolerance)} of WER"
-        )
+        largest = megabytes(wanted.largest or 0)
+        return f"none of at most {largest} is better by more than {points(wanted.tolerance)} of {rate}"
     return (
-        f"it is at most {points(wanted.limit + wanted.tolerance)} of WER beyond full precision, and no smaller one is "
-        f"at most {points(wanted.limit)}"
+        f"it is at most {points(wanted.limit + wanted.tolerance)} of {rate} beyond full precision, and no smaller one "
+        f"is at most {points(wanted.limit)}"
     )
 
 
-def _runners_up(winner: Entrant, others: Sequence[Entrant], wanted: Wanted) -> Table | str:
+def _runners_up(winner: Entrant, others: Sequence[Entrant], wanted: Wanted, rate: str) -> Table | str:
     """Who cannot be told from the winner: other speakers may turn it round."""
     if wanted.limit is None:
         gaps = [(other, other.minus(winner.errors)) for other in others]
         rivals = sorted((pair for pair in gaps if pair[1].low <= 0), key=lambda pair: pair[1].wer)
-        return _table(rivals, "minus the winner")
+        return _table(rivals, rate, "minus the winner")
     losses = [(other, other.loss) for other in others if other.size < winner.size]
     rivals = sorted((pair for pair in losses if pair[1].low <= wanted.limit), key=lambda pair: pair[0].size)
-    return _table(rivals, "from full precision")
+    return _table(rivals, rate, "from full precision")
 
 
-def _table(rivals: Sequence[tuple[Entrant, Difference]], what: str) -> Table | str:
+def _table(rivals: Sequence[tuple[Entrant, Difference]], rate: str, what: str) -> Table | str:
     if not rivals:
         return "no runner-up that cannot be told from it"
     table = Table(
@@ -181,7 +186,7 @@ def _table(rivals: Sequence[tuple[Entrant, Difference]], what: str) -> Table | s
         title_justify="left",
     )
     table.add_column("configuration", overflow="fold")
-    for heading in ("size", "WER, %", f"{what}, points [{CONFIDENCE:.0%}]", "speakers"):
+    for heading in ("size", f"{rate}, %", f"{what}, points [{CONFIDENCE:.0%}]", "speakers"):
         table.add_column(escape(heading), justify="right")
     for rival, gap in rivals[:_SHOWN]:
         shown = points_interval(gap.wer, gap.low, gap.high)
