@@ -36,11 +36,10 @@ def as_table(results: Sequence[Tested]) -> Table:
     return table
 
 
-def as_markdown(results: Sequence[Tested], *, brief: bool = False) -> str:
-    """The same table as Markdown; a brief one says what is claimed and of what, what was found, and the verdict."""
-    cells = [[_inert("<br>".join(lines)) for lines in (_brief if brief else _cells)(result)] for result in results]
-    headings = ("claim", "measured, effect [95 %]", "verdict") if brief else _HEADINGS
-    lines = [headings, ["---"] * len(headings), *cells]
+def as_markdown(results: Sequence[Tested]) -> str:
+    """The same table as Markdown."""
+    cells = [[_inert("<br>".join(lines)) for lines in _cells(result)] for result in results]
+    lines = [_HEADINGS, ["---"] * len(_HEADINGS), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -95,13 +94,6 @@ def _cells(result: Tested) -> list[list[str]]:
         [probability(_number(result.p_holm))],
         _verdict(result),
     ]
-
-
-def _brief(result: Tested) -> list[list[str]]:
-    claim = result.claim
-    source = "; ".join(filter(None, (claim.source, claim.label)))
-    found = [f"{_where(place)}: {_effect(claim, place.finding)}" for place in result.places]
-    return [[f"{claim.sentence} ({source})"], found or [DASH], [f"**{str(result.verdict).replace('_', ' ')}**"]]
 
 
 def _where(place: Place) -> str:
