@@ -93,7 +93,7 @@ def test_chunks_overlap_and_each_recording_is_heard_by_itself(whisper):
 
 def test_chunks_of_real_speech_are_one_text(real_whisper, librispeech_root):
     """What is heard of utterances joined to a minute and a half is what is heard one by one, but for the seams."""
-    data = Data(dataset="librispeech", split="test-clean", root=str(librispeech_root), limit=16)
+    data = Data(dataset="librispeech", split="test-clean", root=str(librispeech_root), limit=8)
     alone = load(data).utterances
     (together,) = load(data.model_copy(update={"join_seconds": 600.0})).utterances
     recognizer = load_recognizer(real_whisper, "float32", "cpu")
