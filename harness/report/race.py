@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness._printing import counted, printable
 from harness.execution.racing import Racing
@@ -187,10 +187,10 @@ def _table(rivals: Sequence[tuple[Entrant, Difference]], rate: str, what: str) -
     )
     table.add_column("configuration", overflow="fold")
     for heading in ("size", f"{rate}, %", f"{what}, points [{CONFIDENCE:.0%}]", "speakers"):
-        table.add_column(escape(heading), justify="right")
+        table.add_column(Text(heading), justify="right")
     for rival, gap in rivals[:_SHOWN]:
         shown = points_interval(gap.wer, gap.low, gap.high)
-        table.add_row(escape(rival.label), megabytes(rival.size), rival.wer, escape(shown), str(rival.speakers))
+        table.add_row(Text(rival.label), megabytes(rival.size), rival.wer, Text(shown), str(rival.speakers))
     if len(rivals) > _SHOWN:
         table.add_row(f"and {len(rivals) - _SHOWN} more")
     return table

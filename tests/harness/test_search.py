@@ -1,10 +1,12 @@
 """A search end to end on the embedded benchmark: who is never transcribed, who is left, and what goes on."""
 
+import io
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from harness import grid, search, transcribe
 from harness.embedded import SPEECH_DIRECTORY
@@ -12,6 +14,7 @@ from harness.execution.racing import stages
 from harness.records.layout import MODELS
 from harness.records.parts import Parts
 from harness.records.reading import open_run
+from harness.report.race import Entrant, _table
 from harness.resolution.batching import speaker_plan
 from harness.search import _bytes
 
@@ -208,3 +211,12 @@ def test_looks_are_at_whole_speakers():
     rng = np.random.default_rng(0)
     plan = speaker_plan(speakers, {name: rng.random() for own in speakers for name in own}, 16)
     assert stages(speakers, plan) == {12: 12, 21: 21, 40: 40}, "blocks are of three speakers, in three batches"
+
+
+def test_brackets_of_labels_are_shown_as_they_are():
+    own = Entrant("ptq [tied 6-bit]", 5_000_000, *(np.array(counts) for counts in ([1.0, 2, 3], [10.0] * 3, [1.0] * 3)))
+    console = Console(file=io.StringIO(), width=120)
+    console.print(_table([(own, own.loss)], "WER", "minus the winner"), markup=False)
+    text = console.file.getvalue()
+    assert "ptq [tied 6-bit]" in text
+    assert "minus the winner, points [95%]" in text
