@@ -192,6 +192,15 @@ class Packing(Protocol):
 
 
 @runtime_checkable
+class Sizing(Protocol):
+    """What a backend has beside the members of `Backend` if it knows the bytes of some specs from quicker ones."""
+
+    def sized_as(self, spec: QuantSpec, options: Any) -> QuantSpec | None:
+        """A spec that has the bytes of a resolved one and needs no calibration; `None` where there is none. Pure."""
+        ...
+
+
+@runtime_checkable
 class Engine(Protocol):
     """What a backend has beside the members of `Backend` if an engine outside torch computes its models."""
 

@@ -8,6 +8,7 @@ ends in the same packed layer (`_linear.py`), so that they can be combined: the 
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _WITHOUT_DATA = frozenset({"rtn", "quarot"})
 """Methods that look at the weights alone."""
+_AS_RTN = frozenset({"rtn", "gptq", "gptaq"})
+"""Methods whose packed layers hold the same tensors."""
 
 
 @cache
@@ -85,6 +88,14 @@ class Ptq(LayerwiseBackend):
         """All but rounding and rotation, and these too for a static range, an input's power or a budget of bits."""
         asked = spec.scheme is Scheme.STATIC or spec.bits is None or options.smooth > 0
         return asked or spec.method not in _WITHOUT_DATA
+
+    def sized_as(self, spec: QuantSpec, options: Any) -> QuantSpec | None:
+        """Rounding, of what GPTQ and GPTAQ would make codes of: how codes are found changes none of their bytes."""
+        used = {spec.method, *(rule.method for rule in spec.recipe)} - {None}
+        if spec.scheme is not Scheme.WEIGHT_ONLY or spec.bits is None or options != PtqOptions() or not used <= _AS_RTN:
+            return None
+        recipe = tuple(replace(rule, method=rule.method and "rtn") for rule in spec.recipe)
+        return replace(spec, method="rtn", recipe=recipe)
 
     def problems(self, targets: list[Candidate], spec: QuantSpec, options: Any) -> None:
         """Group sizes that do not divide, and widths that cannot be rotated."""

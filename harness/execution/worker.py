@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,9 +20,11 @@ from safetensors.torch import load_file, save
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from backends import Quantized, UnsupportedError, quantize_spec
+from backends import Quantized, UnsupportedError, quantize_spec, resolve
+from backends.core.base import Sizing
 from backends.core.fingerprint import fingerprint
 from backends.core.generation import rules_in_force
+from backends.core.registry import get
 from harness import cost
 from harness.cost.counting import Counts
 from harness.embedded import PLANTED
@@ -158,6 +161,10 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     cost.reset_peak_memory()
     if not configuration.is_baseline:
         channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
+    if (excessive := _known_too_large(task, recognizer)) is not None:
+        for cell in task.cells:
+            _leave(task, channel, excessive, 0.0, cell)
+        return
     quantized, quantizing = kept_or(task, partial(_measured, task, recognizer))
     recognizer.model = quantized.model
     leave = partial(_leave, task, channel, quantized.report.size_bytes, quantizing["quantize_seconds"])
@@ -227,6 +234,20 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         if states := transcriber.states(cell):
             states.remove()
         channel.send(CellDone(cell.cell_id))
+
+
+def _known_too_large(task: Task, recognizer: Recognizer) -> int | None:
+    """Bytes of a model larger than wanted, where that is known without calibrating; the model stays as it was."""
+    configuration = task.configuration
+    backend = get(configuration.backend)
+    if task.largest is None or not configuration.calibrates or not isinstance(backend, Sizing):
+        return None
+    quick = backend.sized_as(*resolve(configuration.spec, configuration.backend, configuration.option_values))
+    if quick is None:
+        return None
+    copy = deepcopy(recognizer.model)
+    size: int = quantize_spec(copy, quick, configuration.backend, configuration.option_values).report.size_bytes
+    return size if size > task.largest else None
 
 
 def _leave(task: Task, channel: Connection, size_bytes: int, quantize_seconds: float, cell: Cell) -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from backends import Activations, ModelError, load, quantize
+from backends import Activations, ModelError, load, quantize, quantize_spec
 from backends.core.manifest import WEIGHTS
-from backends.ptq import methods
+from backends.ptq import BACKEND, methods
 from backends.ptq._rules import BLOCKWISE
 from backends.ptq.spqr import MOST
 from tests.backends.core.test_any_module import build_wav2vec2
@@ -52,6 +52,31 @@ def test_every_method_at_three_bits(method, granularity, whisper_inputs, tmp_pat
     again = quantized(whisper_inputs, granularity=granularity, method=method)
     assert torch.equal(logits(again.model, whisper_inputs), found)
     survives_saving(result, whisper_inputs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"granularity": "per_group:32", "bits": 3},
+        {"method": "gptaq", "bits": 5},
+        {
+            "bits": 4,
+            "rest": "fp16",
+            "recipe": [{"modules": ["tied"], "bits": 6}, {"parts": ["encoder"], "method": "gptaq"}],
+        },
+    ],
+)
+def test_sizes_are_known_without_calibration(asked, whisper_inputs):
+    result = quantized(whisper_inputs, **asked)
+    quick = BACKEND.sized_as(result.spec, result.options)
+    assert quick != result.spec
+    assert quantize_spec(build_whisper(), quick, "ptq").report.size_bytes == result.report.size_bytes
+
+
+@pytest.mark.parametrize("asked", [{"method": "awq"}, {"method": "gptq", "options": {"smooth": 0.5}}])
+def test_sizes_of_others_are_known_afterwards(asked, whisper_inputs):
+    result = quantized(whisper_inputs, **asked)
+    assert BACKEND.sized_as(result.spec, result.options) is None
 
 
 @pytest.mark.parametrize("method", methods())
