@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, metadata
 
 from backends.core.commands import called
 
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="of those below; COMMAND --help says more")
+    parser.add_argument("--version", action="version", version=f"asrquant {metadata.version('asrquant')}")
     parser.parse_args(given)
     raise AssertionError("a command that is known was called")
 

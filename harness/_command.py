@@ -49,7 +49,7 @@ def experiment_of(options: argparse.Namespace, *overrides: str) -> Experiment:
         raise ConfigError(f"--limit is {options.limit}; it must be at least 1")
     out = [] if options.out is None else [f"run.output={json.dumps(options.out)}"]
     changes = [*options.set, *overrides, *out]
-    inside = str(options.file) == EMBEDDED.stem and not options.file.exists()
+    inside = str(options.file) == EMBEDDED.stem and not options.file.is_file()
     experiment = load_experiment(EMBEDDED if inside else options.file, changes)
     if options.limit is None:
         return experiment

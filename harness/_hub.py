@@ -62,6 +62,6 @@ def offline_sentence(repository: str, kind: str) -> str:
     key = "path" if kind == "model" else "root"
     table = "[[model]]" if kind == "model" else "[[data]]"
     return (
-        f"{repository} is not in the cache and the hub cannot be reached: try the experiment embedded, which needs "
-        f'no network, or give {key} = "path/to/directory" in {table}'
+        f"{repository} is no directory here, it is not in the cache, and the hub cannot be reached: try the "
+        f'experiment embedded, which needs no network, or give {key} = "path/to/directory" in {table}'
     )

@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done="they are drawn",
     )
     parser.add_argument("run", type=Path, help="directory of a run, or of a published one")
-    parser.add_argument("--out", type=Path, help="where to write; default: RUN/figures; of a published one below runs/")
+    parser.add_argument(
+        "--out", type=Path, help="where to write; default: RUN/figures; of a published one below runs/published/"
+    )
     options = parser.parse_args(arguments)
     return run_command(lambda: _run(options.run, options.out))
 

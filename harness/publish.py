@@ -16,6 +16,7 @@ from backends.core.commands import command_parser
 from harness._command import run_command
 from harness._printing import counted
 from harness.errors import OutputError
+from harness.experiment.tables import is_local
 from harness.records.files import is_temporary, sync, temporary_beside, writing
 from harness.records.published import ABOUT, CHECKSUMS, is_published
 
@@ -57,12 +58,15 @@ def _run(run: Path, directory: Path, model: Path | None) -> int:
 
 def _write_card(run: RecordedRun, directory: Path) -> list[Path]:
     """The card of a saved model with what the published run measured of it; and what the Open ASR Leaderboard takes."""
-    from backends.core.card import card_of, write_card
+    from backends.core.card import card_of, updated_card, write_card
     from harness.report import leaderboard
     from harness.report.card import measured
 
     model, evaluated, entries = measured(run, directory)
-    written = [write_card(directory, card_of(directory, model.path, model.license or "", evaluated))]
+    earlier = updated_card(directory, "", "")
+    known = ("", "") if earlier is None else (earlier.data.base_model or "", earlier.data.license or "")
+    base_model = model.path if "/" in model.path and not is_local(model.path) else known[0]
+    written = [write_card(directory, card_of(directory, base_model, model.license or known[1], evaluated))]
     return [*written, leaderboard.write(directory, entries)] if entries else written
 
 

@@ -39,7 +39,10 @@ def _parser() -> argparse.ArgumentParser:
         done="all were transcribed",
         failed="some could not be",
     )
-    parser.add_argument("model", help="directory of a checkpoint or of a saved quantized model; or embedded")
+    parser.add_argument(
+        "model",
+        help="directory of a checkpoint or of a saved quantized model; or embedded, of synthesised speech",
+    )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio, such as speech.wav")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="files at a time; default: 8")

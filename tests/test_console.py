@@ -33,7 +33,7 @@ def test_commands_have_the_same_help_under_either_name(name, capsys, monkeypatch
 def test_the_console_script_is_it():
     shown = subprocess.run([Path(sys.executable).with_name("asrquant"), "--help"], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.startswith("usage: asrquant [-h] COMMAND")
+    assert shown.stdout.startswith("usage: asrquant [-h] [--version] COMMAND")
     assert all(f"  {name} " in shown.stdout for name in COMMANDS)
 
 

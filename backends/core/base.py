@@ -241,11 +241,16 @@ class Adopting(Protocol):
         ...
 
 
+_EXTRAS = frozenset({"ctranslate2", "ggml", "onnxruntime", "openvino", "torchao"})
+"""Backends that are extras of this package, which know the versions that they need."""
+
+
 def missing_package(backend: Backend) -> Unsupported | None:
     """The answer of a backend whose library is not installed, or `None` where all is there."""
     for package, version in package_versions(backend).items():
         if version == "none":
-            return Unsupported(f"{package} is not installed: pip install {package}", elsewhere=True)
+            extra = f'"asrquant[{backend.name}]"' if backend.name in _EXTRAS else package
+            return Unsupported(f"{package} is not installed: pip install {extra}", elsewhere=True)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +92,23 @@ def _use(name: str) -> str:
     )
 
 
+def updated_card(directory: Path, base_model: str, license: str) -> ModelCard | None:
+    """The card that is there, with what is given of its base model; `None` where there is none of ours.
+
+    What it says was measured stays, and what somebody added to it.
+    """
+    from huggingface_hub import ModelCard
+
+    path = directory / CARD
+    if not path.is_file() or _MARK not in path.read_text(encoding="utf-8"):
+        return None
+    card = ModelCard.load(path)
+    card.data.base_model = base_model or card.data.base_model
+    card.data.base_model_relation = "quantized" if card.data.base_model else None
+    card.data.license = license.lower() or card.data.license
+    return card
+
+
 def write_card(directory: Path, card: ModelCard) -> Path:
     """Write a card into a model's directory, in the place of one that was written before.
 
@@ -118,10 +136,14 @@ def push(directory: Path, repository: str, *, upload: bool) -> str:
     Raises:
         CheckpointError: there is no card, no token, or the hub refuses.
     """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise CheckpointError(f"{repository}: name a repository as OWNER/NAME")
     if not (directory / CARD).is_file():
         raise CheckpointError(f"{directory} has no {CARD}: write the card first")
     files = [path for path in directory.rglob("*") if path.is_file()]
-    told = f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB, to {repository}"
+    size = sum(path.stat().st_size for path in files) / 1e6
+    names = ", ".join(sorted(str(path.relative_to(directory)) for path in files))
+    told = f"{len(files)} files, {size:.1f} MB, to {repository}: {names}"
     if not upload:
         return f"would send {told}; --upload sends them"
     token = os.environ.get("HF_TOKEN")

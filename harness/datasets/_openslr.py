@@ -18,8 +18,10 @@ def load_tree(name: str, root: Path, data: Data) -> Corpus:
         DataError: there is no such split, a transcript is empty, or a file is missing.
     """
     directory = root / data.split
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such directory; data.root names the one above the splits")
     if not directory.is_dir():
-        there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir())) if root.is_dir() else ""
+        there = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir()))
         raise DataError(f"{directory}: there is no such split; {root} has {there or 'no directories'}")
     transcripts = sorted(directory.glob("*/*/*.trans.txt"))
     if not transcripts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -17,13 +18,19 @@ Normalizer = Literal["auto", "whisper-english", "whisper-basic", "multilingual",
 ErrorUnit = Literal["auto", "word", "character"]
 
 
+def is_local(path: str) -> bool:
+    """Whether a model's path leads out of the working directory; all else is an id of the hub, or begins there."""
+    return path.startswith(("/", "~", "./", "../"))
+
+
 class Model(Table):
     """A recogniser.
 
     Attributes:
         path: where it lies: `embedded`, `embedded-moonshine` or an outlier variant (`embedded-outliers`), a local
             directory, or a repository on the hub such as `openai/whisper-small`.
-        name: what results, `[[published]]`, `models` and claims call it; its `path` where it is left out.
+        name: what results, `[[published]]`, `models` and claims call it; without it the `path`, of which the last part
+            where it begins with `/`, `~` or `.`.
         revision: of a hub repository; a commit, tag or branch.
         dtype: in which it is loaded, and relative to which `size_reduction` is reported.
         published_dtype: in which its weights were published, relative to which `size_reduction_published` is
@@ -41,7 +48,7 @@ class Model(Table):
     @property
     def label(self) -> str:
         """What results call it."""
-        return self.name or self.path
+        return self.name or (PurePath(self.path).name if is_local(self.path) else self.path)
 
 
 _Speed = Annotated[float, Field(ge=0.25, le=4)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.experiment.conditions import NOISES
 from harness.experiment.config import Experiment
-from harness.experiment.tables import Data
+from harness.experiment.tables import Data, is_local
 
 _PATH = re.compile(r"(?<![\w/.~])(?:file://)?(?!//)(?:~[\w.-]*|\.{1,2})?/[^\s\"'<>|,;:()\[\]{}]+")
 """A path that does not begin in the working directory; an address of the web is none."""
@@ -79,11 +79,6 @@ class Paths:
                 ],
             }
         )
-
-
-def is_local(path: str) -> bool:
-    """Whether a model's path leads out of the working directory; all else is an id of the hub, or begins there."""
-    return path.startswith(("/", "~", "./", "../"))
 
 
 def _elsewhere(data: Data) -> Data:

@@ -153,4 +153,4 @@ def place_for(run: RecordedRun, name: str) -> Path:
     """
     if not isinstance(run, PublishedRun):
         return run.path / name
-    return _RUNS / run.path.resolve().name / name
+    return _RUNS / "published" / run.path.resolve().name / name

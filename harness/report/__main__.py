@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         type=Path,
-        help="file to write; default: RUN/report.html; of a published one below runs/; of a board runs/board.html",
+        help="file to write; default: RUN/report.html; of a published one below runs/published/; of a board "
+        "runs/board.html",
     )
     options = parser.parse_args(arguments)
     return run_command(lambda: _board(options) if options.board else _page(options))
@@ -44,7 +45,8 @@ def _board(options: argparse.Namespace) -> int:
 
     _check_place(options.out)
     out = options.out or Path("runs") / "board.html"
-    _write(out, render_board(map(open_run, options.runs)), made=options.out is None)
+    runs = {path.resolve(): path for path in options.runs}
+    _write(out, render_board(map(open_run, runs.values())), made=options.out is None)
     return 0
 
 

@@ -135,8 +135,14 @@ def sentences(comparison: Comparison, unit: Unit) -> Iterator[str]:
         yield "With fewer than six speakers the permutation test cannot reach p < .05, whatever the difference."
     if mapsswe.z is not None:
         yield f"MAPSSWE: {mapsswe.segments} segments, z = {mapsswe.z:.3f}, p = {mapsswe.p:.3g}."
-    verdict = "is" if difference.non_inferior else "is not"
-    yield f"A {verdict} shown to be as good as B (certainly fewer than {MARGIN:.0%} more errors)."
+    if difference.low > 0:
+        yield "A is shown to be worse than B: the interval of the difference lies above 0."
+    else:
+        verdict, lies = ("is", "lies") if difference.non_inferior else ("is not", "does not lie")
+        yield (
+            f"A {verdict} shown to be as good as B, certainly fewer than {MARGIN:.0%} more errors: the interval of A's "
+            f"errors less {1 + MARGIN:g} times B's {lies} below 0."
+        )
     if not math.isnan(difference.detectable):
         yield f"Minimum detectable difference of a single test: {difference.detectable * 100:.2f} points (80 % power)."
 

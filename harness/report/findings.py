@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from harness._printing import counted
 from harness.report.complete import (
     SIGNIFICANT,
     Complete,
@@ -208,12 +209,14 @@ def _by_split(found: Sequence[Effect], study: Study) -> str:
 def _power(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding:
     sentences = []
     for split in splits:
-        rows = [r for r in study.scored if r["split"] == split and r["detectable"] is not None]
-        if rows:
+        compared = [r for r in study.scored if r["split"] == split and r["difference"] is not None]
+        rows = [r for r in compared if r["detectable"] is not None]
+        if len(rows) > len(compared) / 2:
             smallest = median(r["detectable"] for r in rows) * 100
             sentences.append(
                 f"On {split} ({rows[0]['blocks']} {rows[0]['blocked_by']}s resampled) the minimum detectable "
-                f"difference of a single test is {smallest:.2f} points in half of the comparisons (80 % power)."
+                f"difference of a single test is {smallest:.2f} points in half of {counted(len(rows), 'comparison')} "
+                f"in which it can be estimated, of {len(compared)} (80 % power)."
             )
     tested = [r for r in study.scored if r["p_permutation"] is not None]
     blind = [r for r in tested if len(tested) * smallest_p(r["blocks"]) >= SIGNIFICANT]

@@ -36,9 +36,7 @@ def _lossless(quantized: Sequence[Complete], splits: Sequence[str]) -> str:
     good = next((one for one in quantized if one.as_good), None)
     where = f"on {joined(splits)}"
     if good is None:
-        return (
-            f"If nothing may be lost, nothing here can be named: none is shown to be as good as full precision {where}."
-        )
+        return f"If nothing may be lost: full precision, since nothing here is shown to be as good {where}."
     return f"If nothing may be lost: {described(good)}, certainly fewer than {MARGIN:.0%} more errors {where}."
 
 
@@ -75,15 +73,15 @@ def _untold(quantized: Sequence[Complete]) -> str:
     )
 
 
-def unmeasured(study: Study, name: str) -> list[str]:
+def unmeasured(study: Study, asked: str) -> list[str]:
     """What the run does not tell, with the command that would.
 
     Args:
-        name: of the experiment.
+        asked: the experiment, as a command names it.
     """
     if any(row.get("timed_rtfx") is not None for row in study.scored):
         return []
-    return [f"Speed is not measured: python -m harness.latency experiments/{name}.toml, with nothing else running."]
+    return [f"Speed is not measured: python -m harness.latency {asked}, with nothing else running."]
 
 
 def _where(study: Study) -> str:

@@ -16,7 +16,8 @@ from harness.report.labels import label, remarks_of, telling
 from harness.report.numbers import fixed
 from harness.report.units import unit_of
 
-_LONGEST_REASON = 240
+_SHOWN = (160, 120)
+"""Letters of a long reason: its beginning, and its end, where it says what to do."""
 
 
 def plan_table(planned: Sequence[Configuration], experiment: Experiment) -> Table:
@@ -129,7 +130,7 @@ def unfinished_table(rows: Sequence[dict[str, Any]]) -> Table | None:
     for heading in ("configuration", "splits", "status", "reason"):
         table.add_column(heading, overflow="fold")
     for (name, status, reason), own in splits.items():
-        short = reason if len(reason) <= _LONGEST_REASON else reason[:_LONGEST_REASON] + "..."
+        short = reason if len(reason) <= sum(_SHOWN) else f"{reason[: _SHOWN[0]]} ... {reason[-_SHOWN[1] :]}"
         table.add_row(*(escape(text) for text in (name, ", ".join(own), status, short)))
     return table
 

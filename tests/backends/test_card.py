@@ -38,8 +38,8 @@ def test_the_card_is_read_by_the_hub_s_own_parser(saved):
 
 def test_it_takes_the_place_of_its_own_alone(saved, capsys):
     directory, _ = saved
-    written(directory)
-    assert written(directory).data.license is None
+    written(directory, "--license", "mit")
+    assert written(directory).data.license == "mit"
     (directory / "README.md").write_text("mine")
     assert main(["card", str(directory)]) == 2
     assert "it was not written by asrquant" in capsys.readouterr().err
@@ -82,7 +82,11 @@ def test_sending_keeps_a_card_that_says_what_was_measured(saved, capsys):
     assert main(["card", str(directory), "--push", "me/small"]) == 0
     assert "WER 5.2 %" in (directory / "README.md").read_text()
     assert main(["card", str(directory), "--push", "me/small", "--license", "mit"]) == 0
-    assert "Nothing: this card is of the model alone." in (directory / "README.md").read_text()
+    card = ModelCard.load(directory / "README.md")
+    assert (card.data.base_model, card.data.license) == ("openai/whisper-tiny", "mit")
+    assert "WER 5.2 %" in card.text
+    assert main(["card", str(directory), "--push", "small"]) == 2
+    assert "small: name a repository as OWNER/NAME" in capsys.readouterr().err
 
 
 def test_what_the_hub_refuses_is_a_sentence(saved, capsys, monkeypatch):

@@ -113,8 +113,8 @@ def test_without_hub_and_cache_one_sentence(tmp_path):
     done = run(experiment, "http://127.0.0.1:9", tmp_path / "empty", tmp_path / "runs")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
-        "error: openai/whisper-tiny is not in the cache and the hub cannot be reached: try the experiment embedded, "
-        'which needs no network, or give path = "path/to/directory" in [[model]]'
+        "error: openai/whisper-tiny is no directory here, it is not in the cache, and the hub cannot be reached: try "
+        'the experiment embedded, which needs no network, or give path = "path/to/directory" in [[model]]'
     ]
 
 

@@ -15,6 +15,7 @@ from harness.report.page._averages import averages_section
 from harness.report.page._chart import chart
 from harness.report.page._effects import effects_section
 from harness.report.page._layers import layers
+from harness.report.page._made import asked_for
 from harness.report.page._noise import noise_picture
 from harness.report.page._overview import overview
 from harness.report.page._provenance import provenance
@@ -43,7 +44,7 @@ def _sections(run: PageRun) -> dict[str, Any]:
         "unit": run.unit,
         "overview": overview(run),
         "short": in_short(run.study),
-        "unmeasured": unmeasured(run.study, run.name),
+        "unmeasured": unmeasured(run.study, asked_for(run)),
         "findings": findings(run.study),
         "table": table,
         "noise": noise_picture(run),

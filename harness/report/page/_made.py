@@ -43,12 +43,21 @@ def command_of(recorded: str, configuration_id: str) -> str:
     >>> command_of("grid.py mine.toml --only bits=4 --set run.device=cpu --workers 2", "c12")
     'python -m harness.grid mine.toml --set run.device=cpu --only id=c12 --out again'
     """
+    asked = asked_of(recorded)
+    return f"python -m harness.grid {asked} --only id={configuration_id} --out again" if asked else ""
+
+
+def asked_of(recorded: str) -> str:
+    """The experiment file of a recorded command, with what decides what is measured; empty where it has no file."""
     words = shlex.split(recorded)
     file = next((word for word in words if word.endswith(".toml") or word == EXPERIMENT.stem), None)
-    if file is None:
-        return ""
-    asked = shlex.join([file, *_repeated(words)])
-    return f"python -m harness.grid {asked} --only id={configuration_id} --out again"
+    return "" if file is None else shlex.join([file, *_repeated(words)])
+
+
+def asked_for(run: PageRun) -> str:
+    """The same of the run, as far as one of its cells tells; else a file of its name."""
+    done = (run.stored.environment(row["cell_id"]) for row in run.rows if row["status"] == "done")
+    return next(filter(None, (asked_of(own.get("command") or "") for own in done)), f"{run.name}.toml")
 
 
 def _repeated(words: Sequence[str]) -> Iterator[str]:

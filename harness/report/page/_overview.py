@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from harness._printing import counted
+from harness.embedded import MODELS, PLANTED
 from harness.records.reading import missing
 from harness.report.page._run import PageRun
 from harness.report.unfinished import unfinished_sentence
@@ -62,6 +63,8 @@ def overview(run: PageRun) -> Overview:
 
 
 def _model(name: str, revision: str | None) -> str:
+    if name in MODELS or name in PLANTED:
+        return f"{name}, a small model of synthesised speech, for trying out"
     return name if revision is None else f"{name} ({revision[:12]})"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.report.complete import is_worse
 from harness.report.labels import remarks_of
 from harness.report.numbers import DASH, MINUS, fixed, interval, percent, points_interval, probability
 from harness.report.page._made import Made, made
@@ -84,7 +85,9 @@ def as_good(row: Row) -> str:
         return DASH
     if row["identical"]:
         return "identical"
-    return "yes" if row["non_inferior"] else "not shown"
+    if row["non_inferior"]:
+        return "yes"
+    return "worse" if is_worse(row) else "not shown"
 
 
 def _scaled(key: str, divisor: float, digits: int) -> Shown:

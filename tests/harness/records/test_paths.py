@@ -12,12 +12,13 @@ HOME = Path.home()
 
 @pytest.fixture
 def paths(tmp_path):
-    models = [f'path="{tmp_path}/a/tiny"', f'path="{tmp_path}/b/tiny"', 'path="openai/whisper-tiny"', 'path="~/small"']
+    local = [f'path="{tmp_path}/a/tiny"', f'path="{tmp_path}/b/tiny"\nname="other"']
+    models = [*local, 'path="openai/whisper-tiny"', 'path="~/small"']
     tables = "".join(f"[[model]]\n{model}\n" for model in models)
     (tmp_path / "x.toml").write_text(
         f'name = "x"\n{tables}[[data]]\ndataset = "folder"\nroot = "{tmp_path}/my speech"\n'
         '[run]\noutput = "~/results"\naddress = "ray://head.example.org:10001"\n'
-        f'[[grid]]\nbackend = "hqq"\nbits = 4\nmodels = ["{tmp_path}/b/tiny"]\n'
+        f'[[grid]]\nbackend = "hqq"\nbits = 4\nmodels = ["other"]\n'
     )
     experiment = load_experiment(tmp_path / "x.toml")
     return Paths(tmp_path / "runs" / "x", experiment), experiment
@@ -60,7 +61,8 @@ def test_an_experiment_keeps_hub_ids_and_tells_models_apart(paths):
     known, experiment = paths
     published = known.experiment(experiment)
     assert [model.path for model in published.model] == ["tiny", "tiny-2", "openai/whisper-tiny", "small"]
-    assert published.grid[0].models == ["tiny-2"]
+    assert published.grid[0].models == ["other"]
+    assert [model.label for model in published.model] == [model.label for model in experiment.model]
     assert published.data[0].root is None
     assert (published.run.output, published.run.address) == ("runs", "auto")
     assert [known.model(model.path) for model in experiment.model] == [model.path for model in published.model]

@@ -197,7 +197,7 @@ def test_files_that_are_made_of_it_do_not_go_into_it(copied_run, tmp_path, capsy
     monkeypatch.chdir(tmp_path)
     before = sorted(path.name for path in copied_run.iterdir())
     assert write_page([str(copied_run)]) == 0
-    assert capsys.readouterr().out == "runs/copied/report.html\n"
+    assert capsys.readouterr().out == "runs/published/copied/report.html\n"
     assert figures.main([str(copied_run)]) == 0
-    assert list(Path("runs/copied/figures").glob("*.svg"))
+    assert list(Path("runs/published/copied/figures").glob("*.svg"))
     assert sorted(path.name for path in copied_run.iterdir()) == before

@@ -52,7 +52,7 @@ def test_what_is_avoided_makes_more_than_two_and_a_half_times_the_errors(study):
 def test_where_nothing_is_shown_to_be_as_good_that_is_said(tmp_path):
     own = [c for c in PLANNED if c.backend == "none" or c.spec.bits in (2, 3)]
     said = in_short(write_run(tmp_path, errors, own))
-    assert said[0].startswith("If nothing may be lost, nothing here can be named")
+    assert said[0].startswith("If nothing may be lost: full precision, since nothing here is shown to be as good")
 
 
 def test_full_precision_alone_says_nothing(tmp_path):
@@ -60,7 +60,7 @@ def test_full_precision_alone_says_nothing(tmp_path):
 
 
 def test_speed_is_missing_until_it_is_timed(study):
-    assert "harness.latency experiments/mine.toml" in unmeasured(study, "mine")[0]
+    assert "harness.latency mine.toml --limit 9, with" in unmeasured(study, "mine.toml --limit 9")[0]
     timed = Study([{**row, "timed_rtfx": 20.0} for row in study.rows], study.sample)
-    assert unmeasured(timed, "mine") == []
+    assert unmeasured(timed, "mine.toml") == []
     assert findings(timed)
