@@ -44,6 +44,8 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps({**as_json(comparison), **parts}, indent=1))
     else:
         console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+        if options.ref is not None and options.normalizer is None:
+            console.print("words are compared as they are written; --normalizer auto leaves out case and punctuation")
         console.print(as_text(comparison, names, samples, options.show, unit))
         if found:
             console.print(strata_table(found, unit))

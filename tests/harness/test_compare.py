@@ -194,3 +194,11 @@ def test_published_transcripts(capsys):
     assert (found["a"]["errors"], found["b"]["errors"]) == (1921, 1467)
     assert found["mapsswe"]["segments"] == 1536
     assert found["mapsswe"]["z"] == pytest.approx(13.773, abs=0.0005)
+
+
+def test_of_files_it_is_said_that_case_counts(files, capsys):
+    command = ["--ref", *files(ref=REF, a=A, b=B_TRN)]
+    assert main(command) == 0
+    assert "words are compared as they are written; --normalizer auto" in capsys.readouterr().out
+    assert main([*command, "--normalizer", "none"]) == 0
+    assert "as they are written" not in capsys.readouterr().out
