@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -47,10 +46,11 @@ def experiment_of(options: argparse.Namespace, *overrides: str) -> Experiment:
     """
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit is {options.limit}; it must be at least 1")
-    out = [] if options.out is None else [f"run.output={json.dumps(options.out)}"]
-    changes = [*options.set, *overrides, *out]
     inside = str(options.file) == EMBEDDED.stem and not options.file.is_file()
-    experiment = load_experiment(EMBEDDED if inside else options.file, changes)
+    experiment = load_experiment(EMBEDDED if inside else options.file, [*options.set, *overrides])
+    if options.out is not None:
+        run = experiment.run.model_copy(update={"output": options.out})
+        experiment = experiment.model_copy(update={"run": run})
     if options.limit is None:
         return experiment
     data = [one.model_copy(update={"limit": options.limit}) for one in experiment.data]
