@@ -103,9 +103,10 @@ def build_moonshine():
 
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
 SOUND = {
-    "whisper": (build_whisper, {"input_features": torch.randn(1, 80, 300)}, "model.encoder.layers.0.fc1"),
-    "moonshine": (build_moonshine, {"input_values": torch.randn(1, 16000)}, "model.encoder.layers.0.mlp.fc1"),
+    "whisper": (build_whisper, {"input_features": (1, 80, 300)}, "model.encoder.layers.0.fc1"),
+    "moonshine": (build_moonshine, {"input_values": (1, 16000)}, "model.encoder.layers.0.mlp.fc1"),
 }
+"""How a model of the family is built, the shape of its input, and a layer."""
 
 
 @pytest.mark.parametrize("family", SOUND)
@@ -113,7 +114,8 @@ def test_the_error_of_states_is_their_weighted_squared_change(family):
     torch.manual_seed(5)
     build, sound, layer = SOUND[family]
     model = build().eval()
-    item = CalibrationInput({**sound, "decoder_input_ids": torch.randint(0, 512, (1, 9))})
+    inputs = {name: torch.randn(shape) for name, shape in sound.items()}
+    item = CalibrationInput({**inputs, "decoder_input_ids": torch.randint(0, 512, (1, 9))})
     changes = changes_of(model, [layer], 0.002)
     before, attention = attended(model, item, layer)
     exact = []
