@@ -83,14 +83,13 @@ def add_card(commands: Any) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
-    from backends.core.card import CARD, Evaluated, card_of, push, updated_card, write_card
+    from backends.core.card import Evaluated, card_of, push, updated_card, write_card
 
     if options.upload and not options.push:
         raise SpecError("--upload wants --push REPOSITORY")
     fresh = card_of(options.directory, options.base_model, options.license, Evaluated())
-    card = updated_card(options.directory, options.base_model, options.license) or fresh
-    if not (options.push and (options.directory / CARD).exists()) or options.base_model or options.license:
-        print(write_card(options.directory, card))
+    there = updated_card(options.directory, options.base_model, options.license)
+    print(write_card(options.directory, there or fresh))
     if options.push:
         print(push(options.directory, options.push, upload=options.upload))
 

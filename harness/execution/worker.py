@@ -6,9 +6,7 @@ finished cell itself and sends events to the runner; it dies with its parent.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,11 +18,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
-from backends import Quantized, UnsupportedError, quantize_spec, resolve
-from backends.core.base import Sizing
+from backends import Quantized, UnsupportedError
 from backends.core.fingerprint import fingerprint
 from backends.core.generation import rules_in_force
-from backends.core.registry import get
 from harness import cost
 from harness.cost.counting import Counts
 from harness.embedded import PLANTED
@@ -32,6 +28,7 @@ from harness.embedded.outliers import plant
 from harness.execution.guarded import Stopped, guarded, stop_requested, text_of
 from harness.execution.kept import kept_or
 from harness.execution.measured import apart, layer_rows, operations_of, published, remarks, sizes, speed, traffic
+from harness.execution.quantizing import known_too_large, quantize, timed_quantize
 from harness.execution.task import (
     Analysed,
     AnalysisTask,
@@ -49,7 +46,6 @@ from harness.execution.task import (
 from harness.execution.timing import timed
 from harness.experiment.cell import Cell, CellStatus
 from harness.recognition.baseline import Baseline
-from harness.recognition.calibrating import calibration_inputs
 from harness.recognition.encoder_states import EncoderStates
 from harness.recognition.features import FeatureStore
 from harness.recognition.loading import load_recognizer
@@ -110,7 +106,7 @@ def _loaded(task: Task) -> Recognizer:
 def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> None:
     task, cell = timing.task, timing.task.cells[0]
     baseline, recognizer = _loaded(task), _loaded(task)
-    recognizer.model = _quantize(task, recognizer).model
+    recognizer.model = quantize(task, recognizer).model
     by_id = speech_of(cell)
     batch = [by_id[name] for name in cell.batches[0]]
     decoding = task.decoding.model_copy(update={"language": spoken(batch[0], task.decoding)})
@@ -121,7 +117,7 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
 def _replay(wanted: ReplayTask, channel: Connection, scratch: Path, log: Path) -> None:
     task = wanted.task
     recognizer = _loaded(task)
-    quantized = _quantize(task, recognizer)
+    quantized = quantize(task, recognizer)
     recognizer.model = quantized.model
     features = FeatureStore(scratch / FEATURES, task.model_directory)
     transcriber = Transcriber(recognizer, task.decoding, task.scoring, features, lambda: False)
@@ -138,7 +134,7 @@ def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path
 
     task = wanted.task
     baseline, recognizer = _loaded(task), _loaded(task)
-    quantized = _quantize(task, recognizer)
+    quantized = quantize(task, recognizer)
     speech = [utterance for _, utterance in sorted(speech_of(task.cells[0]).items())]
     chosen = np.random.default_rng(0).permutation(len(speech))[: wanted.utterances]
     utterances = [speech[i] for i in sorted(chosen)]
@@ -151,21 +147,20 @@ def _analyse(wanted: AnalysisTask, channel: Connection, scratch: Path, log: Path
 
 def _save_model(wanted: SaveTask, channel: Connection, scratch: Path, log: Path) -> None:
     recognizer = _loaded(wanted.task)
-    _quantize(wanted.task, recognizer).save(wanted.directory, recognizer.processor)
+    quantize(wanted.task, recognizer).save(wanted.directory, recognizer.processor)
 
 
 def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
     configuration = task.configuration
     recognizer = _loaded(task)
     known = published(recognizer.model, task.model_directory)
-    cost.reset_peak_memory()
     if not configuration.is_baseline:
         channel.send(Phase("calibrating and quantizing" if configuration.calibrates else "quantizing"))
-    if (excessive := _known_too_large(task, recognizer)) is not None:
+    if (excessive := known_too_large(task, recognizer)) is not None:
         for cell in task.cells:
             _leave(task, channel, excessive, 0.0, cell)
         return
-    quantized, quantizing = kept_or(task, partial(_measured, task, recognizer))
+    quantized, quantizing = kept_or(task, partial(timed_quantize, task, recognizer))
     recognizer.model = quantized.model
     leave = partial(_leave, task, channel, quantized.report.size_bytes, quantizing["quantize_seconds"])
     if task.largest is not None and quantized.report.size_bytes > task.largest:
@@ -236,20 +231,6 @@ def _run(task: Task, channel: Connection, scratch: Path, log: Path) -> None:
         channel.send(CellDone(cell.cell_id))
 
 
-def _known_too_large(task: Task, recognizer: Recognizer) -> int | None:
-    """Bytes of a model larger than wanted, where that is known without calibrating; the model stays as it was."""
-    configuration = task.configuration
-    backend = get(configuration.backend)
-    if task.largest is None or not configuration.calibrates or not isinstance(backend, Sizing):
-        return None
-    quick = backend.sized_as(*resolve(configuration.spec, configuration.backend, configuration.option_values))
-    if quick is None:
-        return None
-    copy = deepcopy(recognizer.model)
-    size: int = quantize_spec(copy, quick, configuration.backend, configuration.option_values).report.size_bytes
-    return size if size > task.largest else None
-
-
 def _leave(task: Task, channel: Connection, size_bytes: int, quantize_seconds: float, cell: Cell) -> None:
     """Leave the rest of a cell for later."""
     Parts(task.run_directory, cell.cell_id).save_size(size_bytes)
@@ -303,21 +284,3 @@ def _answers(cell: Cell, parts: Parts) -> bytes:
         return b""
     files = [path for index in range(len(cell.batches)) if (path := parts.answers(index)) is not None]
     return save({name: tensor for path in files for name, tensor in load_file(path).items()})
-
-
-def _measured(task: Task, recognizer: Recognizer) -> tuple[Quantized, dict[str, Any]]:
-    """Quantized, and what that took."""
-    began = time.perf_counter()
-    quantized = _quantize(task, recognizer)
-    return quantized, {"quantize_seconds": time.perf_counter() - began, "quantize_peak_bytes": cost.peak_memory()}
-
-
-def _quantize(task: Task, recognizer: Recognizer) -> Quantized:
-    configuration = task.configuration
-    inputs = None
-    if configuration.calibrates:
-        assert task.calibration is not None, "the plan refuses it without calibration speech"
-        inputs = calibration_inputs(recognizer, task.calibration, task.decoding)
-    return quantize_spec(
-        recognizer.model, configuration.spec, configuration.backend, configuration.option_values, inputs
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.errors import OutputError
 from harness.records.reading import RecordedRun
@@ -38,8 +38,8 @@ class _Column(NamedTuple):
     entry: Callable[[PageRun, Row], Entry]
 
 
-def _text(of: Callable[[PageRun, Row], object]) -> Callable[[PageRun, Row], Entry]:
-    return lambda run, row: Entry(str(of(run, row)), str(of(run, row)))
+def _text(key: str) -> Callable[[PageRun, Row], Entry]:
+    return lambda run, row: Entry(str(row[key]), str(row[key]))
 
 
 def _number(key: str, shown: Callable[[Row], str]) -> Callable[[PageRun, Row], Entry]:
@@ -47,8 +47,8 @@ def _number(key: str, shown: Callable[[Row], str]) -> Callable[[PageRun, Row], E
 
 
 _COLUMNS = (
-    _Column("model", False, _text(lambda run, row: row["model"])),
-    _Column("test set", False, _text(lambda run, row: row["split"])),
+    _Column("model", False, _text("model")),
+    _Column("test set", False, _text("split")),
     _Column("utterances", True, _number("utterances", lambda row: f"{int(row['utterances']):,}")),
     _Column("WER (or CER), %", True, _number("wer", lambda row: percent(row["wer"]))),
     _Column("difference, points", True, _number("difference", difference)),
@@ -56,7 +56,7 @@ _COLUMNS = (
     _Column("size, MB", True, _number("size_bytes", lambda row: fixed(row["size_bytes"] / 1e6))),
     _Column("saved, %", True, _number("size_reduction", lambda row: percent(row["size_reduction"], 1))),
     _Column(_TIMED, True, _number("timed_rtfx", lambda row: fixed(row.get("timed_rtfx"), 1))),
-    _Column("run", False, _text(lambda run, row: run.name)),
+    _Column("run", False, lambda run, row: Entry(run.name, run.name)),
 )
 
 
@@ -78,7 +78,7 @@ def render_board(stored: Iterable[RecordedRun]) -> str:
         .render(
             runs=[run.name for run in runs],
             margin=MARGIN,
-            columns=[(column.heading, column.numeric) for column in columns],
+            columns=columns,
             filters=_choices([row for _, row in rows]),
             rows=[_row(run, row, columns) for run, row in rows],
         )
@@ -96,11 +96,5 @@ def _row(run: PageRun, row: Row, columns: Sequence[_Column]) -> BoardRow:
         str(row["configuration"]),
         {name: level(row) for name, level in _FILTERS.items()},
         row["size_bytes"] / 1e6,
-        [_plain(column.entry(run, row)) for column in columns],
+        [column.entry(run, row) for column in columns],
     )
-
-
-def _plain(entry: Entry) -> Entry:
-    """Truth values by number, so that they sort."""
-    order: Any = entry.order
-    return Entry(entry.text, int(order) if isinstance(order, bool) else order)

@@ -12,7 +12,7 @@ from pathlib import Path
 from harness._printing import counted
 from harness.errors import ConfigError, DataError
 from harness.records.reading import RecordedRun, open_run, study_of
-from harness.report.columns import Row, levels, texts
+from harness.report.columns import Row, levels
 from harness.report.gate._limits import LimitsFile
 from harness.report.numbers import fixed, points_interval
 from harness.stats import CONFIDENCE, Sample, Study
@@ -82,7 +82,7 @@ class Gate:
         if not self._pairs:
             raise ConfigError(f"{run}: none of its finished cells is one of {earlier}: these are other experiments")
         for number, table in enumerate(limits.but):
-            if not any(texts(table.cells).items() <= levels(row).items() for row in rows.values()):
+            if not any(map(table.fits, rows.values())):
                 raise ConfigError(f"limits: but.{number}: no cell of {run} has {table.cells}")
 
     def checks(self) -> list[Check]:

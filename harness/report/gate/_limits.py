@@ -45,6 +45,10 @@ class Other(Limits):
 
     cells: Selection
 
+    def fits(self, row: Row) -> bool:
+        """Whether a cell is one of them."""
+        return texts(self.cells).items() <= levels(row).items()
+
 
 class LimitsFile(Limits):
     """A file of limits.
@@ -57,7 +61,7 @@ class LimitsFile(Limits):
 
     def of(self, measure: str, row: Row) -> float | None:
         """The limit of a measure for a cell; `None` where it is not judged."""
-        own = [table for table in self.but if texts(table.cells).items() <= levels(row).items()]
+        own = [table for table in self.but if table.fits(row)]
         found = [getattr(table, measure) for table in [*own, self]]
         return next((limit for limit in found if limit is not None), None)
 
