@@ -108,7 +108,8 @@ class Timing:
     """One call of the command.
 
     Attributes:
-        experiment: whose configurations are timed, on the first batch of its first split.
+        experiment: whose configurations are timed, on speech of its first split: four utterances of lengths that stand
+            for all, one by one, and the middle one of its batches.
         directory: where `latency.json` is kept.
         threads: of torch, and of engines.
         repeats, warmup: see `TimingTask`.
@@ -121,12 +122,17 @@ class Timing:
     warmup: int
 
     def run(self, planned: Sequence[Configuration], chosen: Sequence[Configuration], console: Console) -> list[Row]:
-        """Time `chosen` and record each as it ends; the rows of this call."""
+        """Time `chosen` and record each as it ends; the rows of this call.
+
+        Raises:
+            ConfigError: what was timed before is of another processor or other decoding, and cannot stand beside it.
+        """
         from harness.recognition.loading import inspect_checkpoint
         from harness.records.batch_size import settled
         from harness.records.results import result_rows
         from harness.resolution.identity import cells_of, resolve
 
+        self._check_earlier()
         resolved = resolve(self.experiment, chosen, partial(settled, self.directory.path))
         for model in resolved.models.values():
             inspect_checkpoint(model.directory, self.experiment.decoding)
@@ -196,19 +202,43 @@ class Timing:
             **(measured or {"measure": None}),
         }
 
-    def _record(self, rows: Sequence[Row], load: float) -> None:
-        """Put the rows of one configuration in the place of its earlier ones with as many threads."""
+    def _check_earlier(self) -> None:
+        """Times of two machines, or of two ways of decoding, are not put into one table."""
+        earlier, new = self.directory.latency(), self._about()
+        for what, old, own in (
+            ("processor", earlier.get("environment", {}).get("processor"), new["environment"]["processor"]),
+            ("[decoding]", earlier.get("decoding"), new["decoding"]),
+        ):
+            if earlier and old != own:
+                raise ConfigError(
+                    f"{self.directory.path / 'latency.json'}: was timed with another {what} ({_differing(old, own)}), "
+                    "and times are compared in one table: remove it and time all again, or name another directory with "
+                    "--out"
+                )
+
+    def _about(self) -> dict[str, Any]:
         from harness.cost import environment
 
+        return {
+            "environment": environment(self.threads, shlex.join(sys.argv)),
+            "decoding": self.experiment.decoding.model_dump(mode="json"),
+        }
+
+    def _record(self, rows: Sequence[Row], load: float) -> None:
+        """Put the rows of one configuration in the place of its earlier ones with as many threads."""
         timed = {(row["configuration_id"], row["threads"]) for row in rows}
         earlier = self.directory.latency().get("rows", [])
         kept = [row for row in earlier if (row["configuration_id"], row["threads"]) not in timed]
-        document = {
-            "environment": environment(self.threads, shlex.join(sys.argv)),
-            "decoding": self.experiment.decoding.model_dump(mode="json"),
-            "rows": [*kept, *({**row, "load_at_start": load} for row in rows)],
-        }
-        self.directory.write_latency(document)
+        new = [{**row, "load_at_start": load} for row in rows]
+        self.directory.write_latency({**self._about(), "rows": [*kept, *new]})
+
+
+def _differing(old: object, new: object) -> str:
+    """What there was and is; of tables, only the keys that differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        return "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys)
+    return f"it was {old!r} and is {new!r}"
 
 
 def _refusal(configuration: Configuration) -> tuple[str, str] | None:

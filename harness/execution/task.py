@@ -105,7 +105,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TimingTask:
-    """One configuration to be timed beside its full-precision baseline, on the first batch of the task's first cell.
+    """One configuration to be timed beside its full-precision baseline, on speech of the task's first cell.
 
     Attributes:
         task: as for a worker.

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.datasets import SAMPLE_RATE, Waveform
+from harness.datasets import SAMPLE_RATE, Utterance, Waveform
 from harness.experiment.tables import Decoding
 from harness.recognition.models import Recognizer
 
 STEP_POSITION = 20
 """Tokens in the cache when a decoder step is timed: about the middle of an utterance of ten seconds."""
 ALONE = 4
-"""Utterances that are transcribed one by one for rtfx at batch 1."""
+"""Utterances that are transcribed one by one for rtfx at batch 1: of lengths that stand for all."""
 
 Action = Callable[[], object]
 
@@ -50,10 +50,38 @@ class Measure:
     whole: bool = False
 
 
+@dataclass(frozen=True)
+class Speech:
+    """What is timed.
+
+    Attributes:
+        alone: utterances that are transcribed one by one; all but rtfx is of the first of them.
+        batch: utterances that are transcribed at once; one alone is not timed as a batch again.
+    """
+
+    alone: Sequence[Waveform]
+    batch: Sequence[Waveform]
+
+    @staticmethod
+    def of(utterances: Sequence[Utterance], batch: Sequence[Utterance], longest: int | None) -> Speech:
+        """Of a test set, `ALONE` utterances in even steps of rank by length, the middle of them first.
+
+        Args:
+            utterances: of the test set.
+            batch: one of its batches.
+            longest: samples of a recording that are transcribed at most, where it is cut.
+        """
+        ordered = sorted(utterances, key=lambda utterance: (utterance.seconds(), utterance.id))
+        steps = min(ALONE, len(ordered))
+        ranks = [(2 * i + 1) * len(ordered) // (2 * steps) for i in range(steps)]
+        ranks.insert(0, ranks.pop(steps // 2))
+        return Speech(*([u.waveform()[:longest] for u in some] for some in ([ordered[i] for i in ranks], batch)))
+
+
 def timed(
     baseline: Recognizer,
     quantized: Recognizer,
-    speech: Sequence[Waveform],
+    speech: Speech,
     decoding: Decoding,
     repeats: int,
     warmup: int,
@@ -62,13 +90,13 @@ def timed(
 
     Args:
         baseline, quantized: on the same device.
-        speech: one batch of the experiment; the first utterance alone is batch 1.
+        speech: alone and as a batch.
         decoding: as in the experiment.
         repeats: pairs that are timed.
         warmup: pairs before that, which are not.
     """
     with torch.no_grad():
-        baseline.transcribe(speech[:1], decoding)
+        baseline.transcribe(speech.alone[:1], decoding)
         for measure in _measures(speech, decoding, baseline.prompt):
             if quantized.inside is None and not measure.whole:
                 continue
@@ -78,11 +106,10 @@ def timed(
             yield {**what, "audio_seconds": measure.audio_seconds, **_summary(seconds, measure.audio_seconds)}
 
 
-def _measures(speech: Sequence[Waveform], decoding: Decoding, prompt: list[int]) -> Iterator[Measure]:
-    for suffix, batch, batches in (
-        ("", speech[:1], [[waveform] for waveform in speech[:ALONE]]),
-        ("_batch", speech, [speech]),
-    ):
+def _measures(speech: Speech, decoding: Decoding, prompt: list[int]) -> Iterator[Measure]:
+    alone = ("", speech.alone[:1], [[waveform] for waveform in speech.alone])
+    together = ("_batch", speech.batch, [speech.batch])
+    for suffix, batch, batches in (alone, together) if len(speech.batch) > 1 else (alone,):
         size, spoken = len(batch), [len(waveform) for part in batches for waveform in part]
         yield Measure(f"encoder{suffix}", size, size, None, partial(_encoder, batch=batch))
         yield Measure(f"decoder_step{suffix}", size, size, None, partial(_step, batch=batch, prompt=prompt))

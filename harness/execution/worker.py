@@ -43,7 +43,7 @@ from harness.execution.task import (
     Timed,
     TimingTask,
 )
-from harness.execution.timing import timed
+from harness.execution.timing import Speech, timed
 from harness.experiment.cell import Cell, CellStatus
 from harness.recognition.baseline import Baseline
 from harness.recognition.encoder_states import EncoderStates
@@ -108,9 +108,12 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     baseline, recognizer = _loaded(task), _loaded(task)
     recognizer.model = quantize(task, recognizer).model
     by_id = speech_of(cell)
-    batch = [by_id[name] for name in cell.batches[0]]
+    batch = [by_id[name] for name in cell.batches[len(cell.batches) // 2]]
     decoding = task.decoding.model_copy(update={"language": spoken(batch[0], task.decoding)})
-    for row in timed(baseline, recognizer, [u.waveform() for u in batch], decoding, timing.repeats, timing.warmup):
+    cut = decoding.long_audio == "truncate" and not baseline.family.any_length
+    longest = baseline.family.window(baseline.processor) if cut else None
+    speech = Speech.of(list(by_id.values()), batch, longest)
+    for row in timed(baseline, recognizer, speech, decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))
 
 

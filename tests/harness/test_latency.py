@@ -1,6 +1,7 @@
 """Timing in turns, and the latency command end to end on the embedded benchmark. No test expects a time."""
 
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pandas
 import pytest
 import torch
 
-from harness.execution.timing import _in_turns, _summary, timed
+from harness.execution.timing import Speech, _in_turns, _summary, timed
 from harness.experiment.tables import Decoding
 from harness.latency import _unstable, main
 from harness.recognition.loading import load_recognizer
@@ -24,7 +25,7 @@ model = "embedded"
 [[data]]
 dataset = "embedded"
 split = "clean"
-limit = 3
+limit = 4
 [decoding]
 batch_size = 2
 max_new_tokens = 20
@@ -77,10 +78,30 @@ def test_moonshine_is_timed_like_whisper(tmp_path):
     directory = save_moonshine(tmp_path / "moonshine")
     baseline, quantized = (load_recognizer(directory, "float32", "cpu") for _ in range(2))
     speech = [np.zeros(length, dtype=np.float32) for length in (8_000, 12_000)]
-    rows = list(timed(baseline, quantized, speech, Decoding(max_new_tokens=3), repeats=1, warmup=0))
+    rows = list(timed(baseline, quantized, Speech(speech, speech), Decoding(max_new_tokens=3), repeats=1, warmup=0))
     assert [row["measure"] for row in rows] == list(LATENCY)
     assert [row["batch"] for row in rows] == [1] * 4 + [2] * 4
     assert [(row["utterances"], row["audio_seconds"]) for row in rows if "rtfx" in row["measure"]] == [(2, 1.25)] * 2
+
+
+def test_one_utterance_is_not_timed_as_a_batch_again(tmp_path):
+    directory = save_moonshine(tmp_path / "moonshine")
+    baseline, quantized = (load_recognizer(directory, "float32", "cpu") for _ in range(2))
+    alone = Speech([np.zeros(8_000, dtype=np.float32)], [np.zeros(12_000, dtype=np.float32)])
+    rows = timed(baseline, quantized, alone, Decoding(max_new_tokens=3), repeats=1, warmup=0)
+    assert [row["measure"] for row in rows] == list(LATENCY)[:4]
+
+
+def test_what_is_timed_is_of_lengths_that_stand_for_all_and_of_what_is_heard():
+    def utterance(n):
+        return SimpleNamespace(id=str(n), seconds=lambda: n / 16_000, waveform=lambda: np.zeros(n, dtype=np.float32))
+
+    utterances = [utterance(n) for n in (800, 100, 700, 300, 200, 600, 400, 500)]
+    speech = Speech.of(utterances, utterances[:2], longest=650)
+    assert [len(waveform) for waveform in speech.alone] == [600, 200, 400, 650]
+    assert [len(waveform) for waveform in speech.batch] == [650, 100]
+    few = Speech.of(utterances[:2], utterances[:1], longest=None)
+    assert [len(waveform) for waveform in few.alone] == [800, 100]
 
 
 def test_a_time_is_unstable_by_its_spread_the_load_and_the_frequency():
@@ -177,6 +198,22 @@ def test_only_what_is_timed_again_is_replaced(finished):
     assert finished.run("harness.latency", "--only", "backend=reference", "--threads", "1", "2").returncode == 0
     assert rows_of(finished, "quanto") == before
     assert [row["threads"] for row in rows_of(finished, "reference")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_times_of_another_machine_or_decoding_are_not_mixed_in(finished, tmp_path):
+    run = tmp_path / "timed"
+    shutil.copytree(finished.directory.path, run)
+    answer = finished.run("harness.latency", "--out", str(tmp_path), "--set", "decoding.max_new_tokens=21")
+    assert answer.returncode == 2
+    assert "max_new_tokens was 20 and is 21" in answer.stderr
+    before = RunDirectory(run).latency()
+    before["environment"]["processor"] = "another"
+    RunDirectory(run).write_latency(before)
+    answer = finished.run("harness.latency", "--out", str(tmp_path))
+    assert answer.returncode == 2
+    assert "another processor (it was 'another'" in answer.stderr
+    assert RunDirectory(run).latency() == before
 
 
 def test_mistakes_are_one_sentence_and_status_2(finished, tmp_path, capsys):
