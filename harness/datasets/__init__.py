@@ -10,6 +10,7 @@ from backends.core.errors import did_you_mean
 from harness.datasets._audio import SAMPLE_RATE, Waveform
 from harness.datasets._base import Corpus, Dataset, Extent, Utterance, check_split, corpus_of
 from harness.datasets._conditioned import check_noise, conditioned
+from harness.datasets._cut import cut
 from harness.datasets._joined import joined
 from harness.errors import ConfigError
 from harness.experiment.tables import Data
@@ -58,14 +59,21 @@ def get(name: str) -> Dataset:
 
 
 def load(data: Data, *, cached_only: bool = False) -> Corpus:
-    """The utterances that `data` asks for, joined if it says so, under its condition; `cached_only` without network.
+    """The utterances that `data` asks for, cut and joined if it says so, under its condition.
+
+    With `cached_only` without network.
 
     Raises:
         ConfigError: there is no such data set.
         DataError: files are missing or empty, the split is unknown, or the noise is.
         HubUnreachableError: neither the hub nor the cache has it.
     """
-    corpus = get(data.dataset).load(data, cached_only=cached_only)
+    dataset = get(data.dataset)
+    if data.alignments is None:
+        corpus = dataset.load(data, cached_only=cached_only)
+    else:
+        whole_ones = data.model_copy(update={"limit": None, "max_seconds": None})
+        corpus = cut(dataset.load(whole_ones, cached_only=cached_only), data)
     if data.join_seconds is not None:
         assert isinstance(data.join_seconds, float)
         corpus = joined(corpus, data.join_seconds, data.seed)

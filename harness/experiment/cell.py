@@ -266,6 +266,7 @@ _NOT_SAID = (
     "limit",
     "seed",
     "max_seconds",
+    "alignments",
     "join_seconds",
     "normalizer",
     "error_unit",

@@ -72,6 +72,8 @@ class Data(Table):
         limit: only so many utterances: a sample that is balanced over speakers, drawn with `seed`.
         seed: of that draw, of the order in which utterances are joined, and of noises and rooms.
         max_seconds: only utterances of at most so many seconds as they are recorded; none is cut.
+        alignments: NIST CTM file, or a directory of such, with the times of all words: what stands between two pauses
+            of at least .2 s is an utterance of its own, and `limit` and `max_seconds` are of these.
         join_seconds: joins utterances, of all speakers in random order, to recordings of so many seconds, with half a
             second of silence between two; with a list, the test set is taken in each length.
         speed: so many times as fast, pitch with it. With lists here and below, the test set is taken under every
@@ -97,6 +99,7 @@ class Data(Table):
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    alignments: str | None = None
     join_seconds: _Length | Several[_Length] | None = None
     speed: _Speed | Several[_Speed] = 1.0
     pad_seconds: _Padding | Several[_Padding] = 0.0
@@ -123,8 +126,9 @@ class Data(Table):
     @property
     def test_set(self) -> str:
         """What it is called whatever the condition."""
+        cut = "" if self.alignments is None else " cut at pauses"
         joined = "" if self.join_seconds is None else f" joined to {self.join_seconds:g} s"
-        return f"{self.name or self.split}{joined}"
+        return f"{self.name or self.split}{cut}{joined}"
 
     @property
     def label(self) -> str:

@@ -27,7 +27,8 @@ class Paths:
     """
 
     def __init__(self, run: Path, experiment: Experiment) -> None:
-        roots = [data.root for data in _test_sets(experiment) if data.root is not None]
+        asked = [path for data in _test_sets(experiment) for path in (data.root, data.alignments)]
+        roots = [path for path in asked if path is not None]
         noises = [data.condition.noise for data in _test_sets(experiment) if data.condition.noise not in NOISES]
         models = [model.path for model in experiment.model if is_local(model.path)]
         local = [run, Path.cwd(), Path.home(), *map(Path, (*roots, *noises, *models))]
@@ -84,7 +85,9 @@ class Paths:
 def _elsewhere(data: Data) -> Data:
     """A test set without where it lies; a directory of noise by its name, as in its label."""
     noise = data.condition.noise
-    return data.model_copy(update={"root": None, "noise": noise if noise in NOISES else PurePath(noise).name})
+    noise = noise if noise in NOISES else PurePath(noise).name
+    alignments = None if data.alignments is None else PurePath(data.alignments).name
+    return data.model_copy(update={"root": None, "alignments": alignments, "noise": noise})
 
 
 def _test_sets(experiment: Experiment) -> list[Data]:

@@ -174,7 +174,8 @@ def _config(model: Model) -> Mapping[str, Any]:
 
 def _extent(data: Data) -> Extent | None:
     """How much of a test set is transcribed, as published or as local files say; `None` where it is not known yet."""
-    published = None if data.max_seconds or data.join_seconds else datasets.get(data.dataset).extent(data)
+    changed = data.max_seconds or data.alignments or data.join_seconds
+    published = None if changed else datasets.get(data.dataset).extent(data)
     if published is None:
         return None if data.root is None else _extent_of_files(data)
     utterances = min(published.utterances, data.limit or published.utterances)

@@ -283,10 +283,10 @@ class RayEngine:
 
 
 def _rooted(data: Data) -> Data:
-    """The same corpus and noise with absolute paths: nodes work in other directories."""
-    root = None if data.root is None else _absolute(data.root)
+    """The same corpus, alignments and noise with absolute paths: nodes work in other directories."""
+    root, alignments = (None if path is None else _absolute(path) for path in (data.root, data.alignments))
     noise = data.condition.noise if data.condition.noise in NOISES else _absolute(data.condition.noise)
-    return data.model_copy(update={"root": root, "noise": noise})
+    return data.model_copy(update={"root": root, "alignments": alignments, "noise": noise})
 
 
 def _absolute(path: str) -> str:
