@@ -16,7 +16,7 @@ from experiments.reference import backend_table, key_table
 from harness.claims import claims_of
 from harness.records.reading import open_run
 from harness.report.claims import as_markdown
-from harness.report.numbers import percent, points_interval
+from harness.report.numbers import fixed, percent, points_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -25,6 +25,9 @@ CLAIMS = ROOT / "experiments" / "claims.toml"
 STUDIES = ("study_tiny_en", "study_base")
 ENGINES = ("engines_tiny_en", "engines_base")
 FRONTIERS = ("frontier_tiny_en", "frontier_base", "static_tiny_en")
+NOISE = ("noise_tiny_en", "noise_base")
+NONSPEECH = ("nonspeech",)
+LONG = ("long_tiny_en", "long_tiny_en_chunked")
 SPLITS = ("test-clean", "test-other")
 G64 = {"granularity": "per_group", "group_size": 64}
 PTQ = {"backend": "ptq", "scheme": "weight_only", **G64}
@@ -104,7 +107,10 @@ def main(arguments: Sequence[str]) -> int:
         },
         ROOT / "experiments" / "README.md": {
             "study": study_table(tuple(ROWS)),
-            "frontiers": frontier_table(),
+            "frontiers": run_table(FRONTIERS),
+            "noise": run_table(NOISE),
+            "nonspeech": run_table(NONSPEECH),
+            "long": run_table(LONG),
             "engines": engine_table(ENGINES, tuple(DEPLOYED)),
             "keys": key_table(),
             "claims": as_markdown(claims),
@@ -144,23 +150,23 @@ def study_table(names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def frontier_table() -> str:
-    """All configurations of the runs that make models small, the smallest first, as Markdown."""
+def run_table(runs: Sequence[str]) -> str:
+    """All configurations of these runs, sizes and word errors on every test set, the smallest first, as Markdown."""
     lines = []
-    for name in FRONTIERS:
+    for name in runs:
         if not (RESULTS / name).is_dir():
             continue
-        rows = [row for row in open_run(RESULTS / name).results() if row["status"] == "done"]
-        splits = [split for split in SPLITS if any(row["split"] == split for row in rows)]
-        by_configuration: dict[str, dict[str, Row]] = {}
-        for row in sorted(rows, key=lambda row: row["size_bytes"]):
-            by_configuration.setdefault(row["configuration"], {})[row["split"]] = row
-        lines += [f"| {rows[0]['model']} | MB | {' | '.join(splits)} |", f"|---|---|{'---|' * len(splits)}"]
-        for label, own in by_configuration.items():
-            size = next(iter(own.values()))["size_bytes"] / 1e6
-            scores = " | ".join(_score(own[split]) if split in own else "" for split in splits)
-            lines.append(f"| {label.replace('|', '/')} | {size:.1f} | {scores} |")
-        lines.append("")
+        done = [row for row in open_run(RESULTS / name).results() if row["status"] == "done"]
+        splits = list(dict.fromkeys(row["split"] for row in done))
+        for model in dict.fromkeys(row["model"] for row in done):
+            rows = sorted((row for row in done if row["model"] == model), key=lambda row: row["size_bytes"])
+            lines += [f"| {model} | MB | {' | '.join(splits)} |", f"|---|---|{'---|' * len(splits)}"]
+            for label in dict.fromkeys(row["configuration"] for row in rows):
+                own = {row["split"]: row for row in rows if row["configuration"] == label}
+                size = next(iter(own.values()))["size_bytes"] / 1e6
+                scores = " | ".join(_score(own[split]) if split in own else "" for split in splits)
+                lines.append(f"| {label.replace('|', '/')} | {size:.1f} | {scores} |")
+            lines.append("")
     return "\n".join(lines)
 
 
@@ -200,11 +206,15 @@ def _fits(row: Row, columns: Row) -> bool:
 
 
 def _score(row: Row) -> str:
-    wer = percent(row["wer"])
+    """WER and its difference from full precision; where nothing is said, words a minute and theirs."""
+    if row["wer"] is None:
+        more = [row[f"hallucinated_{key}"] for key in ("difference", "low", "high")]
+        own = fixed(row["hallucinated_per_minute"])
+        return own if None in more else f"{own}, {{}} [{{}}, {{}}]".format(*(fixed(value, sign=True) for value in more))
     if row["difference"] is None:
-        return wer
+        return percent(row["wer"])
     gap = [row[key] for key in ("difference", "difference_low", "difference_high")]
-    return f"{wer}, {'the same words' if row['identical'] else points_interval(*gap)}"
+    return f"{percent(row['wer'])}, {'the same words' if row['identical'] else points_interval(*gap)}"
 
 
 if __name__ == "__main__":
