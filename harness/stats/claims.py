@@ -100,7 +100,12 @@ def difference_of(cell: Sample, against: Sample, margin: float, direction: Direc
 
 
 def between_splits(
-    first: tuple[Sample, Sample], second: tuple[Sample, Sample], margin: float, direction: Direction
+    first: tuple[Sample, Sample],
+    second: tuple[Sample, Sample],
+    margin: float,
+    direction: Direction,
+    *,
+    relative: bool = False,
 ) -> Finding:
     """What a cell costs beyond another on one test set, minus what it costs on a second one.
 
@@ -109,26 +114,34 @@ def between_splits(
 
     Args:
         first, second: cell and the one it is compared with, on the two test sets.
-        margin, direction: what is claimed of the difference of the differences in WER, a fraction.
+        margin, direction: what is claimed of the difference of the differences, a fraction.
+        relative: whether these are of errors over the other's, less 1, instead of WER.
 
     Raises:
-        DataError: a cell and the one it is compared with are of different utterances, or the splits share a part
-            of their speakers.
+        DataError: a cell and the one it is compared with are of different utterances; the splits share a part of
+            their speakers; costs are relative to no errors.
     """
     names = set(first[0].block_names), set(second[0].block_names)
     if names[0] == names[1]:
-        return between_models(first, second, margin, direction)
+        return between_models(first, second, margin, direction, relative=relative)
     if shared := names[0] & names[1]:
         raise DataError(f"the two test sets are no independent samples: both have {first[0].blocked_by} {min(shared)}")
-    return _decided([[_gap(*first)], [_gap(*second, sign=-1)]], margin, direction, [first, second])
+    gaps = [_gap(*first, relative=relative)], [_gap(*second, relative=relative, sign=-1)]
+    return _decided(gaps, margin, direction, [first, second])
 
 
 def between_models(
-    first: tuple[Sample, Sample], second: tuple[Sample, Sample], margin: float, direction: Direction
+    first: tuple[Sample, Sample],
+    second: tuple[Sample, Sample],
+    margin: float,
+    direction: Direction,
+    *,
+    relative: bool = False,
 ) -> Finding:
     """What a cell costs beyond another in one model, minus what it costs in a second one, on the same speakers.
 
-    The models may have transcribed different utterances of these speakers, who are resampled together.
+    The models may have transcribed different utterances of these speakers, who are resampled together. Arguments are
+    those of `between_splits`.
 
     Raises:
         DataError: a cell and the one it is compared with are of different utterances, or the speakers differ.
@@ -136,7 +149,8 @@ def between_models(
     strangers = set(first[0].block_names) ^ set(second[0].block_names)
     if strangers:
         raise DataError(f"the two models are not of the same speakers: {min(strangers)} is in one of them only")
-    return _decided([[_gap(*first), _gap(*second, sign=-1)]], margin, direction, [first, second])
+    gaps = [_gap(*first, relative=relative), _gap(*second, relative=relative, sign=-1)]
+    return _decided([gaps], margin, direction, [first, second])
 
 
 def exact(value: float, claimed: float, margin: float, direction: Direction) -> Finding:
@@ -199,6 +213,9 @@ def _telling(samples: Sequence[Sequence[Rate]], boundary: float) -> int:
     return sum(int(np.any([rate.errors != 0 for rate in rates], axis=0).sum()) for rates in samples)
 
 
-def _gap(cell: Sample, against: Sample, sign: int = 1) -> Rate:
+def _gap(cell: Sample, against: Sample, *, relative: bool = False, sign: int = 1) -> Rate:
+    """Errors of `cell` beyond the other's, over words, or over the other's errors."""
     check_paired(cell, against)
-    return Rate(cell.blocks[:, 0] - against.blocks[:, 0], cell.blocks[:, 1], sign)
+    if relative and not against.blocks[:, 0].any():
+        raise DataError("what is compared with makes no errors on one of the two: costs relative to them are undefined")
+    return Rate(cell.blocks[:, 0] - against.blocks[:, 0], against.blocks[:, 0 if relative else 1], sign)

@@ -90,6 +90,7 @@ def test_every_test_decides_both_ways(claims, capsys):
         interaction("splits", '"RUNS/large"', '"clean", "other"'): "cannot tell",
         interaction("runs", '"RUNS/small", "RUNS/large"', '"clean", "other"'): "confirmed",
         interaction("runs", '"RUNS/large", "RUNS/small"', '"clean"'): "contradicted",
+        interaction("splits", '"RUNS/small"', '"other", "clean"') + 'cost = "relative"\n': "confirmed",
     }
     found = as_json(capsys, claims(*texts))
     assert [claim["verdict"] for claim in found] == list(texts.values())
@@ -97,6 +98,8 @@ def test_every_test_decides_both_ways(claims, capsys):
     assert found[0]["places"][0]["effect"] == pytest.approx(0.125)
     assert found[7]["places"][0]["split"] == "other minus clean"
     assert found[7]["places"][0]["effect"] == pytest.approx(0.05)
+    relative = found[12]["places"][0]["effect"]
+    assert relative != pytest.approx(0.05)
     tested = [claim for claim in found if claim["p"] is not None]
     assert len(tested) == len(texts) - 2
     assert all(claim["p"] <= claim["p_holm"] for claim in tested)

@@ -115,7 +115,8 @@ def _effect(claim: AnyClaim, finding: Finding) -> str:
 
 
 def _unit(claim: AnyClaim) -> str:
-    return " %" if isinstance(claim, NonInferior | SizeReduction) else " points"
+    relative = isinstance(claim, NonInferior | SizeReduction) or getattr(claim, "cost", "") == "relative"
+    return " %" if relative else " points"
 
 
 def _claimed(claim: AnyClaim) -> str:
@@ -124,7 +125,7 @@ def _claimed(claim: AnyClaim) -> str:
         return f"{how}{percent(claim.value)} % \N{PLUS-MINUS SIGN} {percent(claim.margin)}"
     if isinstance(claim, NonInferior):
         return f"{'at most' if claim.direction == 'below' else 'over'} {percent(claim.margin)} % more errors"
-    return f"{claim.direction} {percent(claim.margin, sign=True)} points"
+    return f"{claim.direction} {percent(claim.margin, sign=True)}{_unit(claim)}"
 
 
 def _verdict(result: Tested) -> list[str]:

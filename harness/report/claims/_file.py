@@ -80,16 +80,18 @@ class Difference(OnSplits):
 
 
 class Interaction(OnSplits):
-    """What the cell costs, WER minus the other's, in the first place minus the same in the second, above or below.
+    """What the cell costs beyond the other in the first place minus the same in the second, above or below.
 
     Attributes:
         between: `splits` compares two test sets within each run, `runs` two runs on each test set.
+        cost: `points` of WER, or `relative` to the other's errors.
         margin: a fraction, as that of `Difference`.
         direction: where the difference of the differences is claimed to lie.
     """
 
     test: Literal["interaction"]
     between: Literal["splits", "runs"]
+    cost: Literal["points", "relative"] = "points"
     margin: float = Field(allow_inf_nan=False)
     direction: Literal["above", "below"]
 

@@ -149,13 +149,13 @@ def _pairwise(claim: Compared, path: str, split: str, opened: Open) -> Place:
 
 def _splits(claim: Interaction, path: str, opened: Open) -> Place:
     first, second = (_pair(claim, opened(path), split) for split in claim.splits)
-    found = between_splits(first.samples, second.samples, *_boundary(claim))
+    found = between_splits(first.samples, second.samples, *_boundary(claim), relative=claim.cost == "relative")
     return Place(first.model, _less(*claim.splits), _differ(claim, first), found)
 
 
 def _models(claim: Interaction, split: str, opened: Open) -> Place:
     first, second = (_pair(claim, opened(path), split) for path in claim.runs)
-    found = between_models(first.samples, second.samples, *_boundary(claim))
+    found = between_models(first.samples, second.samples, *_boundary(claim), relative=claim.cost == "relative")
     return Place(_less(first.model, second.model), split, _differ(claim, first), found)
 
 
