@@ -38,13 +38,17 @@ ROWS: dict[str, dict[str, Any]] = {
     "Quanto int8, head too": {"backend": "quanto", "scheme": "weight_only", "bits": 8, "modules": "head+linear"},
     "torch dynamic int8, per channel": {"backend": "torch_dynamic", "granularity": "per_channel"},
     "torch static int8, per channel": {"backend": "torch_static", "granularity": "per_channel", "outputs": True},
-    "torch static int8, outputs in float": {"backend": "torch_static", "granularity": "per_channel", "outputs": False},
+    "torch static int8, float outputs": {
+        "backend": "torch_static",
+        "granularity": "per_channel",
+        "outputs": False,
+    },
     "SmoothQuant W8A8": {"backend": "ptq", "method": "smoothquant"},
     "bitsandbytes nf4 g64": {"backend": "bitsandbytes", "format": "nf4", "options": '"double_quant": false'},
     "HQQ int4 g64": {"backend": "hqq", "bits": 4},
     "GPTQ int4 g64": {**PTQ, "method": "gptq", "bits": 4},
     "HQQ int3 g64": {"backend": "hqq", "bits": 3},
-    "rounding int3 g64": {**PTQ, "method": "rtn", "bits": 3},
+    "RTN int3 g64": {**PTQ, "method": "rtn", "bits": 3},
     "GPTQ int3 g64": {**PTQ, "method": "gptq", "bits": 3},
 }
 """Rows of the table: what they are called, and the values by column that their cells have (options: a part of them)."""
@@ -54,10 +58,10 @@ MAIN_ROWS = (
     "Quanto int8",
     "torch dynamic int8, per channel",
     "torch static int8, per channel",
-    "torch static int8, outputs in float",
+    "torch static int8, float outputs",
     "bitsandbytes nf4 g64",
     "GPTQ int4 g64",
-    "rounding int3 g64",
+    "RTN int3 g64",
     "GPTQ int3 g64",
 )
 """What README.md shows of them."""
@@ -178,7 +182,7 @@ def engine_table(runs: Sequence[str], names: Sequence[str]) -> str:
             continue
         rows = [row for row in open_run(RESULTS / run).results() if row["status"] == "done"]
         lines += [
-            f"| {rows[0]['model']} | MB | {' | '.join(SPLITS)} | seconds of audio a second |",
+            f"| {rows[0]['model']} | MB | {' | '.join(SPLITS)} | RTFx |",
             f"|---|---|{'---|' * len(SPLITS)}---|",
         ]
         for name in names:

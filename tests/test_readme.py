@@ -43,4 +43,4 @@ def test_the_help_of_every_command_ends_with_examples_and_statuses(command, caps
     examples, statuses = shown[shown.index("\nexamples:\n") :].rsplit("\n\n", 1)
     assert all(line.startswith(f"  python -m {command}") for line in examples.strip().splitlines()[1:])
     assert statuses.startswith("exit status: 0 ")
-    assert "2 something is for you to mend, 130 interrupted" in statuses
+    assert "2 usage error, 130 interrupted" in statuses

@@ -249,7 +249,7 @@ def missing_package(backend: Backend) -> Unsupported | None:
     """The answer of a backend whose library is not installed, or `None` where all is there."""
     for package, version in package_versions(backend).items():
         if version == "none":
-            extra = f'"asrquant[{backend.name}]"' if backend.name in _EXTRAS else package
+            extra = f'".[{backend.name}]" in a checkout of asrquant' if backend.name in _EXTRAS else package
             return Unsupported(f"{package} is not installed: pip install {extra}", elsewhere=True)
     return None
 

@@ -87,7 +87,7 @@ def _codes(report: QuantReport) -> str:
 
 def _use(name: str) -> str:
     return (
-        f'```python\nfrom backends import load  # pip install asrquant\n\nmodel = load("{name}").model\n```\n\n'
+        f'```python\nfrom backends import load  # of asrquant\n\nmodel = load("{name}").model\n```\n\n'
         f"`python -m harness.transcribe {name} speech.wav` transcribes."
     )
 

@@ -27,7 +27,7 @@ def command_parser(
         examples: arguments, as one would type them.
         done, failed: what the statuses 0 and 1 mean; without the latter there is no status 1.
     """
-    statuses = [f"0 {done}", *([f"1 {failed}"] if failed else []), "2 something is for you to mend", "130 interrupted"]
+    statuses = [f"0 {done}", *([f"1 {failed}"] if failed else []), "2 usage error", "130 interrupted"]
     lines = [f"  {called(program)} {arguments}".rstrip() for arguments in examples]
     return argparse.ArgumentParser(
         prog=called(program),

@@ -103,13 +103,13 @@ def main() -> None:
     print(f"{STUDIES} studies a line, {RESAMPLES} resamples; about {UTTERANCES} utterances of {WORDS} words a speaker;")
     print(f"full precision has {BASE:.1%} WER; the true cost is {BASE * COST:.2%}, and differs between speakers")
     print(f"(a share of 95 % has a standard error of {math.sqrt(0.95 * 0.05 / STUDIES):.1%})\n")
-    for speakers in (20, 24, 40):
+    for speakers in (10, 20, 24, 40):
         for unit in ("speaker", "utterance"):
             points, change = coverage(speakers, by_speaker=unit == "speaker")
             what = f"{speakers} speakers, resampled by {unit:9}"
             print(f"{what}: 95 % intervals cover {points:.1%} (difference) and {change:.1%} (relative)", flush=True)
     print()
-    for speakers in (20, 40):
+    for speakers in (10, 20, 40):
         share = false_verdicts(speakers)
         print(
             f"{speakers} speakers, a cell that costs exactly {MARGIN:.0%} more errors: called as good in {share:.1%}",

@@ -32,7 +32,7 @@ def check_tracker() -> None:
         ConfigError: says what to install.
     """
     if find_spec("trackio") is None:
-        raise ConfigError('--track: trackio is not installed; pip install "asrquant[trackio]"')
+        raise ConfigError('--track: trackio is not installed; pip install ".[trackio]" in a checkout')
 
 
 def track(rows: Sequence[Row], project: str) -> int:

@@ -40,5 +40,5 @@ def test_every_configuration_is_a_run_once(stored, capsys):
 
 def test_without_trackio_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("harness.report.tracking.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install .asrquant\[trackio\]"):
+    with pytest.raises(ConfigError, match=r"pip install .\.\[trackio\]"):
         check_tracker()
