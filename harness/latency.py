@@ -10,7 +10,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -41,6 +41,8 @@ _BUSY = 0.5
 """Load average of the last minute above which a warning is due: an idle machine stays below."""
 _SPREAD = 0.1
 """Distance of a ratio's quartiles, or change of the processor's frequency, relative, above which a time is unstable."""
+_MACHINE = ("processor", "instructions", "gpu", "packages")
+"""Keys of an environment that times depend on."""
 Row = dict[str, Any]
 
 
@@ -125,18 +127,18 @@ class Timing:
         """Time `chosen` and record each as it ends; the rows of this call.
 
         Raises:
-            ConfigError: what was timed before is of another processor or other decoding, and cannot stand beside it.
+            ConfigError: what was timed before is of another machine, other speech or decoding, and cannot stand beside.
         """
         from harness.recognition.loading import inspect_checkpoint
         from harness.records.batch_size import settled
         from harness.records.results import result_rows
         from harness.resolution.identity import cells_of, resolve
 
-        self._check_earlier()
         resolved = resolve(self.experiment, chosen, partial(settled, self.directory.path))
         for model in resolved.models.values():
             inspect_checkpoint(model.directory, self.experiment.decoding)
         cells = {c: cells_of(c, self.experiment, resolved) for c in planned if c.model in resolved.models}
+        self._check_earlier(self._about(cells))
         load = os.getloadavg()
         if load[0] > _BUSY:
             console.print(f"warning: the load average is {load[0]:.2f}: what else is running disturbs the times")
@@ -144,7 +146,7 @@ class Timing:
         try:
             for configuration, rows in self._timed(chosen, cells, resolved, load[0]):
                 done += rows
-                self._record(rows, load[0])
+                self._record(rows, load[0], self._about(cells))
                 console.print(_line(configuration, rows), markup=False, highlight=False)
         finally:  # also when interrupted: what is timed is in the results
             finished = result_rows(self.directory, [cell for own in cells.values() for cell in own])
@@ -202,43 +204,50 @@ class Timing:
             **(measured or {"measure": None}),
         }
 
-    def _check_earlier(self) -> None:
-        """Times of two machines, or of two ways of decoding, are not put into one table."""
-        earlier, new = self.directory.latency(), self._about()
-        for what, old, own in (
-            ("processor", earlier.get("environment", {}).get("processor"), new["environment"]["processor"]),
-            ("[decoding]", earlier.get("decoding"), new["decoding"]),
+    def _check_earlier(self, about: Row) -> None:
+        """Times of two machines, of other software, speech or decoding are not put into one table."""
+        earlier = self.directory.latency()
+        machines = [{key: one.get("environment", {}).get(key) for key in _MACHINE} for one in (earlier, about)]
+        speech, decoding = ([one.get(key) for one in (earlier, about)] for key in ("speech", "decoding"))
+        for what, (old, own) in (
+            ("on another machine", machines),
+            ("on other speech", speech),
+            ("otherwise", decoding),
         ):
             if earlier and old != own:
                 raise ConfigError(
-                    f"{self.directory.path / 'latency.json'}: was timed with another {what} ({_differing(old, own)}), "
-                    "and times are compared in one table: remove it and time all again, or name another directory with "
-                    "--out"
+                    f"{self.directory.path / 'latency.json'}: was timed {what} ({_differing(old, own)}), and times are "
+                    "compared in one table: remove it and time all again, or name another directory with --out"
                 )
 
-    def _about(self) -> dict[str, Any]:
-        from harness.cost import environment
+    def _about(self, cells: Mapping[Configuration, Sequence[Cell]]) -> dict[str, Any]:
+        """What all times of a table have in common; the speech is the first test set in its batches."""
+        from harness.cost import environment, gpu
+        from harness.experiment.cell import hash_of
 
+        identity = next(iter(cells.values()))[0].identity
         return {
-            "environment": environment(self.threads, shlex.join(sys.argv)),
+            "environment": environment(self.threads, shlex.join(sys.argv)) | {"gpu": gpu()},
             "decoding": self.experiment.decoding.model_dump(mode="json"),
+            "speech": hash_of([identity["data"], identity["batches"]]),
         }
 
-    def _record(self, rows: Sequence[Row], load: float) -> None:
+    def _record(self, rows: Sequence[Row], load: float, about: Row) -> None:
         """Put the rows of one configuration in the place of its earlier ones with as many threads."""
         timed = {(row["configuration_id"], row["threads"]) for row in rows}
         earlier = self.directory.latency().get("rows", [])
         kept = [row for row in earlier if (row["configuration_id"], row["threads"]) not in timed]
         new = [{**row, "load_at_start": load} for row in rows]
-        self.directory.write_latency({**self._about(), "rows": [*kept, *new]})
+        self.directory.write_latency({**about, "rows": [*kept, *new]})
 
 
-def _differing(old: object, new: object) -> str:
+def _differing(old: object, new: object, name: str = "it") -> str:
     """What there was and is; of tables, only the keys that differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-        return "; ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in keys)
-    return f"it was {old!r} and is {new!r}"
+        return "; ".join(
+            _differing(old.get(key), new.get(key), key) for key in sorted({*old, *new}) if old.get(key) != new.get(key)
+        )
+    return f"{name} was {old!r} and is {new!r}"
 
 
 def _refusal(configuration: Configuration) -> tuple[str, str] | None:

@@ -100,6 +100,15 @@ def _source() -> dict[str, Any]:
     return {"commit": told[1].strip(), "changed": bool(told[2])}
 
 
+def gpu() -> str | None:
+    """Name of the first GPU as its driver says it, without touching it; `None` where there is none."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.partition("\n")[0] or None
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def _processor() -> str:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []

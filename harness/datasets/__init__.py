@@ -77,7 +77,7 @@ def load(data: Data, *, cached_only: bool = False) -> Corpus:
     if data.join_seconds is not None:
         assert isinstance(data.join_seconds, float)
         corpus = joined(corpus, data.join_seconds, data.seed)
-    whole = Data(dataset=data.dataset, split=data.split, root=data.root, revision=data.revision)
+    whole = Data(dataset=data.dataset, split=data.split, root=data.root, revision=data.revision, language=data.language)
     return conditioned(corpus, data, partial(_whole, whole, cached_only=cached_only))
 
 

@@ -12,7 +12,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,7 +61,8 @@ class Utterance:
         text: the reference as the corpus writes it.
         audio: a file, or a function that returns the bytes of one.
         language: code of what is spoken; `None` where that is not said.
-        parts: ids of the utterances that it is joined from; empty where it is one.
+        parts: ids of the utterances that it is joined from, or of the one that it is cut from; empty where it is one.
+        sources: these utterances.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Utterance:
     audio: Path | Callable[[], bytes]
     language: str | None = None
     parts: tuple[str, ...] = ()
+    sources: tuple[Utterance, ...] = field(default=(), repr=False)
 
     def waveform(self) -> Waveform:
         """Decode to float32 mono at 16 kHz, shape (samples,); several channels are averaged.

@@ -141,10 +141,11 @@ class Source:
 
     def _talkers(self, utterance: Utterance, samples: int, rng: np.random.Generator) -> Iterator[channels.Samples]:
         """Pieces of utterances of others, each of power 1; where speakers are not known, of any other utterance."""
+        own = {utterance.id, *utterance.parts}
         others = [
             other
             for other in self._split.utterances
-            if other.id != utterance.id and (other.speaker is None or other.speaker != utterance.speaker)
+            if other.id not in own and (other.speaker is None or other.speaker != utterance.speaker)
         ]
         if len(others) < TALKERS:
             raise DataError(

@@ -104,7 +104,7 @@ def _pieces(utterance: Utterance, aligned: Sequence[tuple[Word, str]]) -> Iterat
             f"{aligned[-1][1]}: {utterance.id} has {len(words)} words in the alignments and {len(reference)} in the "
             "reference; nothing is cut where its words are not known"
         )
-    gaps = [later.begin - earlier.end for earlier, later in itertools.pairwise(words)]
+    gaps = [round(later.begin - earlier.end, 4) for earlier, later in itertools.pairwise(words)]
     for gap, (_, where) in zip(gaps, aligned[1:], strict=True):
         if gap < -PAUSE:
             raise DataError(f"{where}: the word begins {-gap:.2f} s before the one before it ends")
@@ -121,6 +121,7 @@ def _pieces(utterance: Utterance, aligned: Sequence[tuple[Word, str]]) -> Iterat
             partial(_audio, utterance, begin, end, aligned[behind - 1]),
             utterance.language,
             (utterance.id,),
+            (utterance,),
         )
 
 

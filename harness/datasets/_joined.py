@@ -5,7 +5,9 @@ Sequential decoders are judged by such recordings: where an utterance ends, noth
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from harness.datasets._audio import SAMPLE_RATE
 from harness.datasets._base import Corpus, Utterance
+from harness.errors import DataError
 
 VERSION = 1
 """Of how recordings are joined; part of the corpus's name, and so of the identity of what is measured on it."""
@@ -32,12 +35,23 @@ def joined(corpus: Corpus, seconds: float, seed: int) -> Corpus:
         seed: of the order.
 
     Raises:
-        DataError: a length cannot be read.
+        DataError: a length cannot be read, or utterances are in several languages.
     """
+    languages = sorted({str(utterance.language) for utterance in corpus.utterances})
+    if len(languages) > 1:
+        raise DataError(
+            f"{corpus.id}: join_seconds would put {languages[0]} and {languages[1]} into one recording; give each "
+            "language a [[data]] of its own"
+        )
     utterances = [corpus.utterances[place] for place in np.random.default_rng(seed).permutation(len(corpus.utterances))]
     made = tuple(_recording(number, parts) for number, parts in enumerate(_filled(utterances, seconds), 1))
     name = f"{corpus.id}, joined to {seconds:g} s (seed {seed}, version {VERSION})"
-    return Corpus(name, made, corpus.commit)
+    return Corpus(name, made, None if corpus.commit is None else f"{corpus.commit}, {_digest(made)}")
+
+
+def _digest(recordings: Sequence[Utterance]) -> str:
+    """Of which utterances the recordings are."""
+    return hashlib.sha256(json.dumps([one.parts for one in recordings]).encode()).hexdigest()[:16]
 
 
 def _filled(utterances: Sequence[Utterance], seconds: float) -> Iterator[list[Utterance]]:
@@ -55,14 +69,14 @@ def _filled(utterances: Sequence[Utterance], seconds: float) -> Iterator[list[Ut
 
 
 def _recording(number: int, parts: Sequence[Utterance]) -> Utterance:
-    languages = {part.language for part in parts}
     return Utterance(
         f"{number:04} of {len(parts)} from {parts[0].id}",
         None,
         " ".join(part.text for part in parts),
         partial(_audio, parts),
-        languages.pop() if len(languages) == 1 else None,
-        tuple(part.id for part in parts),
+        parts[0].language,
+        tuple(id for part in parts for id in part.parts or (part.id,)),
+        tuple(source for part in parts for source in part.sources or (part,)),
     )
 
 

@@ -85,6 +85,22 @@ class Record(NamedTuple):
         return found[1]
 
 
+def respelled(record: Record, *columns: str) -> Record:
+    """The record with these columns under their own names, however they are spelled; the rest as it is.
+
+    Raises:
+        DataError: there are two spellings of one.
+    """
+    found = dict(record.fields)
+    for column in columns:
+        own = [name for name in (column, *_SPELLINGS[column]) if found.get(name) not in (None, "")]
+        if len(own) > 1:
+            raise DataError(f"{record.where}: {' and '.join(own)} could each be {column}; remove one")
+        if own:
+            found[column] = found.pop(own[0])
+    return Record(record.where, found)
+
+
 def read_csv(path: Path) -> list[Record]:
     """The rows of a delimited table with a heading; fields in double quotes may hold the delimiter, and no line feed.
 

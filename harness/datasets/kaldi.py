@@ -1,10 +1,11 @@
-"""Kaldi's data directories: `wav.scp`, `text`, and perhaps `utt2spk`."""
+"""Kaldi's data directories: `wav.scp`, `text`, and perhaps `utt2spk` and `utt2lang`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, read_transcript
+from harness.datasets._table import LANGUAGE, Record
 from harness.datasets.folder import directory_of
 from harness.errors import DataError
 from harness.experiment.tables import Data
@@ -35,15 +36,23 @@ class Kaldi:
                 "files (extract-segments) and name these in wav.scp"
             )
         audio, texts = (_table(directory / name) for name in ("wav.scp", "text"))
-        speakers = _table(directory / "utt2spk") if (directory / "utt2spk").is_file() else {}
         _check_same(directory, audio, texts)
-        if speakers:
-            _check_same(directory, audio, speakers, "utt2spk")
+        speakers, languages = (_optional(directory, audio, name) for name in ("utt2spk", "utt2lang"))
+        spoken = {name: Record(f"{directory / 'utt2lang'}, {name}", {LANGUAGE: languages.get(name)}) for name in audio}
         utterances = [
-            Utterance(name, speakers.get(name), texts[name], _file(directory, name, place))
+            Utterance(name, speakers.get(name), texts[name], _file(directory, name, place), spoken[name].language)
             for name, place in audio.items()
         ]
         return corpus_of("kaldi", utterances, data)
+
+
+def _optional(directory: Path, audio: dict[str, str], name: str) -> dict[str, str]:
+    """A table of all utterances, empty where there is none."""
+    if not (directory / name).is_file():
+        return {}
+    found = _table(directory / name)
+    _check_same(directory, audio, found, name)
+    return found
 
 
 def _table(path: Path) -> dict[str, str]:

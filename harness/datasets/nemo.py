@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.datasets._base import Corpus, Extent, Utterance, corpus_of, root_of
-from harness.datasets._table import Record, json_objects
+from harness.datasets._table import LANGUAGE, SPEAKER, Record, json_objects, respelled
 from harness.errors import DataError
 from harness.experiment.tables import Data
 
@@ -33,7 +33,7 @@ class Nemo:
             there = ", ".join(sorted(p.name for p in root.glob("*.json*"))) or "none"
             what = "there are several manifests" if paths else "there is no manifest"
             raise DataError(f"{root}: {what} of split {data.split!r}; files there: {there}")
-        rows = [Record(where, row) for where, row in json_objects(paths[0])]
+        rows = [respelled(Record(where, row), SPEAKER, LANGUAGE) for where, row in json_objects(paths[0])]
         return corpus_of("nemo", [_utterance(root, row) for row in rows], data)
 
 

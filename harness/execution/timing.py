@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from harness.datasets import SAMPLE_RATE, Utterance, Waveform
+from harness.errors import DataError
 from harness.experiment.tables import Decoding
 from harness.recognition.models import Recognizer
 
@@ -27,6 +28,7 @@ ALONE = 4
 """Utterances that are transcribed one by one for rtfx at batch 1: of lengths that stand for all."""
 
 Action = Callable[[], object]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,27 @@ class Speech:
             utterances: of the test set.
             batch: one of its batches.
             longest: samples of a recording that are transcribed at most, where it is cut.
+
+        Raises:
+            DataError: nothing that is chosen can be decoded; of several, what cannot be is left out.
         """
-        ordered = sorted(utterances, key=lambda utterance: (utterance.seconds(), utterance.id))
+        lengths = {utterance.id: seconds for utterance in utterances if (seconds := _tried(utterance.seconds))}
+        ordered = sorted((u for u in utterances if u.id in lengths), key=lambda u: (lengths[u.id], u.id))
         steps = min(ALONE, len(ordered))
-        ranks = [(2 * i + 1) * len(ordered) // (2 * steps) for i in range(steps)]
-        ranks.insert(0, ranks.pop(steps // 2))
-        return Speech(*([u.waveform()[:longest] for u in some] for some in ([ordered[i] for i in ranks], batch)))
+        ranks = sorted(range(steps), key=lambda step: step != steps // 2)  # the middle one first
+        chosen = [ordered[(2 * rank + 1) * len(ordered) // (2 * steps)] for rank in ranks], batch
+        alone, together = ([w[:longest] for u in some if (w := _tried(u.waveform)) is not None] for some in chosen)
+        if not alone or not together:
+            raise DataError(f"utterance {batch[0].id}: it and the others that would be timed cannot be decoded")
+        return Speech(alone, together)
+
+
+def _tried(read: Callable[[], _T]) -> _T | None:
+    """What is read, `None` where it cannot be."""
+    try:
+        return read()
+    except DataError:
+        return None
 
 
 def timed(

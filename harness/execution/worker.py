@@ -47,6 +47,7 @@ from harness.execution.timing import Speech, timed
 from harness.experiment.cell import Cell, CellStatus
 from harness.recognition.baseline import Baseline
 from harness.recognition.encoder_states import EncoderStates
+from harness.recognition.families import heard_at_most
 from harness.recognition.features import FeatureStore
 from harness.recognition.loading import load_recognizer
 from harness.recognition.models import Recognizer
@@ -110,8 +111,7 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     by_id = speech_of(cell)
     batch = [by_id[name] for name in cell.batches[len(cell.batches) // 2]]
     decoding = task.decoding.model_copy(update={"language": spoken(batch[0], task.decoding)})
-    cut = decoding.long_audio == "truncate" and not baseline.family.any_length
-    longest = baseline.family.window(baseline.processor) if cut else None
+    longest = heard_at_most(baseline.family, baseline.processor, decoding)
     speech = Speech.of(list(by_id.values()), batch, longest)
     for row in timed(baseline, recognizer, speech, decoding, timing.repeats, timing.warmup):
         channel.send(Timed(row))

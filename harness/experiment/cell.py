@@ -289,7 +289,8 @@ def settings_of(decoding: Decoding, calibration: Calibration | None) -> dict[str
     usual = {key for key, value in _LATER_DECODING.items() if getattr(decoding, key) == value}
     unnamed = {"language"} if calibration is None or calibration.data.language is None else set()
     where: dict[str, Any] = {"data": {*_NOT_SAID, *unnamed}, "seed": True, "noise_db": True}
+    said = decoding.model_dump(mode="json", exclude={"strategy", "tokens_per_second", *usual})
     return {
-        "decoding": decoding.model_dump(mode="json", exclude={"strategy", "tokens_per_second", *usual}),
+        "decoding": said | {"language": decoding.code},
         "calibration": None if calibration is None else calibration.model_dump(mode="json", exclude=where),
     }

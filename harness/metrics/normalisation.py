@@ -19,6 +19,8 @@ _SPELLING = Path(__file__).with_name("english_spelling.json")
 _SOURCE = "openai-whisper-20250625"
 _DOTTED = ("tr", "az")
 """Languages in which i and dotless i are two letters, in capitals too."""
+_VOWELS = {"th": ("\u0e4d\u0e32", "\u0e33"), "lo": ("\u0ecd\u0eb2", "\u0eb3")}
+"""The vowel AM, which compatibility normalisation takes apart into a mark and a letter, and how readers see it."""
 _JOINERS = "\u200c\u200d"
 
 
@@ -42,6 +44,7 @@ class Normaliser:
         self.name = name
         self.spellings = (spellings or _SPELLING.read_bytes()) if name == "whisper-english" else b""
         self._dotted = name == "multilingual" and language in _DOTTED
+        self._vowel = _VOWELS.get(language or "") if name == "multilingual" else None
 
     @property
     def version(self) -> str:
@@ -52,7 +55,8 @@ class Normaliser:
         if self.name == "whisper-english":
             table = hashlib.sha256(self.spellings).hexdigest()[:8]
             return f"{known} spelling={_SOURCE}:{table}"
-        return f"{known} unicode={unicodedata.unidata_version}{' letters=tr' if self._dotted else ''}"
+        letters, vowel = " letters=tr, composed" if self._dotted else "", " vowels=am" if self._vowel else ""
+        return f"{known} unicode={unicodedata.unidata_version}{letters}{vowel}"
 
     def __call__(self, text: str) -> str:
         """Return `text` in lower case without punctuation and brackets; English without fillers, numbers as digits.
@@ -65,9 +69,10 @@ class Normaliser:
         'ışık istanbul da'
         """
         if self._dotted:
-            text = text.replace("İ", "i").replace("I", "\N{LATIN SMALL LETTER DOTLESS I}")
+            text = unicodedata.normalize("NFC", text).replace("İ", "i").replace("I", "\N{LATIN SMALL LETTER DOTLESS I}")
             text = text.replace("i\N{COMBINING DOT ABOVE}", "i")  # what other programs make of the capital
-        return " ".join(self._rules(text).split())
+        plain = " ".join(self._rules(text).split())
+        return plain.replace(*self._vowel) if self._vowel else plain
 
     @cached_property
     def _rules(self) -> Callable[[str], str]:

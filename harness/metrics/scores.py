@@ -72,7 +72,7 @@ def scores(reference: str, hypothesis: str, normalise: Callable[[str], str], uni
     texts = normalise(reference), normalise(hypothesis)
     expected, words = texts if unit == "word" else map(_spaced, texts)
     counts = count_errors(expected, words)
-    letters = texts if unit == "word" else tuple(text.replace(" ", "") for text in texts)
+    letters = texts if unit == "word" else (texts[0].replace(" ", ""), texts[1].replace(" ", ""))
     characters = count_errors(*letters).characters
     return {
         "reference": reference,
@@ -87,7 +87,7 @@ def scores(reference: str, hypothesis: str, normalise: Callable[[str], str], uni
         "character_errors": characters.errors,
         "reference_characters": characters.reference,
         "empty": not words,
-        "loop": is_loop(expected, words, letters[1]),
+        "loop": is_loop(expected, words, letters),
     }
 
 

@@ -194,6 +194,12 @@ class MoonshinePreparation:
         return -(-samples // 384)
 
 
+def heard_at_most(preparation: Preparation, processor: Any, decoding: Decoding) -> int | None:
+    """The samples of a recording that are transcribed, where longer ones are cut; `None` where none is."""
+    cut = decoding.long_audio == "truncate" and not preparation.any_length
+    return preparation.window(processor) if cut else None
+
+
 def cap(preparation: Preparation, decoding: Decoding, samples: int) -> int:
     """The most tokens that an utterance of so many samples may have, whatever else is in its batch."""
     rate, most = decoding.tokens_per_second or preparation.tokens_per_second, decoding.max_new_tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,13 @@ class Transcript:
     Attributes:
         text: raw.
         tokens: generated ones up to the end-of-text.
-        limited: whether it ended at its cap of tokens; not known of what took several passes.
+        limited: whether it, or a piece of it, ended at its cap of tokens; `None` of what is decoded window by window.
         detected: code of the language that the model heard, where that was left to it.
     """
 
     text: str
     tokens: tuple[int, ...]
-    limited: bool = False
+    limited: bool | None = False
     detected: str | None = None
 
 
@@ -205,11 +205,12 @@ class Recognizer:
         self.decoder_seconds += self._clock() - worked
         rows = [_up_to(self.ends, row) for row in sequences.tolist()]
         if group.whole and decoding.long_audio == "chunked":
-            return [self._merged(rows, samples)]
+            limited = any(len(generated(row, prompt)) >= limit for row in rows)
+            return [replace(self._merged(rows, samples), limited=limited)]
         texts = self.processor.batch_decode(sequences, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         written = [len(generated(row, self.prompt)) for row in rows]
         return [
-            Transcript(text, row, not group.whole and count >= limit)
+            Transcript(text, row, None if group.whole else count >= limit)
             for text, row, count in zip(texts, rows, written, strict=True)
         ]
 

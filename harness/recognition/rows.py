@@ -19,6 +19,7 @@ def row_of(
     place: int,
     scorer: Scorer,
     language: str | None,
+    longest: int | None,
 ) -> dict[str, Any]:
     """One utterance as it is stored; one that cannot be decoded was silence to the model, and counts nowhere.
 
@@ -27,8 +28,10 @@ def row_of(
         speech, place: its batch, and where it is in it.
         scorer: of its test set.
         language: which is spoken.
+        longest: samples that are heard at most, where longer recordings are cut.
     """
     error = speech.errors.get(place)
+    samples = 0 if error else speech.samples[place]
     return {
         "id": utterance.id,
         "speaker": utterance.speaker,
@@ -36,7 +39,8 @@ def row_of(
         "detected": None if error else transcript.detected,
         **scorer.scores(utterance.text, "" if error else transcript.text, language),
         "tokens": [] if error else list(transcript.tokens),
-        "seconds": 0.0 if error else speech.samples[place] / SAMPLE_RATE,
+        "seconds": samples / SAMPLE_RATE,
+        "heard_seconds": min(samples, longest or samples) / SAMPLE_RATE,
         "estimated_snr_db": speech.estimated_snr_db[place],
         "reference_nll": reference.nll,
         "reference_tokens": reference.tokens,

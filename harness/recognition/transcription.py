@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from harness.experiment.tables import Data, Decoding, Scoring, scorer_of
 from harness.recognition.attended import attended
 from harness.recognition.baseline import Baseline
 from harness.recognition.encoder_states import EncoderStates
+from harness.recognition.families import heard_at_most
 from harness.recognition.features import FeatureStore, Group, PreparedBatch
 from harness.recognition.languages import by_language
 from harness.recognition.likelihood import Answers, Likelihood, reference_likelihoods, save_answers
@@ -65,14 +66,14 @@ class Transcription:
         self.divergences += part.divergences
         every_window = {"encoder_passes": part.measured["windows"]}  # of parts that were kept before states were shared
         for key, value in (every_window | dict(part.measured)).items():
-            known = self.measured.get(key)
             together = max if key.endswith("_bytes") else operator.add
-            self.measured[key] = value if known is None or value is None else together(known, value)
+            both = (self.measured[key], value) if key in self.measured else (value,)
+            self.measured[key] = None if None in both else reduce(together, both)
 
     @property
     def audio_seconds(self) -> float:
-        """Of all that could be decoded."""
-        return sum(row["seconds"] for row in self.rows)
+        """That were heard, of all that could be decoded."""
+        return sum(row.get("heard_seconds", row["seconds"]) for row in self.rows)
 
 
 class Drafting:
@@ -194,19 +195,21 @@ class Transcriber:
         steps = sum(max(written[row] for row in group.rows) for group in speech.groups)
         drafting.took(drafts, recognizer.decoder_seconds, steps)
         scorer = scorer_of(self.scoring, cell.data, self.decoding)
+        longest = heard_at_most(recognizer.family, recognizer.processor, self.decoding)
         rows = [
-            row_of(utterance, transcript, reference, speech, place, scorer, spoken(utterance, self.decoding))
+            row_of(utterance, transcript, reference, speech, place, scorer, spoken(utterance, self.decoding), longest)
             for place, (utterance, (transcript, reference)) in enumerate(zip(utterances, transcripts, strict=True))
         ]
+        limited = [t.limited for i, (t, _) in enumerate(transcripts) if i not in speech.errors]
         measured = {
             "feature_seconds": recognizer.feature_seconds,
             "decode_seconds": recognizer.decode_seconds,
             "windows": recognizer.windows,
             "encoder_passes": recognizer.windows - read,
             "cut": sum(
-                _is_cut(recognizer, n, self.decoding) for i, n in enumerate(speech.samples) if i not in speech.errors
+                longest is not None and n > longest for i, n in enumerate(speech.samples) if i not in speech.errors
             ),
-            "at_limit": sum(t.limited for i, (t, _) in enumerate(transcripts) if i not in speech.errors),
+            "at_limit": None if None in limited else sum(filter(None, limited)),
             "peak_rss_bytes": cost.peak_memory(),
             "peak_device_bytes": cost.peak_device_memory(),
         }
@@ -222,11 +225,6 @@ class Transcriber:
             [nats for reference in likelihoods.values() for nats in reference.divergence],
         )
         return part, {name: own.answers for name, own in likelihoods.items() if own.answers is not None}
-
-
-def _is_cut(recognizer: Recognizer, samples: int, decoding: Decoding) -> bool:
-    """Whether only the beginning of so many samples is decoded."""
-    return decoding.long_audio == "truncate" and not recognizer.family.fits(recognizer.processor, samples)
 
 
 def _prepared(utterances: Sequence[Utterance], recognizer: Recognizer, decoding: Decoding) -> PreparedBatch:

@@ -171,16 +171,16 @@ def _corpus(data: Data) -> str:
 
 
 def _timed(latency: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """By configuration and column, what `latency.json` holds; of several numbers of threads, of the fewest.
+    """By configuration and column, what `latency.json` holds; of several numbers of threads, of the model's fewest.
 
     A baseline is timed beside every configuration of its model: its speed is the median of these.
     """
     done = [row for row in latency.get("rows", []) if row["status"] == CellStatus.DONE]
-    fewest = {row["configuration_id"]: row["threads"] for row in sorted(done, key=lambda row: -row["threads"])}
+    fewest = {row.get("baseline_id"): row["threads"] for row in sorted(done, key=lambda row: -row["threads"])}
     columns: dict[str, dict[str, float]] = {}
     baselines: dict[str, list[Mapping[str, Any]]] = {}
     for row in done:
-        if row["threads"] != fewest[row["configuration_id"]]:
+        if row["threads"] != fewest[row.get("baseline_id")]:
             continue
         own = columns.setdefault(row["configuration_id"], {})
         own[LATENCY[row["measure"]]] = row["ratio_median"]

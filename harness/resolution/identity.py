@@ -131,7 +131,10 @@ def _recordings(data: Data, corpus: Corpus) -> set[str]:
     name = datasets.get(data.dataset).corpus(data)
     own = (id for utterance in corpus.utterances for id in utterance.parts or [utterance.id])
     ids = set() if data.dataset in _UNNAMED else {f"{name} {id}" for id in own}
-    return ids if corpus.commit else ids | set(corpus.digests)
+    if corpus.commit:
+        return ids
+    sources = {id(one): one for utterance in corpus.utterances for one in utterance.sources}
+    return ids | set(corpus.digests) | {one.digest() for one in sources.values()}
 
 
 def cells_of(configuration: Configuration, experiment: Experiment, resolved: Resolved) -> list[Cell]:
@@ -173,11 +176,18 @@ def _identity(
 
 
 def _languages(corpus: Corpus, data: Data, decoding: Decoding) -> dict[str, str]:
-    """What the decoder is told, where it is not `decoding.language` for all: a code, or a hash of each utterance's."""
+    """What the decoder is told, where it is not `decoding.language` for all: a code, or a hash of each utterance's.
+
+    Where languages are detected, also which they are, if there are several: what is detected is held against these.
+    """
     told = languages_told(corpus, data, decoding)
-    if set(told) <= {decoding.code}:
+    if set(told) <= {decoding.code} - {DETECT}:
         return {}
-    return {"language": told[0] if len(set(told)) == 1 else hash_of(told)}
+    own = [spoken(utterance, decoding) for utterance in corpus.utterances] if DETECT in told else []
+    several = {"spoken": hash_of(own)} if len(set(own)) > 1 else {}
+    if set(told) <= {decoding.code}:
+        return several
+    return {"language": told[0] if len(set(told)) == 1 else hash_of(told), **several}
 
 
 def _scoring(corpus: Corpus, data: Data, experiment: Experiment) -> dict[str, Any]:

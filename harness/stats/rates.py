@@ -25,7 +25,8 @@ class Rate:
 
     def of(self, index: Values) -> Values:
         """The signed rate of resamples, (..., blocks) to (...); without words there are no errors."""
-        return self.sign * (self.errors[index].sum(-1) / np.maximum(self.words[index].sum(-1), 1))
+        words = self.words[index].sum(-1)
+        return self.sign * (self.errors[index].sum(-1) / np.where(words > 0, words, 1))
 
 
 def combined(samples: Sequence[Sequence[Rate]], resamples: int = RESAMPLES) -> Resampled:

@@ -27,7 +27,7 @@ class Transcribed:
         reference, hypothesis: normalised words, separated by spaces.
         alignment: of the two, as `harness.metrics.align` writes it.
         errors: counts after jiwer.
-        seconds: of the recording; 0 where that is not known.
+        seconds: of the recording that were heard; 0 where that is not known.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Sample:
                 row["normalised_hypothesis"],
                 row["alignment"],
                 ErrorRate(row["substitutions"], row["deletions"], row["insertions"], row["reference_words"]),
-                row.get("seconds", 0.0),
+                row.get("heard_seconds", row.get("seconds", 0.0)),
             )
             for row in rows
         )

@@ -11,6 +11,7 @@ import pandas
 import pytest
 import torch
 
+from harness.errors import DataError
 from harness.execution.timing import Speech, _in_turns, _summary, timed
 from harness.experiment.tables import Decoding
 from harness.latency import _unstable, main
@@ -104,6 +105,22 @@ def test_what_is_timed_is_of_lengths_that_stand_for_all_and_of_what_is_heard():
     assert [len(waveform) for waveform in few.alone] == [800, 100]
 
 
+def test_what_cannot_be_decoded_is_not_timed():
+    def unreadable():
+        raise DataError("it cannot be decoded")
+
+    def utterance(n, seconds=None, waveform=None):
+        heard = np.zeros(n, dtype=np.float32)
+        return SimpleNamespace(id=str(n), seconds=seconds or (lambda: n), waveform=waveform or (lambda: heard))
+
+    bad = utterance(300, unreadable, unreadable), utterance(400, None, unreadable)
+    speech = Speech.of([utterance(100), *bad, utterance(200)], [*bad, utterance(200)], None)
+    assert [len(waveform) for waveform in speech.alone] == [200, 100]
+    assert [len(waveform) for waveform in speech.batch] == [200]
+    with pytest.raises(DataError, match="cannot be decoded"):
+        Speech.of(bad, bad, None)
+
+
 def test_a_time_is_unstable_by_its_spread_the_load_and_the_frequency():
     steady = {"ratio_lower_quartile": 0.96, "ratio_median": 1.0, "ratio_upper_quartile": 1.05}
     assert _unstable(steady, 0.5, 2000.0, 2199.0) == ""
@@ -122,8 +139,9 @@ def test_results_have_the_speed_with_the_fewest_threads_and_the_baseline_s_own()
         values = {"quantized": quantized, "baseline": baseline, "ratio": quantized / baseline}
         return {**own, "measure": measure, **{f"{n}_{s}": value for n, value in values.items() for s in statistics}}
 
-    rows = [row("a", 1, 20.0, 10.0), row("a", 2, 99.0, 99.0), row("b", 2, 40.0, 14.0), row("b", 2, 3.0, 2.0, "encoder")]
-    found = _timed({"rows": [*rows, {"configuration_id": "c", "status": "simulated", "threads": 1, "measure": None}]})
+    rows = [row("a", 1, 20.0, 10.0), row("a", 2, 99.0, 99.0), row("b", 1, 40.0, 14.0), row("b", 1, 3.0, 2.0, "encoder")]
+    rows.append(row("c", 2, 70.0, 50.0))  # with other threads than the others, beside which it cannot be put
+    found = _timed({"rows": [*rows, {"configuration_id": "d", "status": "simulated", "threads": 1, "measure": None}]})
     assert found["a"] == {"rtfx_ratio": 2.0, **dict.fromkeys(SPEED, 20.0)}
     assert found["b"] == {"rtfx_ratio": 40 / 14, "latency_encoder_ratio": 1.5, **dict.fromkeys(SPEED, 40.0)}
     assert found["fp32"] == dict.fromkeys(SPEED, 12.0)
@@ -173,7 +191,7 @@ def test_every_configuration_has_its_times_or_a_reason(finished):
     assert "SIGSEGV" in failed.pop("failed")
     assert failed == {"out_of_memory": "not enough memory: no room for two"}
     document = finished.directory.latency()
-    assert set(document) == {"environment", "decoding", "rows"}
+    assert set(document) == {"environment", "decoding", "speech", "rows"}
     assert document["environment"]["threads"] == 1
     assert all(row["load_at_start"] >= 0 and row["data"] for row in document["rows"])
 
@@ -208,11 +226,13 @@ def test_times_of_another_machine_or_decoding_are_not_mixed_in(finished, tmp_pat
     assert answer.returncode == 2
     assert "max_new_tokens was 20 and is 21" in answer.stderr
     before = RunDirectory(run).latency()
+    answer = finished.run("harness.latency", "--out", str(tmp_path), "--set", "data.0.pad_seconds=1.5")
+    assert "was timed on other speech" in answer.stderr
     before["environment"]["processor"] = "another"
     RunDirectory(run).write_latency(before)
     answer = finished.run("harness.latency", "--out", str(tmp_path))
     assert answer.returncode == 2
-    assert "another processor (it was 'another'" in answer.stderr
+    assert "was timed on another machine (processor was 'another' and is" in answer.stderr
     assert RunDirectory(run).latency() == before
 
 

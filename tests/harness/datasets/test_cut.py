@@ -124,3 +124,11 @@ def test_a_directory_of_alignments_is_read_whole(tmp_path, aligned):
         datasets.load(Data(**CLEAN, alignments=str(tmp_path / "none")))
     with pytest.raises(DataError, match="cannot be read"):
         datasets.load(Data(**CLEAN, alignments=str(tmp_path / "absent.ctm")))
+
+
+def test_pauses_of_just_a_fifth_of_a_second_are_pauses(tmp_path, whole):
+    """Hundredths, as CTM files have them: .5 + .6 and 1.3 are less than .2 apart as floats."""
+    places = [(1.3 + i / 10, 1.4 + i / 10) for i in range(len(whole[0].text.split()) - 1)]
+    path = tmp_path / "words.ctm"
+    path.write_text(lines(whole[0], [(0.5, 0.5 + 0.6), *places]).replace("1 0.5 0.6", "1 0.50 0.60"))
+    assert len(datasets.load(Data(**CLEAN, alignments=str(path))).utterances) == 2

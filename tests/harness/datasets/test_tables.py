@@ -237,6 +237,12 @@ def test_kaldi_directories(tmp_path):
     (tmp_path / "text").write_text("u1 hello there\n")
     (tmp_path / "utt2spk").write_text("u1 ann\n")
     assert read_of(load(tmp_path, "kaldi")) == [("u1", "hello there", "ann")]
+    (tmp_path / "utt2lang").write_text("u1 de-AT\n")
+    assert [utterance.language for utterance in load(tmp_path, "kaldi").utterances] == ["de"]
+    (tmp_path / "utt2lang").write_text("u1 German\n")
+    with pytest.raises(DataError, match='utt2lang, u1: language is "German"; write its code'):
+        load(tmp_path, "kaldi")
+    (tmp_path / "utt2lang").unlink()
     (tmp_path / "text").write_text("u1 hello\nu2 there\n")
     with pytest.raises(DataError, match="lacks 1 of the utterances of text, such as u2"):
         load(tmp_path, "kaldi")
@@ -257,6 +263,11 @@ def test_nemo_manifests(tmp_path):
     row = {"audio_filepath": "a.wav", "text": "hello there", "duration": 1.5, "speaker": 3}
     (tmp_path / "test_manifest.json").write_text(json.dumps(row) + "\n")
     assert read_of(load(tmp_path, "nemo")) == [("a.wav", "hello there", "3")]
+    (tmp_path / "test_manifest.json").write_text(json.dumps(row | {"lang": "de", "spk": ""}))
+    assert [utterance.language for utterance in load(tmp_path, "nemo").utterances] == ["de"]
+    (tmp_path / "test_manifest.json").write_text(json.dumps(row | {"lang": "de", "locale": "fr"}))
+    with pytest.raises(DataError, match="lang and locale could each be language"):
+        load(tmp_path, "nemo")
     for change, sentence in (({"offset": 2.0}, "offset is 2.0"), ({"text": 7}, "text is 7, not text")):
         (tmp_path / "test_manifest.json").write_text(json.dumps(row | change))
         with pytest.raises(DataError, match=sentence):

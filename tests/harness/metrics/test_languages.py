@@ -1,11 +1,13 @@
 """References in five languages, scored by hand; and English, which scores as it did."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from harness.experiment.tables import Data, Decoding, Scoring, scorer_of
 from harness.metrics import Normaliser, Scorer
+from harness.metrics.loops import COMPRESSION_LIMIT, compression_ratio
 from harness.records.reading import open_run
 
 RESULTS = sorted(path.parent for path in Path("experiments/results").glob("*/published.json"))
@@ -85,3 +87,25 @@ def test_published_english_scores_as_it_did(path):
         assert sum(utterance[key] for utterance in utterances) == row[key]
     characters = sum(utterance["reference_characters"] for utterance in utterances)
     assert sum(utterance["character_errors"] for utterance in utterances) / characters == row["cer"]
+
+
+HINDI = (
+    "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है उन्हें बुद्धि और अन्तरात्मा की देन "
+    "प्राप्त है और परस्पर उन्हें भाईचारे के भाव से बर्ताव करना चाहिए सभी को इस घोषणा में सन्निहित सभी अधिकारों और आज़ादियों को "
+    "प्राप्त करने का हक़ है और इस मामले में जाति वर्ण लिंग भाषा धर्म राजनीति या अन्य विचार प्रणाली के आधार पर भेदभाव नहीं होगा"
+)
+"""Universal Declaration of Human Rights, from articles 1 and 2."""
+
+
+def test_what_is_as_the_reference_is_no_loop_in_scripts_of_three_bytes_a_letter():
+    assert compression_ratio(HINDI) > COMPRESSION_LIMIT
+    assert not Scorer().scores(HINDI, HINDI, "hi")["loop"]
+    assert Scorer().scores(HINDI, HINDI[: len(HINDI) // 2] + " भेदभाव नहीं" * 20, "hi")["loop"]
+
+
+def test_decomposed_turkish_and_thai_vowels_are_read_as_they_are_seen():
+    decomposed = unicodedata.normalize("NFD", "İstanbul ŞİŞLİ IŞIK")
+    assert Normaliser("multilingual", language="tr")(decomposed) == "istanbul şişli ışık"
+    assert Scorer().scores("ทำน้ำ", "ทำนำ", "th")["alignment"] == "CS"
+    assert "composed" in Normaliser("multilingual", language="tr").version
+    assert Normaliser("multilingual", language="th").version != Normaliser("multilingual", language="hi").version

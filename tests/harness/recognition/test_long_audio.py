@@ -137,6 +137,11 @@ def test_a_run_says_what_it_did(policy, whisper, tmp_path):
     assert row["status"] == "done"
     utterances = pandas.read_parquet(tmp_path / "long" / "cells" / row["cell_id"] / "utterances.parquet")
     assert list(utterances["seconds"]) == [31, 3]
+    assert list(utterances["heard_seconds"]) == [30 if policy == "truncate" else 31, 3]
+    assert row["audio_seconds"] == sum(utterances["heard_seconds"])
+    assert pandas.isna(row["at_limit"]) == (policy == "sequential")
+    if policy == "chunked":
+        assert row["at_limit"] == 2, "random weights write on until the cap"
     assert (utterances["reference_tokens"] > 0).tolist() == [policy == "truncate", True]
     operations = row["bops_per_audio_second"] * row["audio_seconds"] / row["encoder_bops"]
     assert int(operations) == (2 if policy == "truncate" else 3), "windows, prompts and steps cost less than one more"

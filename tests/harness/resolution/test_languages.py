@@ -82,3 +82,21 @@ def test_what_cannot_be_scored_is_refused(folder):
         cells(folder("de", ""), decoding={"language": "detect"})
     with pytest.raises(DataError, match='line 1: language is "German"; write its code'):
         cells(folder("German"))
+
+
+def test_which_languages_are_spoken_identifies_cells_that_detect_them(folder):
+    detect = {"language": "detect"}
+    ids = {cells(folder(*rows), decoding=detect)[0][0].cell_id for rows in (("de", "de", "fr"), ("fr", "de", "de"))}
+    assert len(ids) == 2
+    one = cells(folder("de", "de", "de"), decoding=detect)[0][0]
+    assert "spoken" not in one.identity
+
+
+def test_a_language_by_its_name_is_the_one_by_its_code():
+    clean = {"dataset": "embedded", "split": "clean", "limit": 2}
+    assert cells(clean, decoding={"language": "english"})[0][0].cell_id == cells(clean)[0][0].cell_id
+
+
+def test_recordings_of_two_languages_are_not_joined(folder):
+    with pytest.raises(DataError, match="would put de and ja into one recording"):
+        cells({**folder("ja", "de"), "join_seconds": 60})

@@ -42,3 +42,19 @@ def test_the_difference_is_paired_by_recording():
     assert math.isnan(one.low)
     assert math.isnan(one.p)
     assert more_hallucinated(LOUD, heard(("a", "", "", 30.0))) is None
+
+
+def test_only_what_was_heard_counts_and_short_recordings_as_much_as_they_last():
+    row = {
+        **dict.fromkeys(("substitutions", "deletions", "insertions", "reference_words"), 0),
+        "id": "a",
+        "speaker": None,
+        "normalised_reference": "",
+        "normalised_hypothesis": "so",
+        "alignment": "",
+        "seconds": 60.0,
+    }
+    assert hallucinated(Sample.from_rows([row])).per_minute == 1.0
+    assert hallucinated(Sample.from_rows([{**row, "heard_seconds": 30.0}])).per_minute == 2.0
+    loud, quiet = heard(("a", "", "so so", 0.3)), heard(("a", "", "", 0.3))
+    assert more_hallucinated(loud, quiet).per_minute == pytest.approx(hallucinated(loud).per_minute) == 400
