@@ -26,6 +26,7 @@ from harness.report.complete import (
 )
 from harness.report.frontier import frontier
 from harness.report.numbers import points_interval
+from harness.report.silence import unspoken
 from harness.report.units import unit_of
 from harness.stats import MARGIN, Effect, Study, smallest_p
 
@@ -42,10 +43,12 @@ class Finding:
 
 def findings(study: Study) -> list[Finding]:
     """All questions that the run can answer, most asked first; empty where no quantized cell is done."""
+    written = unspoken(study)
+    silent = [Finding("What is written where nobody speaks?", tuple(written))] if written else []
     splits = list(dict.fromkeys(row["split"] for row in study.scored))
     everything = complete(study, splits)
     if not any(not c.is_baseline for c in everything):
-        return []
+        return silent
     asked: list[Callable[[Study, Sequence[Complete], Sequence[str]], Finding | None]] = [
         _eight_bits,
         _smallest,
@@ -56,7 +59,7 @@ def findings(study: Study) -> list[Finding]:
         _frontier,
         _power,
     ]
-    return [found for question in asked if (found := question(study, everything, splits)) is not None]
+    return [found for question in asked if (found := question(study, everything, splits)) is not None] + silent
 
 
 def _frontier(study: Study, everything: Sequence[Complete], splits: Sequence[str]) -> Finding:

@@ -7,26 +7,28 @@ from typing import Any
 
 from harness._printing import counted
 from harness.report.complete import CATASTROPHE, Complete, complete, described, is_worse, joined, relative
+from harness.report.silence import unspoken
 from harness.report.units import unit_of
 from harness.stats import MARGIN, Study
 
 Row = Mapping[str, Any]
 _HALF = 0.5
 _NAMED = 3
+_MOST = 5
 
 
 def in_short(study: Study) -> list[str]:
     """At most five sentences: what to take, what to avoid, what cannot be told, and what it was measured on.
 
-    Empty where no quantized configuration is done on every test set. A recommendation looks at all test sets together:
-    the smallest that is shown to be as good on each, and of those of at most half the size the one whose largest
-    relative increase of the errors is smallest.
+    Where no quantized configuration is done on every test set, what is written where nobody speaks. A recommendation
+    looks at all test sets together: the smallest that is shown to be as good on each, and of those of at most half the
+    size the one whose largest relative increase of the errors is smallest.
     """
     splits = list(dict.fromkeys(row["split"] for row in study.scored))
     everything = complete(study, splits)
     quantized = [one for one in everything if not one.is_baseline]
     if not quantized:
-        return []
+        return unspoken(study)[:_MOST]
     bad = [one for one in quantized if any(map(_is_catastrophe, one.rows.values()))]
     said = [_lossless(quantized, splits), _half(quantized, splits), _to_avoid(bad), _untold(quantized), _where(study)]
     return [sentence for sentence in said if sentence]

@@ -71,7 +71,7 @@ def _model(name: str, revision: str | None) -> str:
 def _split(run: PageRun, name: str) -> Split:
     any_row = next(row for row in run.rows if row["split"] == name)
     dataset, scoring = any_row["dataset"], f"{any_row['language']}, normaliser {any_row['normalizer']}"
-    row = next((row for row in run.study.scored if row["split"] == name), None)
+    row = next((row for row in run.study.rows if row["split"] == name), None)
     if row is None:
         return Split(name, dataset, scoring, 0, "", 0)
     sample = run.study.sample(row["cell_id"])
