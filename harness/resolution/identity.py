@@ -119,11 +119,16 @@ def _check_disjoint(source: Data, calibration: Corpus, corpora: Mapping[Data, Co
 def _check_different(corpora: Mapping[Data, Corpus]) -> None:
     """Refuse one test set under two names, unless its language is told under one and detected under the other."""
     for (one, own), (other, others) in itertools.combinations(corpora.items(), 2):
-        if (one.language == DETECT) != (other.language == DETECT):
+        if (one.language == DETECT) != (other.language == DETECT) or _in_parts(own) != _in_parts(others):
             continue
         shared = _recordings(one, own) & _recordings(other, others)
         if len(shared) >= len(own.utterances) == len(others.utterances) and own.condition == others.condition:
             raise ConfigError(f"data: {one.label} and {other.label} are the same recordings; name one test set once")
+
+
+def _in_parts(corpus: Corpus) -> bool:
+    """Whether it is joined from other recordings, or cut."""
+    return any(utterance.parts for utterance in corpus.utterances)
 
 
 def _recordings(data: Data, corpus: Corpus) -> set[str]:

@@ -7,7 +7,7 @@ from harness import datasets
 from harness.datasets import SAMPLE_RATE, Data
 from harness.datasets._cut import MARGIN
 from harness.errors import ConfigError, DataError
-from harness.resolution.identity import _check_disjoint
+from harness.resolution.identity import _check_different, _check_disjoint
 
 CLEAN = {"dataset": "embedded", "split": "clean"}
 
@@ -132,3 +132,12 @@ def test_pauses_of_just_a_fifth_of_a_second_are_pauses(tmp_path, whole):
     path = tmp_path / "words.ctm"
     path.write_text(lines(whole[0], [(0.5, 0.5 + 0.6), *places]).replace("1 0.5 0.6", "1 0.50 0.60"))
     assert len(datasets.load(Data(**CLEAN, alignments=str(path))).utterances) == 2
+
+
+def test_whole_recordings_and_as_many_pieces_are_two_test_sets(tmp_path, whole):
+    path = tmp_path / "words.ctm"
+    path.write_text("".join(lines(utterance, times(utterance)) for utterance in whole))
+    data = Data(**CLEAN, alignments=str(path)), Data(**CLEAN, limit=3)
+    corpora = {one: datasets.load(one) for one in data}
+    assert [len(corpus.utterances) for corpus in corpora.values()] == [3, 3]
+    _check_different(corpora)
