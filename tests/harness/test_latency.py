@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from harness.errors import DataError
+from harness.execution.latency import _unstable
 from harness.execution.timing import Speech, _in_turns, _summary, timed
 from harness.experiment.tables import Decoding
-from harness.latency import _unstable, main
+from harness.latency import main
 from harness.recognition.loading import load_recognizer
 from harness.records.recording import RunDirectory
 from harness.records.results import LATENCY, SPEED, _timed
