@@ -17,6 +17,7 @@ from harness.claims import claims_of
 from harness.records.reading import open_run
 from harness.report.claims import as_markdown
 from harness.report.numbers import fixed, percent, points_interval
+from harness.stats import FEWEST_BLOCKS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -210,14 +211,18 @@ def _fits(row: Row, columns: Row) -> bool:
 
 
 def _score(row: Row) -> str:
-    """WER and its difference from full precision; where nothing is said, words a minute and theirs."""
+    """WER and its difference from full precision, with the interval where enough speakers, or recordings, were heard.
+
+    Where nothing is said, words a minute and theirs.
+    """
     if row["wer"] is None:
         more = [row[f"hallucinated_{key}"] for key in ("difference", "low", "high")]
         own = fixed(row["hallucinated_per_minute"])
         return own if None in more else f"{own}, {{}} [{{}}, {{}}]".format(*(fixed(value, sign=True) for value in more))
     if row["difference"] is None:
         return percent(row["wer"])
-    gap = [row[key] for key in ("difference", "difference_low", "difference_high")]
+    enough = row["blocks"] >= FEWEST_BLOCKS
+    gap = row["difference"], *(row[f"difference_{bound}"] if enough else None for bound in ("low", "high"))
     return f"{percent(row['wer'])}, {'the same words' if row['identical'] else points_interval(*gap)}"
 
 
