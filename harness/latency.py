@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = experiment_parser(
         "harness.latency",
         __doc__,
-        ["embedded", 'mine.toml --only "backend=quanto" --repeats 20', "mine.toml --threads 1 2"],
+        ["embedded", 'mine.toml --only "backend=quanto" --repeats 20', "mine.toml --threads 1 2 --alone"],
         done="all is timed that can be",
         failed="some failed",
     )
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         help="threads, one number after another; default: the experiment's",
     )
     parser.add_argument("--warmup", type=int, default=2, metavar="N", help="pairs before that; default: 2")
+    parser.add_argument("--alone", action="store_true", help="one utterance at a time, and no batches")
     return parser
 
 
@@ -73,7 +74,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     with directory.held():
         rows = []
         for count in threads:
-            rows += Timing(experiment, directory, count, options.repeats, options.warmup).run(planned, chosen, say)
+            timing = Timing(experiment, directory, count, options.repeats, options.warmup, options.alone)
+            rows += timing.run(planned, chosen, say)
     if rows and all(row["status"] == CellStatus.UNSUPPORTED for row in rows):
         raise ConfigError(rows[0]["reason"])
     for count in threads:

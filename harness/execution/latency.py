@@ -47,7 +47,7 @@ class Timing:
             for all, one by one, and the middle one of its batches.
         directory: where `latency.json` is kept.
         threads: of torch, and of engines.
-        repeats, warmup: see `TimingTask`.
+        repeats, warmup, alone: see `TimingTask`.
     """
 
     experiment: Experiment
@@ -55,6 +55,7 @@ class Timing:
     threads: int
     repeats: int
     warmup: int
+    alone: bool
 
     def run(
         self, planned: Sequence[Configuration], chosen: Sequence[Configuration], say: Callable[[str], None]
@@ -98,7 +99,7 @@ class Timing:
                 task = Task.of(cells[configuration][:1], self.experiment, model, self.directory.path)
                 task = dataclasses.replace(task, threads=self.threads)
                 frequency = processor_mhz()
-                child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup))
+                child = start(context, _enter_worker, TimingTask(task, self.repeats, self.warmup, self.alone))
                 timed, end = child.events(self.experiment.run.stall_timeout, "no measure")
                 measured = [event.row for event in timed]
                 about = (load, frequency, processor_mhz())

@@ -111,11 +111,13 @@ class TimingTask:
         task: as for a worker.
         repeats: pairs that are timed.
         warmup: pairs before that, which are not.
+        alone: whether nothing is transcribed in batches.
     """
 
     task: Task
     repeats: int
     warmup: int
+    alone: bool
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _time(timing: TimingTask, channel: Connection, scratch: Path, log: Path) -> 
     baseline, recognizer = _loaded(task), _loaded(task)
     recognizer.model = quantize(task, recognizer).model
     by_id = speech_of(cell)
-    batch = [by_id[name] for name in cell.batches[len(cell.batches) // 2]]
+    batch = [by_id[name] for name in cell.batches[len(cell.batches) // 2]][: 1 if timing.alone else None]
     decoding = task.decoding.model_copy(update={"language": spoken(batch[0], task.decoding)})
     longest = heard_at_most(baseline.family, baseline.processor, decoding)
     speech = Speech.of(list(by_id.values()), batch, longest)

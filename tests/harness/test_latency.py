@@ -217,6 +217,9 @@ def test_only_what_is_timed_again_is_replaced(finished):
     assert finished.run("harness.latency", "--only", "backend=reference", "--threads", "1", "2").returncode == 0
     assert rows_of(finished, "quanto") == before
     assert [row["threads"] for row in rows_of(finished, "reference")] == [1, 2]
+    answer = finished.run("harness.latency", "--only", "backend=quanto", "--alone", "--repeats", "1", "--warmup", "0")
+    assert answer.returncode == 0
+    assert [row["measure"] for row in rows_of(finished, "quanto")] == list(LATENCY)[:4]
 
 
 @pytest.mark.slow
