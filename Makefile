@@ -34,6 +34,7 @@ figures: $(SETUP)
 	$(BIN)/python -m harness.figures experiments/results/study_tiny_en --out figures
 	$(BIN)/python -m harness.figures experiments/results/frontier_tiny_en --out figures/frontier_tiny_en
 	$(BIN)/python -m harness.figures experiments/results/frontier_base --out figures/frontier_base
+	$(BIN)/python -m harness.figures experiments/results/noise_tiny_en --out figures/noise_tiny_en
 
 readme: $(SETUP)
 	$(BIN)/python -m experiments.readme
