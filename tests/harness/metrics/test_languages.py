@@ -86,7 +86,8 @@ def test_published_english_scores_as_it_did(path):
     for key in ("substitutions", "deletions", "insertions", "reference_words"):
         assert sum(utterance[key] for utterance in utterances) == row[key]
     characters = sum(utterance["reference_characters"] for utterance in utterances)
-    assert sum(utterance["character_errors"] for utterance in utterances) / characters == row["cer"]
+    wrong = sum(utterance["character_errors"] for utterance in utterances)
+    assert row["cer"] == (wrong / characters if characters else None)
 
 
 HINDI = (
