@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets import Corpus
+from harness.datasets import Corpus, Utterance
 from harness.experiment.cell import id_of
 from harness.experiment.config import load_experiment
 from harness.experiment.plan import configurations
@@ -75,9 +75,10 @@ def test_cells_of_today_have_the_ids_of_then(run, documents, monkeypatch):
     corpora, batches = {}, {}
     for data in experiment.data:
         known = next(d["identity"]["data"] for d in documents if d["split"] == data.label)
-        own = [row["id"] for row in run.utterances(next(d["cell_id"] for d in documents if d["split"] == data.label))]
-        corpora[data] = Recorded(known["id"], (), known["revision"], known.get("condition", {}))
-        batches[data] = batch_plan({name: lengths[name] for name in own}, experiment.decoding.batch_size)
+        own = run.utterances(next(d["cell_id"] for d in documents if d["split"] == data.label))
+        spoken = tuple(Utterance(row["id"], None, "", Path(), row.get("language")) for row in own)
+        corpora[data] = Recorded(known["id"], spoken, known["revision"], known.get("condition", {}))
+        batches[data] = batch_plan({row["id"]: lengths[row["id"]] for row in own}, experiment.decoding.batch_size)
     revisions = {row["model"]: run.finished(row["cell_id"])["identity"]["model"]["revision"] for row in run.results()}
     models = {m: ResolvedModel(Path(), revisions[m.label], "whisper") for m in experiment.model}
     draws = experiment.calibration.draws if experiment.calibration else ()
