@@ -16,7 +16,7 @@ from experiments.reference import backend_table, key_table
 from harness.claims import claims_of
 from harness.records.reading import open_run
 from harness.report.claims import as_markdown
-from harness.report.numbers import fixed, percent, points_interval
+from harness.report.numbers import fixed, more_words, percent, points_interval
 from harness.stats import FEWEST_BLOCKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,11 +39,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "Quanto int8, head too": {"backend": "quanto", "scheme": "weight_only", "bits": 8, "modules": "head+linear"},
     "torch dynamic int8, per channel": {"backend": "torch_dynamic", "granularity": "per_channel"},
     "torch static int8, per channel": {"backend": "torch_static", "granularity": "per_channel", "outputs": True},
-    "torch static int8, float outputs": {
-        "backend": "torch_static",
-        "granularity": "per_channel",
-        "outputs": False,
-    },
+    "torch static int8, float outputs": {"backend": "torch_static", "granularity": "per_channel", "outputs": False},
     "SmoothQuant W8A8": {"backend": "ptq", "method": "smoothquant"},
     "bitsandbytes nf4 g64": {"backend": "bitsandbytes", "format": "nf4", "options": '"double_quant": false'},
     "HQQ int4 g64": {"backend": "hqq", "bits": 4},
@@ -216,9 +212,7 @@ def _score(row: Row) -> str:
     Where nothing is said, words a minute and theirs.
     """
     if row["wer"] is None:
-        more = [row[f"hallucinated_{key}"] for key in ("difference", "low", "high")]
-        own = fixed(row["hallucinated_per_minute"])
-        return own if None in more else f"{own}, {{}} [{{}}, {{}}]".format(*(fixed(value, sign=True) for value in more))
+        return ", ".join(filter(None, (fixed(row["hallucinated_per_minute"]), more_words(row))))
     if row["difference"] is None:
         return percent(row["wer"])
     enough = row["blocks"] >= FEWEST_BLOCKS

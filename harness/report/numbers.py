@@ -54,6 +54,20 @@ def points_interval(value: float | None, low: float | None, high: float | None) 
     return percent(value, sign=True) + ("" if around == DASH else f" {around}")
 
 
+def more_words(row: Mapping[str, Any]) -> str:
+    """Words a minute beyond full precision's where nothing is said, with their interval; empty without such a number.
+
+    >>> more_words({"hallucinated_difference": 3.0, "hallucinated_low": 2.0, "hallucinated_high": 4.0})
+    '+3.00 [+2.00, +4.00]'
+    """
+    more, low, high = (row.get(f"hallucinated_{key}") for key in ("difference", "low", "high"))
+    if more is None or more != more:
+        return ""
+    return fixed(more, sign=True) + (
+        f" [{fixed(low, sign=True)}, {fixed(high, sign=True)}]" if low is not None and low == low else ""
+    )
+
+
 def beside_baseline(row: Mapping[str, Any]) -> tuple[float, float] | None:
     """Where a row's error rate lies beside full precision's: that rate as it was measured plus the paired interval.
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.report.complete import listed
-from harness.report.numbers import fixed
+from harness.report.numbers import fixed, more_words
 from harness.stats import Study
 
 Row = Mapping[str, Any]
-_COLUMNS = tuple(f"hallucinated_{key}" for key in ("difference", "low", "high"))
 
 
 def unspoken(study: Study) -> list[str]:
@@ -41,14 +40,13 @@ def _of_model(rows: Sequence[Row]) -> list[str]:
     more = [row for row in compared if row["hallucinated_low"] > 0]
     fewer = [row for row in compared if row["hallucinated_high"] < 0]
     rest = len(compared) - len(more) - len(fewer)
-    found = [f"{what}: {listed([*map(_change, some)])}." for what, some in (("More", more), ("Fewer", fewer)) if some]
+    found = [f"{what}: {listed([*map(_named, some)])}." for what, some in (("More", more), ("Fewer", fewer)) if some]
     found += [f"Not shown to differ: {rest} of {len(compared)}."] if rest else []
     return [*told, f"Quantized, in words a minute. {' '.join(found)}"]
 
 
-def _change(row: Row) -> str:
-    gap, low, high = (fixed(row[column], sign=True) for column in _COLUMNS)
-    return f"{row['configuration']} {gap} [{low}, {high}]"
+def _named(row: Row) -> str:
+    return f"{row['configuration']} {more_words(row)}"
 
 
 def _is_number(value: float | None) -> bool:

@@ -13,7 +13,7 @@ from harness.experiment.cell import CellStatus, Configuration
 from harness.experiment.config import Experiment
 from harness.report.averages import Average, averages, corpora, languages
 from harness.report.labels import label, remarks_of, telling
-from harness.report.numbers import fixed
+from harness.report.numbers import fixed, more_words
 from harness.report.units import unit_of
 
 _SHOWN = (160, 120)
@@ -157,21 +157,12 @@ def _score(cells: dict[str, dict[str, Any]], split: str) -> tuple[str, str, str]
     if row is None:
         return "", "", ""
     if not _has_words(row):
-        return fixed(row["hallucinated_per_minute"]), _more_words(row), _likelihood(row)
+        return fixed(row["hallucinated_per_minute"]), more_words(row), _likelihood(row)
     return f"{row['wer']:.2%}", _difference(row), _likelihood(row)
 
 
 def _has_words(row: dict[str, Any]) -> bool:
     return row.get("reference_words") != 0
-
-
-def _more_words(row: dict[str, Any]) -> str:
-    more, low, high = (row.get(f"hallucinated_{key}") for key in ("difference", "low", "high"))
-    if more is None or more != more:
-        return ""
-    return fixed(more, sign=True) + (
-        f" [{fixed(low, sign=True)}, {fixed(high, sign=True)}]" if low is not None and low == low else ""
-    )
 
 
 def _likelihood(row: dict[str, Any]) -> str:

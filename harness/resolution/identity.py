@@ -186,13 +186,9 @@ def _languages(corpus: Corpus, data: Data, decoding: Decoding) -> dict[str, str]
     Where languages are detected, also which they are, if there are several: what is detected is held against these.
     """
     told = languages_told(corpus, data, decoding)
-    if set(told) <= {decoding.code} - {DETECT}:
-        return {}
+    found = {} if set(told) <= {decoding.code} else {"language": told[0] if len(set(told)) == 1 else hash_of(told)}
     own = [spoken(utterance, decoding) for utterance in corpus.utterances] if DETECT in told else []
-    several = {"spoken": hash_of(own)} if len(set(own)) > 1 else {}
-    if set(told) <= {decoding.code}:
-        return several
-    return {"language": told[0] if len(set(told)) == 1 else hash_of(told), **several}
+    return found if len(set(own)) < 2 else found | {"spoken": hash_of(own)}
 
 
 def _scoring(corpus: Corpus, data: Data, experiment: Experiment) -> dict[str, Any]:
