@@ -99,7 +99,7 @@ class Data(Table):
     limit: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0)
     max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    alignments: str | None = None
+    alignments: str | None = Field(default=None, min_length=1)
     join_seconds: _Length | Several[_Length] | None = None
     speed: _Speed | Several[_Speed] = 1.0
     pad_seconds: _Padding | Several[_Padding] = 0.0

@@ -141,3 +141,8 @@ def test_whole_recordings_and_as_many_pieces_are_two_test_sets(tmp_path, whole):
     corpora = {one: datasets.load(one) for one in data}
     assert [len(corpus.utterances) for corpus in corpora.values()] == [3, 3]
     _check_different(corpora)
+
+
+def test_a_blank_name_is_not_the_working_directory():
+    with pytest.raises(ValueError, match="at least 1 character"):
+        Data(**CLEAN, alignments="")
